@@ -1,0 +1,159 @@
+"""The values that travel between modules: frozen, in memory only, numpy and no other heavy library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config import DataConfig, TrialSpec
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+N_BUCKETS = 3
+TOP_K = 50
+"""How many recommendations of each test user are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One data set after filter, temporal split and re-coding (spec 6.1); arrays are memory-mapped and read-only.
+
+    Items are 0..N-1 in the order of their sorted raw ids (training items only). Sequences are chronological.
+    """
+
+    config: DataConfig
+    fingerprint: str
+    """32 hexadecimal digits of the content: the arrays below and the configuration."""
+    boundary: int
+    """Unix seconds: rows at or after it are the test part."""
+    n_items: int
+    train_items: Int32
+    """[E] item ids of all training users, one user after the other."""
+    train_offsets: Int64
+    """[U+1] where each training user begins in `train_items`."""
+    test_items: Int32
+    """[F] the remaining rows of the evaluated users: input, validation target, test target."""
+    test_offsets: Int64
+    """[V+1] where each evaluated user begins in `test_items`; every user has at least three rows."""
+    popularity: Int32
+    """[N] distinct training users of each item."""
+    bucket: NDArray[np.int8]
+    """[N] popularity bucket 1 (head), 2 or 3 (tail) of each item (spec 6.4)."""
+    item_ids: NDArray[np.str_]
+    """[N] the raw item ids."""
+    user_ids: NDArray[np.str_]
+    """[V] the raw ids of the evaluated users."""
+    report: Mapping[str, float]
+    """Counts for humans: rows, users, items before and after each step, dropped rows, repeat share."""
+
+    @property
+    def n_train_users(self) -> int:
+        return len(self.train_offsets) - 1
+
+    @property
+    def n_test_users(self) -> int:
+        return len(self.test_offsets) - 1
+
+    def targets(self, part: Literal["valid", "test"]) -> Int32:
+        """[V] the target of each evaluated user: the last row (test) or the last but one (valid)."""
+        return np.asarray(self.test_items[self.test_offsets[1:] - (1 if part == "test" else 2)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRanks:
+    """What a model recommends to every evaluated user; all metrics are computed from this."""
+
+    rank: Int32
+    """[V] 1-based rank of the target among the unseen items (ties: smaller id first); 0: the target is
+    itself in the input, hence masked, and can never be hit."""
+    top: Int32
+    """[V, min(50, N)] the best items, best first; -1 where fewer unseen items exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number of one evaluation."""
+
+    part: Literal["valid", "test"]
+    name: str
+    """hr, ndcg, mrr, cov, itemcov, ..."""
+    k: int
+    bucket: int
+    """0: all users; 1, 2, 3: popularity bucket of the target (for itemcov: of the recommended item)."""
+    value: float | None
+    """None: the bucket is empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochLog:
+    """One epoch of training."""
+
+    epoch: int
+    """1-based."""
+    loss: float
+    """Mean training loss (prediction + alpha * auxiliary) over the epoch's steps."""
+    parts: Mapping[str, float]
+    """The loss by part and its diagnostics, means over steps: prediction, auxiliary, on_diagonal,
+    off_diagonal, partner_share, clamped_dims."""
+    valid: Mapping[str, float]
+    """Validation metrics such as ndcg@10; empty where the epoch was not validated."""
+    seconds_train: float
+    seconds_valid: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a number comes from."""
+
+    git_revision: str | None
+    git_dirty: bool | None
+    versions: Mapping[str, str]
+    host: str
+    device: str
+    threads: int
+    precision: str
+    kernels: str
+    command: str
+    started: str
+    """ISO 8601, UTC."""
+    seconds: Mapping[str, float]
+    """By phase: prepare, train, valid, test, total."""
+    peak_mib: float
+    """Peak resident memory of the worker process, MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """A finished trial, as it crosses the process border."""
+
+    spec: TrialSpec
+    fingerprint: str
+    """Of the `Split` that it was trained on."""
+    metrics: tuple[Metric, ...]
+    epochs: tuple[EpochLog, ...]
+    best_epoch: int
+    valid: UserRanks
+    test: UserRanks
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFailure:
+    """A trial that ended in an error."""
+
+    spec: TrialSpec
+    error: str
+    """One line: type and message."""
+    traceback: str
+    last_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEvent:
+    """News from a running trial."""
+
+    key: str
+    log: EpochLog

@@ -1,0 +1,1 @@
+"""SASRec on packed tokens, its losses and the Barlow Twins term: torch only, no file, no database, no ray."""

@@ -1,0 +1,1 @@
+"""One small file per question; importing them loads neither torch nor ray."""
