@@ -1,0 +1,16 @@
+"""Fixtures that several test folders share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def research_data() -> Path:
+    """Folder of the real research data sets (not part of the repository: their licences forbid it)."""
+    named = os.environ.get("BTSR_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "ml-1m.parquet").is_file():
+        pytest.skip(f"no research data in {folder}: set BTSR_TEST_DATA to a folder that has ml-1m.parquet")
+    return folder
