@@ -120,9 +120,11 @@ class Provenance:
     started: str
     """ISO 8601, UTC."""
     seconds: Mapping[str, float]
-    """By phase: prepare, train, valid, test, total."""
+    """By phase: train, valid, test, total."""
     peak_mib: float
     """Peak resident memory of the worker process, MiB."""
+    batch_size: int
+    """Sequences per training step after clamping to the training users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,81 @@
+"""Full-catalogue evaluation: every evaluated user's target rank and best items (spec 6.2)."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import TrialError
+from harness.values import TOP_K, Int32, Split, UserRanks
+from models.packed import pack, ranges
+from models.sasrec import SASRec
+
+SCORE_ELEMENTS = 1 << 23
+"""Scores alive at a time: 32 MiB in float32, whatever the catalogue."""
+MOST_USERS = 512
+
+
+def evaluate(model: SASRec, split: Split, part: Literal["valid", "test"], *, device: torch.device) -> UserRanks:
+    """Score all N items for every evaluated user from the last T items of the input, and rank the target.
+
+    Items of the whole input are masked; ties go to the smaller id. Raises TrialError on scores that are no numbers.
+    """
+    held_out = 1 if part == "test" else 2
+    ends = split.test_offsets[1:] - held_out
+    seen_lengths = ends - split.test_offsets[:-1]
+    lengths = np.minimum(seen_lengths, model.config.max_len)
+    targets = split.targets(part)
+    order = np.argsort(-lengths, kind="stable")
+    k = min(TOP_K, split.n_items)
+    rank = np.empty(split.n_test_users, np.int32)
+    top = np.empty((split.n_test_users, k), np.int32)
+    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // split.n_items))
+    with torch.inference_mode():
+        items = model.table[: split.n_items].t().contiguous()
+        if not bool(items.isfinite().all()):
+            raise TrialError(f"{part} evaluation: the item table holds NaN or infinite values; lower the learning rate")
+        buffer = torch.empty(step, split.n_items, device=device)
+        for start in range(0, len(order), step):
+            users = order[start : start + step]
+            batch = pack(
+                split.test_items,
+                ends[users] - lengths[users],
+                lengths[users],
+                max_len=model.config.max_len,
+                device=device,
+            )
+            hidden = model(batch, last_only=True)
+            if not bool(hidden.isfinite().all()):
+                raise TrialError(f"{part} evaluation: states hold NaN or infinite values; lower the learning rate")
+            scores = torch.mm(hidden, items, out=buffer[: len(users)])
+            seen = split.test_items[ranges(split.test_offsets[users], seen_lengths[users])].astype(np.int64)
+            cells = np.repeat(np.arange(len(users)) * split.n_items, seen_lengths[users]) + seen
+            scores.view(-1)[torch.from_numpy(cells).to(device)] = -torch.inf
+            wanted = torch.from_numpy(targets[users].astype(np.int64)).to(device)
+            rank[users] = target_ranks(scores, wanted).cpu().numpy()
+            top[users] = best_items(scores, k)
+    return UserRanks(rank=rank, top=top)
+
+
+def target_ranks(scores: Tensor, targets: Tensor) -> Tensor:
+    """[V] 1-based rank of targets [V] among the scores [V, N], ties to the smaller id; 0 where it is masked."""
+    own = scores.gather(1, targets[:, None])
+    above = (scores > own).sum(1)
+    tied = scores == own
+    tied_before = (tied & (torch.arange(scores.shape[1], device=scores.device) < targets[:, None])).sum(1)
+    return torch.where(own[:, 0] == -torch.inf, 0, 1 + above + tied_before).to(torch.int32)
+
+
+def best_items(scores: Tensor, k: int) -> Int32:
+    """[V, k] ids of the highest scores, best first, ties to the smaller id; -1 where only masked items are left."""
+    values, ids = scores.topk(k, dim=1)
+    by_id = ids.argsort(1)
+    values, ids = values.gather(1, by_id), ids.gather(1, by_id)
+    by_value = values.argsort(dim=1, descending=True, stable=True)
+    values, ids = values.gather(1, by_value), ids.gather(1, by_value)
+    crossing = ((scores >= values[:, -1:]).sum(1) > k).nonzero()[:, 0]
+    if len(crossing):  # a tie (or masked items) across the cut: only there must all items be sorted
+        exact, where = scores[crossing].sort(dim=1, descending=True, stable=True)
+        values[crossing], ids[crossing] = exact[:, :k], where[:, :k]
+    return torch.where(values == -torch.inf, -1, ids).to(torch.int32).cpu().numpy()

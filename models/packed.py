@@ -1,0 +1,127 @@
+"""Packed batches: sequences laid end to end without padding, and the groups in which attention runs over them.
+
+A batch of B sequences with lengths l_1 >= l_2 >= ... >= l_B is one row of n = sum(l) tokens. Attention alone needs
+rectangles: sequences of similar length form a group [G, L], the shorter ones filled up at the end, where a causal
+mask hides the filling from every real query.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.linear import round_up
+
+LEAST_FILL = 0.75
+"""A group holds sequences at least this share as long as its longest one."""
+SHORT = 8
+"""Sequences up to this length may share a group whatever their lengths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """G sequences of at most L tokens; tensors index the rows of the packed batch."""
+
+    first: int
+    """Index of its first sequence in the batch."""
+    count: int
+    """G"""
+    length: int
+    """L"""
+    start: int
+    stop: int
+    """Its tokens are the rows start..stop of the batch."""
+    rows: Tensor | None
+    """[G*L] row of each cell, 0 for filling; None: the group is an exact rectangle."""
+    cells: Tensor | None
+    """[stop-start] cell of each row (the inverse of `rows`); None: exact rectangle."""
+    keys: Tensor
+    """[G*(L+1)] row + 1 of each key, 0 for the padded key that leads each sequence."""
+    filled: Tensor | None
+    """[G, L+1] True where a cell is filling; None: exact rectangle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedBatch:
+    """B sequences, longest first, on one device."""
+
+    count: int
+    """n, the number of tokens."""
+    items: Tensor
+    """[m] item ids; m >= n, the rows beyond n belong to no sequence and only make matrix shapes repeat."""
+    positions: Tensor
+    """[m] position ids, right-aligned: the last item of every sequence is at T-1 (spec 1.2)."""
+    last: Tensor
+    """[B] row of the last token of each sequence."""
+    pads: Tensor
+    """[B] float: T - length, the number of padded positions that the reference layout would hold."""
+    groups: tuple[Group, ...]
+
+    @property
+    def size(self) -> int:
+        """B"""
+        return int(self.last.shape[0])
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[sum(lengths)] starts[0], starts[0]+1, ..., starts[1], ...: one run per sequence."""
+    offsets = np.cumsum(lengths) - lengths
+    return np.repeat(starts - offsets, lengths) + np.arange(int(lengths.sum()), dtype=np.int64)
+
+
+def _groups(lengths: NDArray[np.int64], offsets: NDArray[np.int64], device: torch.device) -> tuple[Group, ...]:
+    """Cut lengths (descending) into groups of similar length."""
+    groups: list[Group] = []
+    first = 0
+    while first < len(lengths):
+        longest = int(lengths[first])
+        least = 1 if longest <= SHORT else int(np.ceil(longest * LEAST_FILL))
+        stop = first + int(np.searchsorted(-lengths[first:], -least, side="right"))
+        mine = lengths[first:stop]
+        cells = np.arange(longest)[None, :]
+        real = cells < mine[:, None]
+        row = np.where(real, offsets[first:stop, None] + cells, 0)
+        keys = np.concatenate([np.zeros((len(mine), 1), np.int64), np.where(real, row + 1, 0)], axis=1)
+        ragged = not real.all()
+        groups.append(
+            Group(
+                first=first,
+                count=len(mine),
+                length=longest,
+                start=int(offsets[first]),
+                stop=int(offsets[stop - 1] + mine[-1]),
+                rows=torch.from_numpy(row.ravel()).to(device) if ragged else None,
+                cells=torch.from_numpy(np.flatnonzero(real)).to(device) if ragged else None,
+                keys=torch.from_numpy(keys.ravel()).to(device),
+                filled=torch.from_numpy(np.pad(~real, ((0, 0), (1, 0)))).to(device) if ragged else None,
+            )
+        )
+        first = stop
+    return tuple(groups)
+
+
+def pack(
+    flat: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    max_len: int,
+    device: torch.device,
+) -> PackedBatch:
+    """Pack the sequences flat[starts : starts+lengths]; they must come longest first, each of 1..max_len items."""
+    assert lengths.min() >= 1 and lengths.max() <= max_len and (np.diff(lengths) <= 0).all()
+    offsets = np.cumsum(lengths) - lengths
+    source = ranges(starts, lengths)
+    positions = ranges(max_len - lengths, lengths)
+    count = len(source)
+    tail = (0, round_up(count) - count)
+    return PackedBatch(
+        count=count,
+        items=torch.from_numpy(np.pad(flat[source].astype(np.int64), tail)).to(device),
+        positions=torch.from_numpy(np.pad(positions, tail)).to(device),
+        last=torch.from_numpy(offsets + lengths - 1).to(device),
+        pads=torch.from_numpy((max_len - lengths).astype(np.float32)).to(device),
+        groups=_groups(lengths, offsets, device),
+    )
