@@ -1,0 +1,175 @@
+"""The training loop: repeatable, learning, stopping when told, restoring the best."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import TrialSpec
+from harness.errors import TrialError
+from harness.train import Sequences, train
+from harness.trial import run_trial
+from harness.values import EpochLog, TrialResult
+from tests.splits import markov_split
+
+CPU = torch.device("cpu")
+SPLIT = markov_split()
+
+
+def spec_of(**changes: Any) -> TrialSpec:
+    base: dict[str, Any] = {
+        "method": "sasrec_ce",
+        "data": SPLIT.config,
+        "encoder": {"dim": 16, "max_len": 8, "dropout": 0.1},
+        "train": {"batch_size": 32, "max_epochs": 3, "lr": 0.005},
+        "seed": 7,
+    }
+    return TrialSpec.model_validate(base | changes)
+
+
+BT = {"kind": "barlow_twins", "alpha": 0.3, "lam": 0.05}
+
+
+def weights(spec: TrialSpec) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(1)
+    return train(spec, SPLIT, device=CPU).objective.state_dict()
+
+
+def numbers(result: TrialResult) -> dict[tuple[str, str, int, int], float | None]:
+    return {(m.part, m.name, m.k, m.bucket): m.value for m in result.metrics}
+
+
+@pytest.mark.parametrize("aux", [{}, BT], ids=["ce", "bt"])
+def test_same_spec_same_numbers_bit_for_bit(aux: dict[str, Any]) -> None:
+    first, second = run_trial(spec_of(aux=aux), SPLIT), run_trial(spec_of(aux=aux), SPLIT)
+    assert numbers(first) == numbers(second)
+    assert [log.loss for log in first.epochs] == [log.loss for log in second.epochs]
+    assert (first.test.rank == second.test.rank).all() and (first.test.top == second.test.top).all()
+    other = run_trial(spec_of(aux=aux, seed=8), SPLIT)
+    assert [log.loss for log in first.epochs] != [log.loss for log in other.epochs]
+
+
+def test_alpha_zero_is_the_base_loss_bit_for_bit() -> None:
+    base, zero = weights(spec_of()), weights(spec_of(aux=BT | {"alpha": 0.0}))
+    assert all(torch.equal(base[name], zero[name]) for name in base)
+    some = weights(spec_of(aux=BT))
+    assert not torch.equal(base["model.table"], some["model.table"])
+
+
+def test_global_random_state_has_no_effect_and_is_left_alone() -> None:
+    torch.manual_seed(1)
+    before = weights(spec_of(aux=BT))
+    torch.manual_seed(2)
+    np.random.seed(3)
+    after = weights(spec_of(aux=BT))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "aux",
+    [
+        BT | {"lam": 0.5},
+        BT | {"alpha": 0.6},
+        BT | {"bt_reduction": "sum"},
+        BT | {"bt_std": "unbiased"},
+        BT | {"no_partner": "drop"},
+    ],
+)
+def test_every_setting_of_the_term_changes_the_weights(aux: dict[str, Any]) -> None:
+    split = markov_split(n_items=90)  # sparse enough that some targets stand alone
+    specs = [spec_of(aux=a, train={"batch_size": 32, "max_epochs": 1}) for a in (BT, aux)]
+    one, two = (train(s, split, device=CPU).objective.state_dict()["model.table"] for s in specs)
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": {"dim": 16, "max_len": 8, "dropout": 0.4}},
+        {"encoder": {"dim": 16, "max_len": 8, "dropout": 0.1, "mask_pad_keys": True}},
+        {"encoder": {"dim": 16, "max_len": 8, "dropout": 0.1, "heads": 2}},
+        {"encoder": {"dim": 16, "max_len": 6, "dropout": 0.1}},
+        {"encoder": {"dim": 16, "max_len": 8, "dropout": 0.1, "blocks": 1}},
+        {"train": {"batch_size": 32, "max_epochs": 3, "lr": 0.004}},
+        {"train": {"batch_size": 32, "max_epochs": 3, "lr": 0.005, "beta2": 0.9}},
+        {"train": {"batch_size": 32, "max_epochs": 3, "lr": 0.005, "weight_decay": 0.01}},
+        {"train": {"batch_size": 16, "max_epochs": 3, "lr": 0.005}},
+        {"train": {"batch_size": 32, "max_epochs": 2, "lr": 0.005}},
+    ],
+)
+def test_every_setting_changes_the_losses(changes: dict[str, Any]) -> None:
+    base, other = (run_trial(spec_of(**c), SPLIT) for c in ({}, changes))
+    assert [log.loss for log in base.epochs] != [log.loss for log in other.epochs]
+    assert base.spec.key != other.spec.key
+
+
+def test_it_learns() -> None:
+    longer = spec_of(train={"batch_size": 32, "max_epochs": 25, "lr": 0.005})
+    result = run_trial(longer, SPLIT)
+    values = numbers(result)
+    hr1 = values["test", "hr", 1, 0]
+    assert hr1 is not None and hr1 > 0.5, "item + 1 follows with probability 0.8; chance is 1 in 40"
+    assert result.epochs[-1].loss < result.epochs[0].loss - 1
+
+
+def test_barlow_twins_pulls_views_together() -> None:
+    strong = spec_of(aux=BT | {"alpha": 5.0}, train={"batch_size": 32, "max_epochs": 12, "lr": 0.005})
+    logs = run_trial(strong, SPLIT).epochs
+    assert logs[-1].parts["on_diagonal"] < 0.7 * logs[0].parts["on_diagonal"]
+    assert 0 < logs[0].parts["partner_share"] <= 1
+    assert logs[0].loss == pytest.approx(logs[0].parts["prediction"] + 5.0 * logs[0].parts["auxiliary"], rel=1e-5)
+
+
+def test_early_stopping_waits_exactly_patience_validations_and_restores_the_best() -> None:
+    spec = spec_of(train={"batch_size": 32, "max_epochs": 60, "patience": 4, "lr": 0.01})
+    seen: list[EpochLog] = []
+    result = run_trial(spec, SPLIT, on_epoch=seen.append)
+    curve = [log.valid["ndcg@10"] for log in result.epochs]
+    assert tuple(seen) == result.epochs and len(curve) < 60
+    assert result.best_epoch == 1 + int(np.argmax(curve))
+    assert len(curve) == result.best_epoch + 4
+    assert numbers(result)["valid", "ndcg", 10, 0] == max(curve)
+
+
+def test_validation_cadence() -> None:
+    spec = spec_of(train={"batch_size": 32, "max_epochs": 5, "validate_every": 2, "lr": 0.005})
+    logs = run_trial(spec, SPLIT).epochs
+    assert [bool(log.valid) for log in logs] == [False, True, False, True, True]
+
+
+def test_the_first_epoch_is_kept_when_validation_never_hits() -> None:
+    hopeless = markov_split(n_items=2000, n_train=40, n_test=3)
+    result = run_trial(spec_of(train={"batch_size": 8, "max_epochs": 5, "patience": 2}), hopeless)
+    assert result.best_epoch >= 1 and len(result.epochs) >= 3
+
+
+def test_batch_is_clamped_to_the_training_users_and_recorded() -> None:
+    result = run_trial(spec_of(train={"batch_size": 10_000, "max_epochs": 1}), SPLIT)
+    assert result.provenance.batch_size == SPLIT.n_train_users
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step() -> None:
+    with pytest.raises(TrialError, match=r"loss became .* in epoch 1, step \d+ of 6: lower the learning rate"):
+        run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1, "lr": 1e36}), SPLIT)
+
+
+def test_examples_are_the_last_transitions_of_users_with_two_rows() -> None:
+    sequences = Sequences.of(SPLIT, 5)
+    sizes = np.diff(SPLIT.train_offsets)
+    assert (sequences.lengths == np.minimum(sizes[sizes >= 2] - 1, 5)).all()
+    assert (sequences.last_targets == SPLIT.train_items[SPLIT.train_offsets[1:] - 1]).all()
+    chosen = sequences.longest_first(np.arange(10))
+    batch, targets = sequences.pack(chosen, 5, CPU), sequences.targets(chosen, CPU)
+    first = chosen[0]
+    user = SPLIT.train_items[SPLIT.train_offsets[first] : SPLIT.train_offsets[first + 1]]
+    assert batch.items[: batch.last[0] + 1].tolist() == user[-6:-1].tolist()
+    assert targets[: batch.last[0] + 1].tolist() == user[-5:].tolist()
+
+
+def test_provenance_says_where_the_numbers_come_from() -> None:
+    result = run_trial(spec_of(), SPLIT, command="btsr-sweep --study smoke")
+    p = result.provenance
+    assert p.command == "btsr-sweep --study smoke" and p.threads == 1 and p.device == "cpu" and p.precision == "fp32"
+    assert {"train", "valid", "test", "total"} <= set(p.seconds) and p.seconds["total"] >= p.seconds["train"] > 0
+    assert p.peak_mib > 50 and "torch" in p.versions
