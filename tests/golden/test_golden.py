@@ -1,0 +1,71 @@
+"""Numbers and keys that may only move on purpose.
+
+After a wanted change of numbers raise `harness.config.NUMERICS`, run this file once with BTSR_WRITE_GOLDEN=1, and put
+the change under the heading Numbers of the changelog.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config import NUMERICS, TrialSpec
+from harness.train import Trainer
+from tests.splits import markov_split
+
+HERE = Path(__file__).parent
+SPLIT = markov_split(n_train=160)
+
+SPECS: dict[str, dict[str, Any]] = {
+    "ce": {"method": "sasrec_ce"},
+    "ce_masked_pads": {"method": "sasrec_ce", "encoder": {"dim": 16, "max_len": 8, "mask_pad_keys": True, "heads": 2}},
+    "bt_paper": {"method": "bt_sr", "aux": {"kind": "barlow_twins", "alpha": 0.2, "lam": 0.05}},
+    "bt_released": {
+        "method": "bt_sr",
+        "aux": {"kind": "barlow_twins", "alpha": 0.2, "lam": 0.05, "bt_std": "unbiased", "no_partner": "drop"},
+    },
+}
+
+
+def spec_of(name: str) -> TrialSpec:
+    base: dict[str, Any] = {
+        "data": {"dataset": "synthetic"},
+        "encoder": {"dim": 16, "max_len": 8},
+        "train": {"batch_size": 32},
+    }
+    return TrialSpec.model_validate(base | SPECS[name])
+
+
+def golden(file: str, actual: dict[str, Any]) -> dict[str, Any]:
+    path = HERE / file
+    if os.environ.get("BTSR_WRITE_GOLDEN"):
+        path.write_text(json.dumps({"numerics": NUMERICS, **actual}, indent=1) + "\n")
+    stored: dict[str, Any] = json.loads(path.read_text())
+    assert stored.pop("numerics") == NUMERICS, "NUMERICS was raised: write the golden files anew (see the docstring)"
+    return stored
+
+
+def test_twenty_steps_of_loss() -> None:
+    torch.set_num_threads(1)
+    traces: dict[str, list[float]] = {}
+    for name in SPECS:
+        trainer = Trainer(spec_of(name), SPLIT, torch.device("cpu"))
+        steps: list[float] = []
+        hook = trainer.objective.register_forward_hook(lambda _m, _i, out, s=steps: s.append(float(out[0].detach())))
+        for epoch in (1, 2, 3, 4):
+            trainer.run_epoch(epoch)
+        hook.remove()
+        traces[name] = [round(value, 6) for value in steps]
+        assert len(steps) == 20
+    stored = golden("traces.json", traces)
+    assert set(stored) == set(traces)
+    for name, trace in traces.items():
+        assert trace == pytest.approx(stored[name], rel=2e-4), f"{name}: numbers moved; see the docstring"
+
+
+def test_keys_of_stored_trials_stay() -> None:
+    keys = {name: spec_of(name).key for name in SPECS}
+    assert golden("keys.json", keys) == keys

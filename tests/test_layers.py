@@ -1,0 +1,128 @@
+"""Who may import whom: the syntax trees against the table of the architecture, and what the command line loads."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("harness", "models", "studies", "reports")
+VALUES = {"models.config", "harness.config", "harness.errors", "harness.values"}
+
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    # module or package: (ours it may import, third parties it may import)
+    "models.config": (set(), {"pydantic"}),
+    "models": ({"models"}, {"torch", "numpy", "filelock"}),
+    "harness.errors": (set(), set()),
+    "harness.config": ({"models.config", "harness.errors"}, {"pydantic"}),
+    "harness.values": ({"harness.config"}, {"numpy"}),
+    "harness.data": (
+        VALUES | {"harness.data", "harness.prepare"},
+        {"numpy", "pandas", "pyarrow", "pooch", "typer", "rich", "pydantic"},
+    ),
+    "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "pandas", "filelock"}),
+    "harness.metrics": (VALUES, {"numpy"}),
+    "harness.provenance": (VALUES, set()),
+    "harness.train": (VALUES | {"models", "harness.evaluate", "harness.metrics"}, {"torch", "numpy"}),
+    "harness.evaluate": (VALUES | {"models"}, {"torch", "numpy"}),
+    "harness.trial": (
+        VALUES | {"models", "harness.train", "harness.evaluate", "harness.metrics", "harness.provenance", "harness"},
+        {"torch"},
+    ),
+    "harness.schema": (VALUES, {"sqlalchemy"}),
+    "harness.store": (VALUES | {"harness.schema"}, {"sqlalchemy", "numpy", "filelock"}),
+    "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, {"torch"}),
+    "harness.sweep": (VALUES | {"harness.store", "harness.executors", "harness.prepare"}, {"rich"}),
+    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click"}),
+    "harness": ({"harness.errors", "harness.config"}, set()),
+    "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),
+    "reports": (
+        VALUES | {"harness.store", "harness.metrics", "reports", "studies"},
+        {"numpy", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn", "jinja2", "typer", "rich"},
+    ),
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in OURS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def rule_for(module: str) -> tuple[set[str], set[str]]:
+    while module not in RULES:
+        module = module.rpartition(".")[0]
+        assert module, "every module of ours has a rule"
+    return RULES[module]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: absolute imports only"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def allowed(name: str, ours: set[str], third: set[str]) -> bool:
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return True
+    if top in OURS:
+        return any(name == prefix or name.startswith(prefix + ".") for prefix in ours)
+    return top in third
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else "")
+def test_imports_follow_the_table(module: str, path: Path) -> None:
+    ours, third = rule_for(module)
+    bad = sorted({name for name in imports(path) if not allowed(name, ours, third)})
+    assert not bad, f"{module} may not import {', '.join(bad)}: see RULES in {Path(__file__).name}"
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else "")
+def test_no_file_grows_past_one_sitting(module: str, path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400, f"{module}: split it"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("harness.cli", "--help"),
+        ("harness.cli", "--study", "alpha_lambda", "--dataset", "all", "--dry-run"),
+        ("reports.cli", "--help"),
+        ("harness.data.cli", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_the_command_line_answers_without_heavy_libraries(words: tuple[str, ...], tmp_path: Path) -> None:
+    module, *arguments = words
+    code = (
+        f"import sys; sys.argv = ['btsr', *{arguments!r}]\n"
+        f"from {module} import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'ray', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir()), "a question leaves nothing behind"
+
+
+def test_importing_studies_loads_neither_torch_nor_ray() -> None:
+    code = "import studies, sys; assert not {'torch', 'ray', 'pandas', 'optuna'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_shadowed_package_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import harness"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0 and "ShadowedPackageError" in done.stderr and str(tmp_path) in done.stderr
