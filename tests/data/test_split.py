@@ -1,0 +1,257 @@
+"""Filter, boundary, item ids, buckets and leak checks by hand."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.config import DataConfig
+from harness.data.split import Evidence, check_leaks, filter_rows, popularity_buckets, split_rows
+from harness.errors import DataError, LeakError
+from harness.values import Split
+from tests.data.rows import Row, frame, parts, unfiltered
+
+SMALL: list[Row] = [
+    ("A", "a", 1),
+    ("A", "b", 2),
+    ("A", "c", 3),
+    ("B", "b", 1),
+    ("B", "d", 2),
+    ("B", "a", 3),
+    ("C", "a", 1),
+    ("C", "c", 18),
+    ("C", "b", 19),
+    ("C", "d", 20),
+]
+
+
+class TestSmallExample:
+    def test_natural_boundary_leaves_nobody(self) -> None:
+        with pytest.raises(DataError, match=r"zero test users: of 1 users .* boundary 20 ") as caught:
+            split_rows(frame(SMALL), unfiltered())
+        assert "\n" not in str(caught.value)
+
+    def test_boundary_at_18(self) -> None:
+        # 0.8 of the positions 0..9 is 7.2, hence position 7, which is time 18.
+        split, evidence = split_rows(frame(SMALL), unfiltered(quantile=0.8))
+        assert split.boundary == 18
+        assert split.item_ids.tolist() == ["a", "b", "c", "d"]
+        assert parts(split) == ([["a", "b", "c"], ["b", "d", "a"]], [["c", "b", "d"]])
+        assert split.user_ids.tolist() == ["C"] and evidence.train_user_ids.tolist() == ["A", "B"]
+        assert split.item_ids[split.targets("valid")].tolist() == ["b"]
+        assert split.item_ids[split.targets("test")].tolist() == ["d"]
+        assert split.popularity.tolist() == [2, 2, 1, 1]
+        # Total 6: the running sums 2, 4, 5, 6 reach 2 at the first and 4 at the second item.
+        assert split.bucket.tolist() == [1, 2, 3, 3]
+        assert dict(split.report) == {
+            "raw_rows": 10,
+            "raw_users": 3,
+            "raw_items": 4,
+            "rows": 10,
+            "users": 3,
+            "items": 4,
+            "boundary": 18,
+            "rows_before_boundary": 7,
+            "test_rows": 3,
+            "test_users": 1,
+            "test_users_with_earlier_rows": 1,
+            "test_rows_of_unseen_items": 0,
+            "train_rows": 6,
+            "train_users": 2,
+            "train_items": 4,
+            "train_sequences": 2,
+            "evaluated_users": 1,
+            "repeat_share": 0.0,
+            "partner_share": 0.0,
+        }
+
+    def test_dtypes(self) -> None:
+        split, _ = split_rows(frame(SMALL), unfiltered(quantile=0.8))
+        types = {name: getattr(split, name).dtype.str[1:] for name in ("train_items", "test_items", "popularity")}
+        assert types == dict.fromkeys(types, "i4")
+        assert split.train_offsets.dtype == split.test_offsets.dtype == np.int64
+        assert split.bucket.dtype == np.int8
+        assert split.item_ids.dtype.kind == split.user_ids.dtype.kind == "U"
+
+    def test_unseen_items_are_dropped_before_users_are_counted(self) -> None:
+        rows = [*SMALL, ("C", "z", 21), ("D", "a", 19), ("D", "z", 20), ("D", "b", 22)]
+        split, _ = split_rows(frame(rows), unfiltered(quantile=0.56))
+        # 0.56 * 13 = 7.28: position 7, time 18. D keeps two rows only.
+        assert split.boundary == 18
+        assert parts(split)[1] == [["c", "b", "d"]]
+        assert split.report["test_rows_of_unseen_items"] == 2
+        assert split.report["test_users"] == 2 and split.report["evaluated_users"] == 1
+
+    def test_training_user_with_one_row_counts_as_popularity(self) -> None:
+        split, _ = split_rows(frame([*SMALL, ("E", "e", 1)]), unfiltered(quantile=0.8))
+        assert split.item_ids.tolist() == ["a", "b", "c", "d", "e"]
+        assert split.popularity.tolist() == [2, 2, 1, 1, 1]
+        assert split.report["train_users"] == 3 and split.report["train_sequences"] == 2
+
+
+def test_no_training_sequence() -> None:
+    rows = [("A", "a", 1), ("B", "b", 1), ("C", "a", 5), ("C", "b", 6), ("C", "a", 7)]
+    with pytest.raises(DataError, match="no training user has two rows before the boundary 5"):
+        split_rows(frame(rows), unfiltered(quantile=0.5))
+
+
+def test_all_rows_at_one_time() -> None:
+    with pytest.raises(DataError, match="no training user has two rows before the boundary 7 "):
+        split_rows(frame([("A", "a", 7), ("A", "b", 7)]), unfiltered())
+
+
+def test_filter_that_leaves_nothing() -> None:
+    with pytest.raises(DataError, match="leaves none of 10 rows"):
+        split_rows(frame(SMALL), DataConfig(dataset="synthetic"))
+    with pytest.raises(DataError, match="leaves none of 0 rows"):
+        split_rows(frame([]), unfiltered())
+
+
+def test_shares() -> None:
+    rows = [
+        *(("A", i, t) for t, i in enumerate("abc")),
+        *(("B", i, t) for t, i in enumerate("bdc")),
+        *(("E", i, t) for t, i in enumerate("cda")),
+        ("F", "a", 1),
+        *(("C", i, 30 + t) for t, i in enumerate("abca")),
+        *(("D", i, 30 + t) for t, i in enumerate("bad")),
+    ]
+    split, _ = split_rows(frame(rows), unfiltered(quantile=0.6))
+    assert split.boundary == 30
+    assert split.report["repeat_share"] == 0.5
+    # Last items c, c, a among the users with two rows or more: two of three share one.
+    assert split.report["partner_share"] == pytest.approx(2 / 3)
+
+
+class TestOrderOfIds:
+    def rows(self, names: list[str]) -> list[Row]:
+        known = [("u1", name, t) for t, name in enumerate(names)]
+        return [*known, *(("u2", name, 100 + t) for t, name in enumerate(names[:3]))]
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["10", "9", "2", "100"], ["2", "9", "10", "100"]),
+            (["007", "10", "7", "0"], ["0", "007", "7", "10"]),
+            (["10", "9", "2", "x"], ["10", "2", "9", "x"]),
+            (["10", "9", "-1"], ["-1", "10", "9"]),
+            (["B", "a", "é", "A"], ["A", "B", "a", "é"]),
+            (["123456789012345678901234567890", "5", "6"], ["5", "6", "123456789012345678901234567890"]),
+        ],
+    )
+    def test_by_value_only_if_all_are_decimal(self, names: list[str], expected: list[str]) -> None:
+        split, _ = split_rows(frame(self.rows(names)), unfiltered(quantile=(len(names) - 0.3) / (len(names) + 2)))
+        assert split.item_ids.tolist() == expected
+
+    def test_only_training_items_decide(self) -> None:
+        rows = [*self.rows(["10", "9", "2"]), ("u2", "a-name-that-is-longer", 103)]
+        split, _ = split_rows(frame(rows), unfiltered(quantile=0.5))
+        assert split.item_ids.tolist() == ["2", "9", "10"]
+        assert split.item_ids.dtype == np.dtype("U2")
+
+
+class TestTies:
+    rows: list[Row] = [
+        *(("u1", str(i), 10) for i in (5, 3, 1, 4, 2, 9, 8, 7, 6)),
+        *(("u2", str(i), 20) for i in (4, 6, 2, 8, 1)),
+    ]
+
+    def test_stable_is_the_order_of_the_file(self) -> None:
+        split, _ = split_rows(frame(self.rows), unfiltered(quantile=0.7))
+        assert parts(split) == ([list("531429876")], [list("46281")])
+
+    def test_random_is_another_order_and_always_the_same(self) -> None:
+        config = unfiltered(quantile=0.7, tie="random")
+        split, _ = split_rows(frame(self.rows), config)
+        again, _ = split_rows(frame(self.rows), config)
+        (train,), (test,) = parts(split)
+        assert parts(split) == parts(again) and split.fingerprint == again.fingerprint
+        assert sorted(train) == list("123456789") and train != list("531429876")
+        assert sorted(test) == list("12468")
+
+    def test_random_keeps_the_order_of_time(self) -> None:
+        rows = [(user, item, time + position) for position, (user, item, time) in enumerate(self.rows)]
+        stable, _ = split_rows(frame(rows), unfiltered(quantile=0.7))
+        random, _ = split_rows(frame(rows), unfiltered(quantile=0.7, tie="random"))
+        assert parts(stable) == parts(random)
+        assert stable.fingerprint != random.fingerprint
+
+
+class TestFilters:
+    # Item z has two users but three rows; dropping it leaves user 3 with one item.
+    users = np.array([0, 0, 1, 1, 2, 2, 2])
+    items = np.array([0, 1, 0, 1, 0, 2, 2])
+
+    def kept(self, **changes: Any) -> list[int]:
+        return np.flatnonzero(filter_rows(self.users, self.items, DataConfig(dataset="x", **changes))).tolist()
+
+    def test_none(self) -> None:
+        assert self.kept(filter="none", min_item=1, min_user=1) == [0, 1, 2, 3, 4, 5, 6]
+
+    def test_one_pass_counts_distinct_partners_items_first(self) -> None:
+        assert self.kept(filter="one_pass", min_item=2, min_user=1) == [0, 1, 2, 3, 4]
+        assert self.kept(filter="one_pass", min_item=2, min_user=2) == [0, 1, 2, 3]
+        # User 2 leaves, item 0 then has two users only: one pass does not look again.
+        assert self.kept(filter="one_pass", min_item=3, min_user=1) == [0, 2, 4]
+
+    def test_iterative_counts_rows_until_nothing_changes(self) -> None:
+        assert self.kept(filter="iterative", min_item=2, min_user=3) == [] == self.kept(filter="iterative", min_item=4)
+        assert self.kept(filter="iterative", min_item=2, min_user=2) == [0, 1, 2, 3, 4, 5, 6]
+        assert self.kept(filter="iterative", min_item=3, min_user=1) == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("popularity", "expected"),
+    [
+        ([10, 6, 5, 4, 3, 2], [1, 2, 2, 3, 3, 3]),
+        ([30, 1, 1, 1], [1, 2, 3, 3]),
+        ([1] * 7, [1, 1, 1, 2, 2, 3, 3]),
+        ([1, 1, 30, 1], [2, 3, 1, 3]),
+        ([5], [1]),
+        ([5, 5], [1, 2]),
+        ([2_000_000_000] * 3, [1, 2, 3]),
+    ],
+)
+def test_bucket_vectors(popularity: list[int], expected: list[int]) -> None:
+    bucket = popularity_buckets(np.array(popularity, np.int32))
+    assert bucket.dtype == np.int8
+    assert bucket.tolist() == expected
+
+
+class TestLeaks:
+    @pytest.fixture
+    def clean(self) -> tuple[Split, Evidence]:
+        return split_rows(frame(SMALL), unfiltered(quantile=0.8))
+
+    @pytest.mark.parametrize(
+        ("in_split", "in_evidence", "words"),
+        [
+            ({}, {"train_times": [1, 2, 3, 1, 2, 18]}, "1 training rows are at or after the boundary 18"),
+            ({}, {"test_times": [17, 19, 20]}, "1 test rows are before the boundary 18"),
+            ({}, {"train_user_ids": ["A", "C"]}, "1 users are in training and test, such as C"),
+            ({"train_items": [0, 1, 0, 1, 3, 0]}, {}, "not exactly those of the training rows"),
+            ({"train_items": [0, 1, 2, 1, 4, 0]}, {}, "not exactly those of the training rows"),
+            ({"train_items": [0, 1, 2, -1, 3, 0]}, {}, "not exactly those of the training rows"),
+            ({"test_items": [2, 1, 4]}, {}, "items that no training row has"),
+            ({"test_items": [2, -1, 3]}, {}, "items that no training row has"),
+            ({"popularity": [2, 3, 1, 1]}, {}, "popularity does not come from the training rows alone"),
+            ({"test_items": [2, 1], "test_offsets": [0, 2]}, {"test_times": [18, 19]}, "fewer than 3 rows"),
+            ({}, {"test_times": [18, 20, 19]}, "rows of a test user are not in order of time"),
+            ({}, {"train_times": [1, 3, 2, 1, 2, 3]}, "rows of a training user are not in order of time"),
+        ],
+    )
+    def test_planted(
+        self,
+        clean: tuple[Split, Evidence],
+        in_split: dict[str, list[int]],
+        in_evidence: dict[str, list[Any]],
+        words: str,
+    ) -> None:
+        split, evidence = clean
+        check_leaks(split, evidence)
+        split = replace(split, **{name: np.array(value) for name, value in in_split.items()})
+        evidence = replace(evidence, **{name: np.array(value) for name, value in in_evidence.items()})
+        with pytest.raises(LeakError, match=words) as caught:
+            check_leaks(split, evidence)
+        assert "\n" not in str(caught.value)
