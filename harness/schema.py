@@ -1,0 +1,304 @@
+"""The SQL schema, a public surface that people query, and the rows that our values become in it.
+
+Names are singular; `lam` is the paper's lambda. A trial is done if and only if its row says so, and then all its
+rows are there. Spec: the architecture's section on the SQL schema.
+"""
+
+import json
+import zlib
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+    text,
+)
+
+from harness.database import claim, is_claimed
+from harness.errors import SchemaError, StoreError
+from harness.values import Split, TrialFailure, TrialResult
+
+APPLICATION_ID = 0x62747372
+"""`btsr` in ASCII: SQLite's `PRAGMA application_id` of our files, and the `application_id` of table meta."""
+
+SCHEMA_VERSION = 1
+"""Raised with every change of the tables."""
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+study = Table(
+    "study",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("recorded_at", Text, nullable=False),
+)
+
+study_trial = Table(
+    "study_trial",
+    metadata,
+    Column("study", ForeignKey("study.name"), primary_key=True),
+    Column("trial_key", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("spec", Text, nullable=False),
+    comment="what a study asks for, run or not; the trial itself is in table trial once it has ended",
+)
+
+data = Table(
+    "data",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("n_items", Integer, nullable=False),
+    Column("n_train_users", Integer, nullable=False),
+    Column("n_test_users", Integer, nullable=False),
+    Column("boundary", Integer, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("bucket", LargeBinary, nullable=False),
+    Column("popularity", LargeBinary, nullable=False),
+    Column("targets_valid", LargeBinary, nullable=False),
+    Column("targets_test", LargeBinary, nullable=False),
+)
+
+trial = Table(
+    "trial",
+    metadata,
+    Column("trial_key", Text, primary_key=True),
+    Column("group_key", Text, nullable=False, index=True),
+    Column("dataset", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("alpha", Float, nullable=False),
+    Column("lam", Float, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("status", Text, CheckConstraint("status IN ('done', 'failed')"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("fingerprint", ForeignKey("data.fingerprint")),
+    Column("best_epoch", Integer),
+    Column("last_epoch", Integer, nullable=False),
+    Column("error", Text),
+    Column("traceback", Text),
+    Column("recorded_at", Text, nullable=False),
+    UniqueConstraint("dataset", "method", "group_key", "profile", "seed"),
+)
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("trial_key", ForeignKey("trial.trial_key"), primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("k", Integer, primary_key=True),
+    Column("bucket", Integer, primary_key=True),
+    Column("value", Float),
+)
+
+epoch = Table(
+    "epoch",
+    metadata,
+    Column("trial_key", ForeignKey("trial.trial_key"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("loss", Float, nullable=False),
+    Column("parts", JSON, nullable=False),
+    Column("valid", JSON, nullable=False),
+    Column("seconds_train", Float, nullable=False),
+    Column("seconds_valid", Float, nullable=False),
+)
+
+ranks = Table(
+    "ranks",
+    metadata,
+    Column("trial_key", ForeignKey("trial.trial_key"), primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("users", Integer, nullable=False),
+    Column("k", Integer, nullable=False),
+    Column("rank", LargeBinary, nullable=False, comment="zlib, int32 little-endian [users]"),
+    Column("top", LargeBinary, nullable=False, comment="zlib, int32 little-endian [users, k]"),
+)
+
+provenance = Table(
+    "provenance",
+    metadata,
+    Column("trial_key", ForeignKey("trial.trial_key"), primary_key=True),
+    Column("git_revision", Text),
+    Column("git_dirty", Boolean),
+    Column("versions", JSON, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("kernels", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("seconds", JSON, nullable=False),
+    Column("peak_mib", Float, nullable=False),
+    Column("batch_size", Integer, nullable=False),
+)
+
+RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
+    *(("hr", k) for k in (1, 5, 10)),
+    *(("ndcg", k) for k in (5, 10, 50)),
+    *(("cov", k) for k in (1, 5, 10)),
+)
+"""The test metrics of the view `results`: the nine of table 2 (spec 7.2)."""
+
+
+def _results_view() -> str:
+    """One row per finished trial; test numbers only where its group was chosen: the best mean
+    validation NDCG@10 among the groups with most seeds."""
+    tests = ",\n".join(
+        f"MAX(CASE WHEN chosen.place = 1 AND metric.name = '{name}' AND metric.k = {k} THEN metric.value END)"
+        f" AS test_{name}_{k}"
+        for name, k in RESULT_COLUMNS
+    )
+    trial_columns = (
+        "trial.dataset, trial.method, trial.profile, trial.alpha, trial.lam, trial.seed, trial.fingerprint, "
+        "trial.trial_key, trial.group_key"
+    )
+    return f"""
+CREATE VIEW results AS
+WITH score AS (
+  SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, metric.value
+  FROM trial JOIN metric ON metric.trial_key = trial.trial_key
+  WHERE metric.part = 'valid' AND metric.name = 'ndcg' AND metric.k = 10 AND metric.bucket = 0
+), chosen AS (
+  SELECT group_key, fingerprint, RANK() OVER (
+    PARTITION BY dataset, method, profile, fingerprint ORDER BY COUNT(*) DESC, AVG(value) DESC, group_key
+  ) AS place
+  FROM score GROUP BY dataset, method, profile, fingerprint, group_key
+)
+SELECT {trial_columns}, chosen.place AS place_by_validation, score.value AS valid_ndcg_10,
+{tests}
+FROM trial
+JOIN score ON score.trial_key = trial.trial_key
+JOIN chosen ON chosen.group_key = trial.group_key AND chosen.fingerprint = trial.fingerprint
+LEFT JOIN metric ON metric.trial_key = trial.trial_key AND metric.part = 'test' AND metric.bucket = 0
+GROUP BY {trial_columns}, chosen.place, score.value
+"""
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether the database holds nothing at all, ours or another's."""
+    known = inspect(connection)
+    return is_claimed(connection, 0) and not known.get_table_names() and not known.get_view_names()
+
+
+def create_schema(connection: Connection) -> None:
+    """All tables and the view in an empty database, within the connection's transaction."""
+    metadata.create_all(connection)
+    connection.execute(text(_results_view()))
+    marks = {"application_id": str(APPLICATION_ID), "schema_version": str(SCHEMA_VERSION)}
+    connection.execute(meta.insert(), [{"name": name, "value": value} for name, value in marks.items()])
+    claim(connection, APPLICATION_ID)
+
+
+def check_schema(connection: Connection, where: str) -> None:
+    """Raise StoreError for a database of another program, SchemaError for one of another version of btsr."""
+    marks: dict[str, str] = {}
+    if is_claimed(connection, APPLICATION_ID) and inspect(connection).has_table("meta"):
+        marks = {name: value for name, value in connection.execute(meta.select())}
+    if marks.get("application_id") != str(APPLICATION_ID):
+        raise StoreError(f"{where} is a database of another program, not of btsr: choose another --out")
+    version = marks.get("schema_version", "")
+    if version != str(SCHEMA_VERSION):
+        newer = version.isdecimal() and int(version) > SCHEMA_VERSION
+        raise SchemaError(
+            f"{where} has schema version {version or 'unknown'}, this btsr knows {SCHEMA_VERSION}: "
+            + ("update btsr" if newer else "use the btsr that wrote it")
+            + ", or choose another --out"
+        )
+
+
+def packed(array: Any) -> bytes:
+    """An integer array as zlib-compressed little-endian int32."""
+    return zlib.compress(array.astype("<i4").tobytes(), 6)
+
+
+def data_row(split: Split) -> dict[str, Any]:
+    """The row of table data."""
+    return {
+        "fingerprint": split.fingerprint,
+        "dataset": split.config.dataset,
+        "n_items": split.n_items,
+        "n_train_users": split.n_train_users,
+        "n_test_users": split.n_test_users,
+        "boundary": split.boundary,
+        "config": json.dumps(split.config.canonical(), sort_keys=True, separators=(",", ":")),
+        "report": dict(split.report),
+        "bucket": packed(split.bucket),
+        "popularity": packed(split.popularity),
+        "targets_valid": packed(split.targets("valid")),
+        "targets_test": packed(split.targets("test")),
+    }
+
+
+def trial_row(outcome: TrialResult | TrialFailure, *, attempt: int, recorded_at: str) -> dict[str, Any]:
+    """The row of table trial."""
+    spec = outcome.spec
+    row: dict[str, Any] = {
+        "trial_key": spec.key,
+        "group_key": spec.group,
+        "dataset": spec.data.dataset,
+        "method": spec.method,
+        "profile": spec.profile,
+        "alpha": spec.aux.alpha,
+        "lam": spec.aux.lam,
+        "seed": spec.seed,
+        "attempt": attempt,
+        "spec": spec.canonical_json(),
+        "recorded_at": recorded_at,
+    }
+    if isinstance(outcome, TrialResult):
+        return row | {
+            "status": "done",
+            "fingerprint": outcome.fingerprint,
+            "best_epoch": outcome.best_epoch,
+            "last_epoch": len(outcome.epochs),
+        }
+    return row | {
+        "status": "failed",
+        "last_epoch": outcome.last_epoch,
+        "error": outcome.error,
+        "traceback": outcome.traceback,
+    }
+
+
+def result_rows(result: TrialResult) -> dict[Table, list[dict[str, Any]]]:
+    """The rows of a finished trial in all other tables."""
+    key = {"trial_key": result.spec.key}
+    return {
+        metric: [key | asdict(number) for number in result.metrics],
+        epoch: [key | asdict(log) for log in result.epochs],
+        ranks: [
+            key
+            | {
+                "part": part,
+                "users": users.top.shape[0],
+                "k": users.top.shape[1],
+                "rank": packed(users.rank),
+                "top": packed(users.top),
+            }
+            for part, users in (("valid", result.valid), ("test", result.test))
+        ],
+        provenance: [key | asdict(result.provenance)],
+    }

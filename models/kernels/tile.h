@@ -1,0 +1,157 @@
+// Register tiles: small matrix products whose accumulators stay in vector registers, and the exponential.
+//
+// Written with the vector extensions of GCC and Clang; the width follows the instruction set of the build.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+constexpr int WIDTH = 16;       // floats in a vector
+constexpr int ROWS = 8;         // rows of a tile of logits
+constexpr int SPAN = 4;         // vectors of a tile of a gradient
+constexpr int GRADIENT_ROWS = 4;
+constexpr int ITEM_ROWS = 6;
+#else
+constexpr int WIDTH = 8;
+constexpr int ROWS = 4;
+constexpr int SPAN = 2;
+constexpr int GRADIENT_ROWS = 4;
+constexpr int ITEM_ROWS = 6;
+#endif
+constexpr int COLUMNS = 3;               // vectors of a tile of logits
+constexpr int ITEMS = COLUMNS * WIDTH;   // items of a panel
+static_assert(ROWS % GRADIENT_ROWS == 0 && ROWS % 2 == 0 && ITEMS % ITEM_ROWS == 0);
+
+#define INLINE inline __attribute__((always_inline))
+
+typedef float Vec __attribute__((vector_size(WIDTH * 4), may_alias));
+typedef int32_t IVec __attribute__((vector_size(WIDTH * 4), may_alias));
+typedef float LooseVec __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
+
+INLINE Vec broadcast(float x) { return Vec{} + x; }
+INLINE Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+INLINE Vec larger(Vec a, Vec b) { return b > a ? b : a; }  // a NaN in `a` stays
+
+INLINE float sum(Vec v) {
+  float total = 0;
+  for (int i = 0; i < WIDTH; ++i) total += v[i];
+  return total;
+}
+
+// 2^x with a relative error below 2e-7; where the result would be below 2^-126 it is below 2^-125.
+INLINE Vec power_of_two(Vec x) {
+#if defined(__AVX512F__)
+  const Vec n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  x = larger(x, broadcast(-126.f));
+  const Vec shifted = x + 12582912.f;  // 1.5 * 2^23: the sum's low bits are round(x)
+  const Vec n = shifted - 12582912.f;
+#endif
+  const Vec f = x - n;
+  Vec p = broadcast(0x1.41d324p-13f);  // minimax polynomial on [-1/2, 1/2]
+  p = p * f + 0x1.5f4582p-10f;
+  p = p * f + 0x1.3b2dbcp-7f;
+  p = p * f + 0x1.c6aed4p-5f;
+  p = p * f + 0x1.ebfbdap-3f;
+  p = p * f + 0x1.62e430p-1f;
+  p = p * f + 1.f;
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, n);
+#else
+  const IVec bits = reinterpret_cast<const IVec&>(p) + (reinterpret_cast<const IVec&>(shifted) << 23);
+  return reinterpret_cast<const Vec&>(bits);
+#endif
+}
+
+// Products of float32 numbers.
+struct Float32 {
+  typedef float Element;          // what is multiplied at a time
+  static constexpr int PACK = 1;  // numbers of the summed dimension in an element
+  static constexpr long TILE = 64;  // rows that a thread works on at a time
+
+  static INLINE Vec multiply_add(Vec sum, float a, const float* b) { return broadcast(a) * load(b) + sum; }
+  static INLINE float element(const float (&x)[1]) { return x[0]; }
+
+  // Keep the exponentials of a tile for both gradients: [ROWS, ITEMS] serves as either operand.
+  static INLINE void keep(const Vec (&p)[ROWS][COLUMNS], float*, float* to) {
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+      for (int c = 0; c < COLUMNS; ++c) store(to + r * ITEMS + c * WIDTH, p[r][c]);
+  }
+};
+
+#if defined(__AVX512BF16__)
+// Products of numbers rounded to bfloat16, two at a time, summed in float32.
+struct BFloat16 {
+  typedef uint32_t Element;
+  static constexpr int PACK = 2;
+  static constexpr long TILE = 128;
+
+  static INLINE Vec multiply_add(Vec sum, uint32_t a, const uint32_t* b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)_mm512_loadu_si512(b));
+  }
+
+  static INLINE uint32_t element(const float (&x)[2]) { return rounded(x[0]) | rounded(x[1]) << 16; }
+
+  // by_row: [ROWS, ITEMS/2] pairs of items; by_item: [ROWS/2, ITEMS] pairs of rows.
+  static INLINE void keep(const Vec (&p)[ROWS][COLUMNS], uint32_t* by_row, uint32_t* by_item) {
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r += 2)
+#pragma GCC unroll 8
+      for (int c = 0; c < COLUMNS; ++c) {
+        const __m256i even = (__m256i)_mm512_cvtneps_pbh(p[r][c]), odd = (__m256i)_mm512_cvtneps_pbh(p[r + 1][c]);
+        _mm256_storeu_si256((__m256i*)(by_row + r * (ITEMS / 2) + c * 8), even);
+        _mm256_storeu_si256((__m256i*)(by_row + (r + 1) * (ITEMS / 2) + c * 8), odd);
+        const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
+        _mm512_storeu_si512(by_item + (r / 2) * ITEMS + c * WIDTH, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
+      }
+  }
+
+ private:
+  static INLINE uint32_t rounded(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  }
+};
+#endif
+
+// tile += a b: a element (r, k) at a[r * A_ROW + k * A_STEP], row k of b at b + k * b_step.
+template <class M, int A_ROW, int A_STEP, int R, int C>
+INLINE void multiply(Vec (&tile)[R][C], const typename M::Element* a, const typename M::Element* b, long b_step,
+                     long depth) {
+  for (long k = 0; k < depth; ++k, a += A_STEP, b += b_step)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) tile[r][c] = M::multiply_add(tile[r][c], a[r * A_ROW], b + c * WIDTH);
+}
+
+// out (+)= a b for R rows and C vectors of out, whose rows are `out_row` floats apart.
+template <class M, int A_ROW, int A_STEP, int R, int C>
+INLINE void product_tile(float* out, long out_row, bool add, const typename M::Element* a,
+                         const typename M::Element* b, long b_step, long depth) {
+  Vec tile[R][C];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) tile[r][c] = add ? load(out + r * out_row + c * WIDTH) : Vec{};
+  multiply<M, A_ROW, A_STEP>(tile, a, b, b_step, depth);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) store(out + r * out_row + c * WIDTH, tile[r][c]);
+}
+
+// The same for all `width` columns; width is a multiple of WIDTH, b has `width` elements a row.
+template <class M, int A_ROW, int A_STEP, int R>
+INLINE void product(float* out, long width, bool add, const typename M::Element* a, const typename M::Element* b,
+                    long depth) {
+  long c = 0;
+  for (; c + SPAN * WIDTH <= width; c += SPAN * WIDTH)
+    product_tile<M, A_ROW, A_STEP, R, SPAN>(out + c, width, add, a, b + c, width, depth);
+  for (; c < width; c += WIDTH) product_tile<M, A_ROW, A_STEP, R, 1>(out + c, width, add, a, b + c, width, depth);
+}

@@ -1,0 +1,58 @@
+"""The `btsr-sweep` command that runs what a table or a figure lacks."""
+
+import shlex
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from harness.config import SEEDS, Profile, StudyOptions, TrialSpec
+from harness.errors import ConfigError
+from studies import STUDIES
+
+
+def sweep_command(
+    study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], database: str
+) -> str:
+    """The shortest command whose plan holds every missing trial; `database` as the store names it.
+
+    A plan narrowed by --reduced, --seeds, --tie or --max-epochs is recognised by its trial keys. Where none fits (the
+    missing trials come from several calls, or from a study file of the user's own) the plain command is given.
+    """
+    words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
+    words += _options(study, profile, datasets, missing)
+    if "://" not in database:
+        words += ["--out", str(Path(database).parent)]
+    return shlex.join(words)
+
+
+def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec]) -> list[str]:
+    """Words that narrow the study to a plan with all these trials, and as few others as possible."""
+    if not missing or study not in STUDIES:
+        return []
+    keys = {spec.key for spec in missing}
+    ties = sorted({spec.data.tie for spec in missing}, reverse=True)
+    caps = [None, max(spec.train.max_epochs for spec in missing)]
+    best: tuple[int, list[str]] | None = None
+    for cap, reduced, tie in product(caps, (False, True), ties):
+        for n_seeds in range(len(SEEDS), 0, -1):
+            options = StudyOptions(
+                datasets=tuple(datasets),
+                profile=profile,
+                seeds=SEEDS[:n_seeds],
+                reduced=reduced,
+                max_epochs=cap,
+                tie=tie,
+            )
+            try:
+                planned = {spec.key for spec in STUDIES[study](options).specs}
+            except ConfigError:  # these data sets are in a study of the user's own that has the same name
+                return []
+            if not keys <= planned:
+                break  # fewer seeds hold less
+            if best is None or len(planned) < best[0]:
+                words = ["--reduced"] if reduced else []
+                words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
+                words += ["--tie", tie] if tie != "stable" else []
+                words += ["--max-epochs", str(cap)] if cap is not None else []
+                best = len(planned), words
+    return best[1] if best else []

@@ -1,0 +1,215 @@
+"""A Table as text, Markdown, LaTeX or CSV: formats only, nothing is computed here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from io import StringIO
+from itertools import groupby
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from reports.table import Cell, Row, Table, number
+
+MISSING = "—"
+OTHER_DATA = "†"
+TEXT_WIDTH = 132
+"""Columns of text that is not written to a terminal."""
+
+_TEXT_MARKS = {"best": "¹", "second": "²", "": ""}
+_TEXT_STYLES = {"best": "bold", "second": "underline", "": ""}
+
+
+def _published(cell: Cell) -> str:
+    """(0.0494), with a dagger where it was measured on other data."""
+    return "" if cell.published is None else f"({number(cell.published)}{'' if cell.applies else OTHER_DATA})"
+
+
+def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell, ...]]]]]:
+    """Data set, its title, its rows."""
+    pairs = zip(table.rows, table.cells, strict=True)
+    for dataset, group in groupby(pairs, key=lambda pair: pair[0].dataset):
+        rows = list(group)
+        yield dataset, rows[0][0].title, rows
+
+
+def _seeds(table: Table, dataset: str) -> list[str]:
+    return [f"n = {n}" if n else MISSING for n in table.seeds(dataset)]
+
+
+def _text_cell(cell: Cell) -> Text:
+    """Two lines: ours with its mark, the published one below; one line where there is no value of ours."""
+    if cell.value is None:
+        return Text.assemble(MISSING, " ", (_published(cell), "dim"))
+    spread = f" ±{number(cell.std)}" if cell.std is not None else ""
+    out = Text.assemble((number(cell.value), _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], spread)
+    return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
+
+
+def _text_block(table: Table, columns: range) -> RichTable:
+    """The table with only these columns."""
+    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    out.add_column("data set", no_wrap=True)
+    out.add_column("metric", no_wrap=True)
+    for index in columns:
+        out.add_column(table.columns[index].title, no_wrap=True)
+    for dataset, title, rows in _groups(table):
+        seeds = _seeds(table, dataset)
+        out.add_row(Text(title, style="bold"), "seeds", *(seeds[index] for index in columns))
+        for row, cells in rows:
+            out.add_row("", row.metric, *(_text_cell(cells[index]) for index in columns))
+        out.add_section()
+    return out
+
+
+def show(table: Table, console: Console) -> None:
+    """Print the table; columns beyond the console's width go into further blocks below, commands are never cut."""
+    measure = Console(file=StringIO(), width=10_000)
+    console.print(Text(table.title, style="bold"))
+    start = 0
+    while start < len(table.columns):
+        block, end = _text_block(table, range(start, start + 1)), start + 1
+        while end < len(table.columns):
+            wider = _text_block(table, range(start, end + 1))
+            if measure.measure(wider).maximum > console.width:
+                break
+            block, end = wider, end + 1
+        console.print(block)
+        start = end
+    legend = f"¹ bold: best, ² underlined: second best of our values in a row; {_LEGEND}"
+    for i, note in enumerate((legend, *table.footnotes), 1):
+        console.print(Text(f"[{i}] {note}"))
+    if table.commands:
+        console.print("\nTo run what is missing:")
+    for command in table.commands:
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+_LEGEND = f"(published value); {MISSING} not run; {OTHER_DATA} published on other data, does not compare."
+
+
+def text(table: Table, width: int = TEXT_WIDTH) -> str:
+    """Plain text without control sequences, ends with a line break."""
+    out = StringIO()
+    show(table, Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _markdown_escape(words: str) -> str:
+    out = words.replace("\\", "\\\\")
+    for sign in "|*_<>`[]":
+        out = out.replace(sign, f"\\{sign}")
+    return out.replace("\n", " ")
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.value is None:
+        ours = MISSING
+    else:
+        value = number(cell.value)
+        ours = {"best": f"**{value}**", "second": f"<u>{value}</u>", "": value}[cell.mark]
+        ours += f" ±{number(cell.std)}" if cell.std is not None else ""
+    return f"{ours} {_published(cell)}".strip()
+
+
+def markdown(table: Table) -> str:
+    """A pipe table and a list of footnotes."""
+    titles = [_markdown_escape(column.title) for column in table.columns]
+    lines = [f"### {_markdown_escape(table.title)}", ""]
+    lines.append(f"| data set | metric | {' | '.join(titles)} |")
+    lines.append(f"|---|---|{'---|' * len(titles)}")
+    for dataset, title, rows in _groups(table):
+        lines.append(f"| **{_markdown_escape(title)}** | seeds | {' | '.join(_seeds(table, dataset))} |")
+        lines += [f"|  | {row.metric} | {' | '.join(map(_markdown_cell, cells))} |" for row, cells in rows]
+    lines += ["", f"**bold**: best, <u>underlined</u>: second best of our values in a row; {_LEGEND}", ""]
+    lines += [f"- {_markdown_escape(note)}" for note in table.footnotes]
+    if table.commands:
+        lines += ["", "To run what is missing:", "", "```", *table.commands, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    """LaTeX source of a cell; numbers and commands only, nothing that needs an escape."""
+    if cell.value is None:
+        ours = "---"
+    else:
+        value = number(cell.value)
+        ours = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[cell.mark]
+        ours += rf" {{\scriptsize $\pm$ {number(cell.std)}}}" if cell.std is not None else ""
+    theirs = _published(cell).replace(OTHER_DATA, r"$^{\dagger}$")
+    return f"{ours} {theirs}".strip()
+
+
+def _latex_words(lines: list[str], columns: str) -> str:
+    """A tabular of one column with these lines, escaped by pandas."""
+    frame = pd.DataFrame({"": lines}).style.hide(axis=0).hide(axis=1)
+    return str(frame.format(escape="latex").to_latex(column_format=columns))
+
+
+def latex(table: Table) -> str:
+    """A floating table (booktabs, no multirow) with its footnotes below; pandas escapes all words."""
+    index: list[tuple[str, str]] = []
+    body: list[list[str]] = []
+    for dataset, title, rows in _groups(table):
+        index.append((title, "seeds"))
+        body.append([f"$n = {n}$" if n else "---" for n in table.seeds(dataset)])
+        for row, cells in rows:
+            index.append(("", row.metric))
+            body.append([_latex_cell(cell) for cell in cells])
+    frame = pd.DataFrame(
+        body,
+        index=pd.MultiIndex.from_tuples(index, names=["data set", "metric"]),
+        columns=[column.title for column in table.columns],
+    )
+    grid = (
+        frame.style
+        .format_index(escape="latex", axis=0)
+        .format_index(escape="latex", axis=1)
+        .to_latex(hrules=True, sparse_index=False, column_format="ll" + "l" * len(table.columns))
+    )
+    legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
+    below = _latex_words([legend, *table.footnotes], r"@{}p{\linewidth}@{}")
+    caption = _latex_words([table.title], "l").splitlines()[1].removesuffix(r"\\").strip()
+    commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
+    return (
+        f"% needs \\usepackage{{booktabs}}\n{commands}"
+        "\\begin{table*}\n\\centering\\footnotesize\n"
+        f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n{grid}\\par\\smallskip\\scriptsize\n{below}"
+        "\\end{table*}\n"
+    )
+
+
+def tidy(table: Table) -> pd.DataFrame:
+    """One line per cell, numbers at full precision."""
+    return pd.DataFrame([
+        {
+            "dataset": row.dataset,
+            "metric": row.metric,
+            "method": column.key,
+            "mean": cell.value,
+            "std": cell.std,
+            "n": cell.n,
+            "published": cell.published,
+            "published_std": cell.published_std,
+            "published_applies": cell.applies,
+            "profile": table.profile,
+            "fingerprint": cell.fingerprint,
+        }
+        for row, cells in zip(table.rows, table.cells, strict=True)
+        for column, cell in zip(table.columns, cells, strict=True)
+    ])
+
+
+def csv(table: Table) -> str:
+    """`tidy` as CSV; absent values are empty."""
+    return tidy(table).to_csv(index=False, lineterminator="\n")
+
+
+RENDERERS: Mapping[str, tuple[str, Callable[[Table], str]]] = {
+    "text": (".txt", text),
+    "markdown": (".md", markdown),
+    "latex": (".tex", latex),
+    "csv": (".csv", csv),
+}
+"""Format: suffix of its file, function."""

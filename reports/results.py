@@ -1,0 +1,264 @@
+"""What the store knows about one study in one profile: groups of replications, their numbers, and what is missing.
+
+Never mixes profiles, and never two versions of one data set: where several exist, the error lists the choices.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.config import PAPER_DATASETS, SEEDS, Profile, TrialSpec
+from harness.errors import ConfigError, unknown_name
+from harness.store import DataRow, Store, TrialRow, ValidationReader
+from harness.values import UserRanks
+from reports.commands import sweep_command
+from reports.names import DATASET_TITLES
+from studies import STUDIES
+
+Tie = Literal["stable", "random"]
+SELECT_NAME, SELECT_K = "ndcg", 10
+SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
+"""The validation metric that decides between configurations; no test value takes part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    study: str
+    profile: Profile | None = None
+    """None: the only one that the study has."""
+    datasets: tuple[str, ...] = ()
+    """Empty: the paper's five, or the study's own where it has none of those."""
+    tie: Tie | None = None
+    """Only trials on data with this tie rule."""
+    fingerprints: tuple[str, ...] = ()
+    """Where a data set has several versions: the one whose fingerprint begins like one of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Finished trials that differ in nothing but the seed."""
+
+    key: str
+    fingerprint: str
+    runs: tuple[TrialRow, ...]
+    """In the order of `harness.config.SEEDS`."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The specification of the first run: all but its seed holds for every run."""
+        return self.runs[0].spec
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Trial keys."""
+        return tuple(run.key for run in self.runs)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.spec.seed for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The configuration that a column shows, and what it was chosen from."""
+
+    group: Group
+    score: float
+    """Mean validation ndcg@10."""
+    candidates: int
+    """Configurations with as many seeds as this one, itself included."""
+    fewer_seeds: int
+    """Configurations left out for having fewer seeds."""
+
+
+def validation_scores(groups: Iterable[Group], validation: ValidationReader) -> dict[str, float]:
+    """Group key -> mean validation ndcg@10 over its seeds."""
+    return {
+        group.key: float(np.mean([validation.value(key, SELECT_NAME, SELECT_K) for key in group.keys]))
+        for group in groups
+    }
+
+
+def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
+    """The group with the best mean validation ndcg@10 among those with most finished seeds (ties: smaller key).
+
+    A mean of few seeds would win by luck, hence only equally replicated groups compete. Test values cannot take
+    part: a ValidationReader has none.
+    """
+    assert groups
+    most = max(len(group.runs) for group in groups)
+    full = sorted((group for group in groups if len(group.runs) == most), key=lambda group: group.key)
+    scores = validation_scores(full, validation)
+    best = max(full, key=lambda group: scores[group.key])
+    return Choice(group=best, score=scores[best.key], candidates=len(full), fewer_seeds=len(groups) - len(full))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One study in one profile; every data set in one version."""
+
+    store: Store
+    study: str
+    profile: Profile
+    datasets: tuple[str, ...]
+    specs: tuple[TrialSpec, ...]
+    """What the study asks for on these data, run or not."""
+    rows: tuple[TrialRow, ...]
+    """What has ended, failures too."""
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """Data sets with at least one finished trial."""
+        there = {row.spec.data.dataset for row in self.rows if row.status == "done"}
+        return tuple(dataset for dataset in self.datasets if dataset in there)
+
+    def groups(self, dataset: str, method: str) -> tuple[Group, ...]:
+        """Finished configurations of a method."""
+        found: dict[str, list[TrialRow]] = {}
+        for row in self.rows:
+            if row.status == "done" and row.spec.data.dataset == dataset and row.spec.method == method:
+                found.setdefault(row.group, []).append(row)
+        out = []
+        for key, rows in found.items():
+            rows.sort(key=lambda row: (SEEDS.index(row.spec.seed) if row.spec.seed in SEEDS else len(SEEDS), row.key))
+            fingerprint = rows[0].fingerprint
+            assert fingerprint is not None and all(row.fingerprint == fingerprint for row in rows)
+            out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(rows)))
+        return tuple(out)
+
+    def missing(self, dataset: str, method: str | None = None) -> tuple[TrialSpec, ...]:
+        """What the study asks for and has not finished."""
+        done = {row.key for row in self.rows if row.status == "done"}
+        return tuple(
+            spec
+            for spec in self.specs
+            if spec.data.dataset == dataset and method in {None, spec.method} and spec.key not in done
+        )
+
+    def failed(self, dataset: str) -> tuple[TrialRow, ...]:
+        """Trials that ended in an error."""
+        return tuple(row for row in self.rows if row.status == "failed" and row.spec.data.dataset == dataset)
+
+    def data(self, group: Group) -> DataRow:
+        """The data that the group was measured on."""
+        return self.store.data(group.fingerprint)
+
+    def test_metrics(self, group: Group) -> dict[tuple[str, int, int], tuple[float, ...]]:
+        """(name, k, bucket) -> the test value of every seed; empty where the bucket has no targets."""
+        out: dict[tuple[str, int, int], tuple[float, ...]] = {}
+        for metrics in self.store.metrics(group.keys, part="test").values():
+            for metric in metrics:
+                place = (metric.name, metric.k, metric.bucket)
+                out[place] = out.get(place, ()) + (() if metric.value is None else (metric.value,))
+        return out
+
+    def test_ranks(self, group: Group) -> tuple[UserRanks, ...]:
+        """Every seed's ranks of the test targets."""
+        return tuple(self.store.ranks(key, "test") for key in group.keys)
+
+    def command(self, datasets: Sequence[str]) -> str:
+        """The command that runs what is missing on these data sets."""
+        missing = [spec for dataset in datasets for spec in self.missing(dataset)]
+        return sweep_command(self.study, self.profile, datasets, missing, self.store.where)
+
+
+def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:
+    if request.profile is not None:
+        return request.profile
+    counts: dict[Profile, int] = {}
+    for row in rows:
+        counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
+    there = sorted(counts) or sorted({spec.profile for spec in specs})
+    if len(there) > 1:
+        listed = ", ".join(f"{name}: {counts.get(name, 0)} finished trials" for name in there)
+        raise ConfigError(
+            f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
+            "choose one with --profile"
+        )
+    return there[0] if there else "released"
+
+
+def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
+    if not request.datasets:
+        return PAPER_DATASETS if not listed or set(listed) & set(PAPER_DATASETS) else listed
+    known = {*DATASET_TITLES, *listed}
+    for name in request.datasets:
+        if name not in known:
+            raise unknown_name("data set", name, known)
+    return tuple(dict.fromkeys(request.datasets))
+
+
+def _one_version(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[str, str]:
+    """Data set -> fingerprint of its finished trials. Raises ConfigError where several remain."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.fingerprint is not None:
+            counts = found.setdefault(row.spec.data.dataset, {})
+            counts[row.fingerprint] = counts.get(row.fingerprint, 0) + 1
+    everything = [name for counts in found.values() for name in counts]
+    for start in request.fingerprints:
+        if not any(name.startswith(start) for name in everything):
+            listed = ", ".join(name[:8] for name in everything) or "none"
+            raise ConfigError(f"no results on data {start}: --fingerprint can begin one of {listed}")
+    chosen: dict[str, str] = {}
+    for dataset, counts in found.items():
+        fits = [name for name in counts if name.startswith(request.fingerprints)] if len(counts) > 1 else list(counts)
+        if len(fits) != 1:
+            configs = {name: store.data(name).config for name in counts}
+            listed = ", ".join(
+                f"{name[:8]} (tie {configs[name].tie}, filter {configs[name].filter} {configs[name].min_item}/"
+                f"{configs[name].min_user}, {count} trials)"
+                for name, count in sorted(counts.items())
+            )
+            raise ConfigError(
+                f"{dataset} has results on {len(counts)} versions of its data, which never mix: {listed}; "
+                "choose one with --tie or --fingerprint"
+            )
+        chosen[dataset] = fits[0]
+    return chosen
+
+
+def gather(store: Store, request: Request) -> Evidence:
+    """Read what the request asks for.
+
+    Raises StoreError for a study that was never started, ConfigError for an ambiguous or impossible choice and for
+    a study without any finished trial here; the message names the command to run.
+    """
+    if request.study not in store.studies() and request.study not in STUDIES:
+        raise unknown_name("study", request.study, {*store.studies(), *STUDIES})
+    asked = store.study(request.study).specs
+    ended = store.trials(study=request.study, status=None)
+    profile = _profile(request, asked, ended, store.where)
+    datasets = _datasets(request, [spec for spec in asked if spec.profile == profile])
+
+    def wanted(spec: TrialSpec) -> bool:
+        right_tie = request.tie is None or spec.data.tie == request.tie
+        return spec.profile == profile and spec.data.dataset in datasets and right_tie
+
+    rows = [row for row in ended if wanted(row.spec)]
+    versions = _one_version(rows, request, store)
+    configs = {dataset: store.data(fingerprint).config for dataset, fingerprint in versions.items()}
+
+    def same_data(spec: TrialSpec) -> bool:
+        return spec.data == configs.get(spec.data.dataset, spec.data)
+
+    evidence = Evidence(
+        store=store,
+        study=request.study,
+        profile=profile,
+        datasets=datasets,
+        specs=tuple(spec for spec in asked if wanted(spec) and same_data(spec)),
+        rows=tuple(row for row in rows if same_data(row.spec)),
+    )
+    if not versions:
+        tie = f" and tie {request.tie}" if request.tie else ""
+        raise ConfigError(
+            f"study {request.study} has no finished trial on {', '.join(datasets)} with profile {profile}{tie} "
+            f"in {store.where}: run `{evidence.command(datasets)}`"
+        )
+    return evidence

@@ -1,0 +1,97 @@
+"""The value that every table is: rows of data set and metric, columns of methods, cells of ours and theirs."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+DECIMALS = 4
+
+Mark = Literal["", "best", "second"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A method."""
+
+    key: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A metric of a data set; rows of one data set stand together."""
+
+    dataset: str
+    title: str
+    """Of the data set."""
+    metric: str
+    """Such as ndcg@10."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Our number over seeds, and the published one beside it."""
+
+    value: float | None = None
+    """Mean over seeds; None: not run."""
+    std: float | None = None
+    """Sample standard deviation over seeds; None for fewer than two."""
+    n: int = 0
+    """Seeds behind `value`."""
+    published: float | None = None
+    published_std: float | None = None
+    applies: bool = True
+    """False: ours was measured on other data than the published number, the two do not compare."""
+    mark: Mark = ""
+    """Among our own values of the row."""
+    fingerprint: str | None = None
+    """Of the data behind `value`."""
+
+    def with_mark(self, mark: Mark) -> "Cell":
+        """The same with another mark."""
+        return replace(self, mark=mark)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What the renderers of `reports.render` turn into text, Markdown, LaTeX or CSV."""
+
+    name: str
+    """Stem of its files, such as table2."""
+    title: str
+    profile: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    """[rows][columns]"""
+    footnotes: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    """What to type to run what is missing."""
+
+    def __post_init__(self) -> None:
+        assert len(self.cells) == len(self.rows)
+        assert all(len(row) == len(self.columns) for row in self.cells)
+
+    def seeds(self, dataset: str) -> tuple[int, ...]:
+        """[columns] seeds behind the data set's cells."""
+        mine = [cells for row, cells in zip(self.rows, self.cells, strict=True) if row.dataset == dataset]
+        return tuple(max(cell.n for cell in column) for column in zip(*mine, strict=True))
+
+
+def number(value: float) -> str:
+    """A value as it is printed."""
+    return f"{value:.{DECIMALS}f}"
+
+
+def marked(values: list[float | None]) -> list[Mark]:
+    """Best and second best (higher is better) of a row, compared as printed; ties share a mark.
+
+    With fewer than two values there is nothing to compare and nothing is marked; where all tie, all are best.
+    """
+    shown = [None if value is None else round(value, DECIMALS) for value in values]
+    distinct = sorted({value for value in shown if value is not None}, reverse=True)
+    if sum(value is not None for value in shown) < 2:
+        return [""] * len(values)
+    names: dict[float, Mark] = {distinct[0]: "best"}
+    if len(distinct) > 1:
+        names[distinct[1]] = "second"
+    return ["" if value is None else names.get(value, "") for value in shown]

@@ -1,0 +1,16 @@
+"""Table 2 (spec 7.2): every method that exists so far, at its own hyperparameters, all seeds."""
+
+from harness.config import Study, StudyOptions
+from studies.profiles import POINTS, trial
+
+
+def study(options: StudyOptions) -> Study:
+    """Data sets x methods x seeds; `reduced` keeps the first two seeds."""
+    seeds = options.seeds[:2] if options.reduced else options.seeds
+    return Study(
+        name="table2",
+        title="Methods compared (table 2)",
+        specs=tuple(
+            trial(method, dataset, options, seed) for dataset in options.datasets for seed in seeds for method in POINTS
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Side-by-side benchmark against peers: ``make bench``, or ``python -m tests.bench --help``."""

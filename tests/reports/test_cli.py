@@ -1,0 +1,141 @@
+"""btsr-report as a user types it: output, files, exit codes and one line for every mistake."""
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports.cli import main
+from tests.reports.latex import check
+from tests.reports.world import data_config, result, spec, split_of, write
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    split = split_of(data_config("synthetic"), 60)
+    specs = [spec(dataset="synthetic", seed=seed) for seed in (1235, 37)]
+    specs += [
+        spec("bt_sr", dataset="synthetic", alpha=alpha, seed=seed) for alpha in (0.0, 0.1, 0.3) for seed in (1235, 37)
+    ]
+    runs = [result(s, split, valid=1 + s.aux.alpha, test=1 + s.aux.alpha) for s in specs]
+    return write(tmp_path_factory.mktemp("cli") / "btsr.db", "smoke", specs, runs, [split])
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    code = stop.value.code
+    return code if isinstance(code, int) else 0
+
+
+def _refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert _run(monkeypatch, *words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("btsr-report: ") and said.err.count("\n") == 1
+    return said.err
+
+
+def test_table_on_the_terminal(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--dataset", "synthetic", "--db", database) == 0
+    said = capsys.readouterr()
+    assert "Synthetic" in said.out and "n = 2" in said.out and "ndcg@10" in said.out
+    assert "\x1b" not in said.out and said.err == ""
+
+
+@pytest.mark.parametrize(("style", "sign"), [("markdown", "| data set |"), ("latex", "\\toprule"), ("csv", "dataset,")])
+def test_formats(
+    style: str, sign: str, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--db", database, "--format", style) == 0
+    out = capsys.readouterr().out
+    assert sign in out
+    if style == "latex":
+        check(out)
+
+
+def test_table_files(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--table", 2, "--study", "smoke", "--db", database, "--out", tmp_path / "new" / "folder")
+    assert _run(monkeypatch, *words) == 0
+    assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {
+        "table2.txt",
+        "table2.md",
+        "table2.tex",
+        "table2.csv",
+    }
+    assert _run(monkeypatch, *words[:-1], tmp_path / "one", "--format", "csv") == 0
+    assert [p.name for p in (tmp_path / "one").iterdir()] == ["table2.csv"]
+
+
+def test_figure_files_go_next_to_the_database(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--figure", 3, "--study", "smoke", "--db", database) == 0
+    made = sorted(p.name for p in (database.parent / "report").iterdir())
+    assert made == ["figure3_synthetic.pdf", "figure3_synthetic.png", "figure3_synthetic.svg"]
+    assert capsys.readouterr().err.count("wrote ") == 3
+
+
+def test_reading_leaves_the_database_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = database.read_bytes()
+    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--db", database) == 0
+    assert database.read_bytes() == before
+
+
+def test_mistakes(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign, empty = tmp_path / "foreign.db", tmp_path / "empty.db"
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    empty.touch()
+    noise = tmp_path / "noise.db"
+    noise.write_bytes(os.urandom(5000))
+    occupied = tmp_path / "a_file"
+    occupied.touch()
+    here = ("--db", database)
+    for words, expected in (
+        (here, "use --table 2 or --figure 3"),
+        (("--table", 7, *here), "there is no table 7 yet"),
+        (("--figure", 9, *here), "there is no figure 9 yet"),
+        (("--table", 2, *here), "btsr-sweep --study table2"),
+        (("--figure", 3, *here), "btsr-sweep --study alpha_lambda"),
+        (("--table", 2, "--study", "smok", *here), "did you mean 'smoke'"),
+        (("--table", 2, "--study", "smoke", "--dataset", "sintetic", *here), "did you mean 'synthetic'"),
+        (
+            ("--table", 2, "--study", "smoke", "--dataset", "all", *here),
+            "run `btsr-sweep --study smoke --dataset ml1m,",
+        ),
+        (("--table", 2, "--study", "smoke", "--profile", "paper", *here), "with profile paper"),
+        (("--table", 2, "--study", "smoke", "--tie", "random", *here), "tie random"),
+        (("--figure", 3, "--study", "smoke", "--dataset", "beauty", *here), "--dataset beauty"),
+        (("--table", 2, "--db", tmp_path / "none.db"), "none.db"),
+        (("--table", 2, "--db", tmp_path), "folder"),
+        (("--table", 2, "--db", foreign), "foreign.db"),
+        (("--table", 2, "--db", empty), "run btsr-sweep first"),
+        (("--table", 2, "--db", noise), "noise.db"),
+        (("--table", 2, "--study", "smoke", *here, "--out", occupied / "x"), "choose another --out"),
+        (("--figure", 3, "--study", "smoke", *here, "--out", occupied / "x"), "choose another --out"),
+    ):
+        assert expected in _refused(monkeypatch, capsys, *words), words
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    said = _refused(monkeypatch, capsys, "--table", 2, "--study", "smoke", "--db", database, "--out", tmp_path)
+    assert "choose another --out" in said
+
+
+def test_options_of_the_wrong_kind_are_typers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run(monkeypatch, "--table", "two") == 2
+    assert _run(monkeypatch, "--table", 2, "--format", "html") == 2

@@ -1,0 +1,60 @@
+"""The command that runs what is missing plans exactly those trials, or a plan that holds them."""
+
+import shlex
+from typing import Any
+
+import pytest
+
+from harness.config import SEEDS, StudyOptions
+from reports.commands import sweep_command
+from studies import STUDIES
+from tests.reports.world import spec
+
+DB = "runs/a b/btsr.db"
+
+
+def _command(study: str, missing_from: StudyOptions, **more: Any) -> str:
+    specs = STUDIES[study](missing_from).specs
+    return sweep_command(study, missing_from.profile, missing_from.datasets, specs, more.get("where", DB))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"seeds": SEEDS[:3]}, "--seeds 3"),
+        ({"tie": "random"}, "--tie random"),
+        ({"max_epochs": 3}, "--max-epochs 3"),
+        ({"max_epochs": 3, "seeds": SEEDS[:1], "tie": "random"}, "--seeds 1 --tie random --max-epochs 3"),
+    ],
+    ids=str,
+)
+def test_options_are_recognised_by_the_keys(options: dict[str, Any], words: str) -> None:
+    for study in ("table2", "alpha_lambda"):
+        asked = StudyOptions(datasets=("ml1m", "beauty"), profile="paper", **options)
+        expected = f"btsr-sweep --study {study} --dataset ml1m,beauty --profile paper {words}".strip()
+        assert _command(study, asked) == f"{expected} --out 'runs/a b'"
+
+
+def test_reduced_is_recognised() -> None:
+    options = StudyOptions(datasets=("ml1m",), reduced=True)
+    assert "--reduced" in shlex.split(_command("alpha_lambda", options))
+
+
+def test_trials_that_no_call_plans_get_the_plain_command() -> None:
+    plain = "btsr-sweep --study {} --dataset ml1m --profile released --out 'runs/a b'"
+    assert sweep_command("table2", "released", ("ml1m",), [spec()], DB) == plain.format("table2")
+    assert sweep_command("mine", "released", ("ml1m",), [spec()], DB) == plain.format("mine")
+    assert sweep_command("table2", "released", ("ml1m",), [], DB) == plain.format("table2")
+
+
+def test_a_data_set_that_the_study_does_not_know_gets_the_plain_command() -> None:
+    strange = spec(dataset="my_own")
+    assert "--dataset my_own --profile released --out" in sweep_command(
+        "table2", "released", ("my_own",), [strange], DB
+    )
+
+
+def test_a_database_url_has_no_folder() -> None:
+    options = StudyOptions(datasets=("ml1m",))
+    assert "--out" not in _command("table2", options, where="postgresql://host/btsr")

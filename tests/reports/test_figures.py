@@ -1,0 +1,182 @@
+"""The alpha line: its points against the trials (apart from drawing), and the files that drawing leaves."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from harness.config import TrialSpec
+from harness.errors import ConfigError
+from harness.store import open_store
+from harness.values import Split, TrialResult
+from reports.figures import FIGURES, draw_alpha_line, save
+from reports.lines import AlphaLine, alpha_line
+from reports.results import Request, gather
+from tests.reports.world import data_config, result, spec, split_of, write
+
+VALID = {0.0: 1.0, 0.1: 1.3, 0.2: 1.6, 0.5: 1.1}
+TEST = {0.0: 1.5, 0.1: 1.2, 0.2: 1.0, 0.5: 0.6}
+
+
+def _runs(split: Split) -> list[TrialResult]:
+    """A line at lambda 0.05 with two seeds, one point with one seed, and two points of another lambda."""
+    line = [
+        result(spec("bt_sr", alpha=alpha, seed=seed), split, valid=VALID[alpha], test=TEST[alpha])
+        for alpha in VALID
+        for seed in (1235, 37)
+    ]
+    single = [result(spec("bt_sr", alpha=0.3), split, valid=5.0, test=5.0)]
+    other = [
+        result(spec("bt_sr", alpha=a, lam=0.3, seed=s), split, valid=9, test=9) for a in (0.1, 0.2) for s in (1, 2)
+    ]
+    return [*line, *single, *other]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    split = split_of(data_config(), 200)
+    runs = _runs(split)
+    missing = [spec("bt_sr", alpha=0.4, seed=seed) for seed in (1235, 37)]
+    file = tmp_path_factory.mktemp("figures") / "btsr.db"
+    return write(file, "alpha_lambda", [*(run.spec for run in runs), *missing], runs, [split])
+
+
+def _line(database: Path, dataset: str = "ml1m") -> AlphaLine:
+    with open_store(database, read_only=True) as store:
+        return alpha_line(gather(store, Request(study="alpha_lambda")), dataset)
+
+
+def _values(of: TrialSpec, quality: float, name: str, k: int, bucket: int) -> float:
+    run = result(of, split_of(data_config(), 200), valid=0, test=quality)
+    (value,) = [m.value for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", name, k, bucket)]
+    assert value is not None
+    return value
+
+
+def test_points_are_means_of_the_test_values_over_seeds(database: Path) -> None:
+    line = _line(database)
+    assert line.lam == 0.05
+    for name, k, bucket in (("hr", 1, 0), ("hr", 10, 3), ("cov", 10, 1), ("cov", 5, 0)):
+        points = line.points(name, k, bucket)
+        assert [point.alpha for point in points] == [0.0, 0.1, 0.2, 0.3, 0.5]
+        assert [point.n for point in points] == [2, 2, 2, 1, 2]
+        assert [point.complete for point in points] == [True, True, True, False, True]
+        for point in points:
+            if point.complete:
+                values = [
+                    _values(spec("bt_sr", alpha=point.alpha, seed=seed), TEST[point.alpha], name, k, bucket)
+                    for seed in (1235, 37)
+                ]
+                assert point.mean == pytest.approx(np.mean(values))
+                assert point.std == pytest.approx(np.std(values, ddof=1))
+            else:
+                assert point.std is None
+
+
+def test_the_optimum_is_that_of_validation(database: Path) -> None:
+    """On test alpha 0 is best; the single seed at 0.3 does not compete."""
+    assert _line(database).optimum == 0.2
+
+
+def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
+    caption = " ".join(_line(database).caption)
+    for words in (
+        "profile released",
+        "lambda 0.05",
+        "B 256",
+        "base loss CE",
+        "bt_reduction mean_d",
+        "n = 2 seeds (1235, 37)",
+        "hollow: fewer seeds",
+        "best mean validation ndcg@10 (alpha 0.2)",
+        "200 test users",
+    ):
+        assert words in caption
+
+
+def test_only_one_family_is_on_a_line(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.0, 0.1, 0.2)]
+    runs += [result(spec("bt_sr", alpha=a, batch_size=64), split, valid=2, test=2) for a in (0.1, 0.2)]
+    line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert [point.alpha for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
+    assert "B 256" in " ".join(line.caption) and "2 configurations exist" in " ".join(line.caption)
+
+
+def test_alpha_zero_joins_whatever_its_lambda(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.1, 0.2)]
+    runs += [result(spec("bt_sr", alpha=0.0, lam=0.0), split, valid=2, test=2)]
+    line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert [point.alpha for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
+    assert (line.lam, line.optimum) == (0.05, 0.0)
+
+
+def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    runs = [result(spec("bt_sr", alpha=0.1), split, valid=1, test=1), result(spec(), split, valid=1, test=1)]
+    database = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    with pytest.raises(ConfigError, match="has 1 finished values of alpha on ml1m .* run `btsr-sweep --study alpha_l"):
+        _line(database)
+    with pytest.raises(ConfigError, match="has 0 finished values of alpha on beauty .*--dataset beauty"):
+        _line(database, "beauty")
+
+
+def test_the_drawing_shows_the_points(database: Path) -> None:
+    before = dict(mpl.rcParams)
+    line = _line(database)
+    figure = draw_alpha_line(line)
+    axes = [a for a in figure.findobj(match=mpl.axes.Axes) if isinstance(a, mpl.axes.Axes)]
+    titles = {a.get_title(): a for a in axes}
+    assert set(titles) == {
+        *(f"{name}@{k}" for name in ("HR", "COV") for k in (1, 5, 10)),
+        *(f"{name} by bucket" for name in ("HR@1", "HR@10", "COV@10")),
+    }
+    drawn = titles["HR@10"].lines[0].get_xydata()
+    shown = [(p.alpha, p.mean) for p in line.points("hr", 10, 0) if p.complete]
+    assert np.allclose(np.asarray(drawn), shown)
+    hollow = titles["HR@10"].lines[1].get_xydata()
+    assert np.allclose(np.asarray(hollow), [(p.alpha, p.mean) for p in line.points("hr", 10, 0) if not p.complete])
+    assert list(titles["HR@10"].lines[2].get_xdata()) == [0.2, 0.2]
+    assert dict(mpl.rcParams) == before, "drawing leaves no global state"
+
+
+def _boxes(figure: Figure) -> list[tuple[str, mpl.transforms.Bbox]]:
+    """Every text that is seen; of ticks only those within the view."""
+    hidden = set()
+    for axes in figure.findobj(mpl.axes.Axes):
+        assert isinstance(axes, mpl.axes.Axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            hidden |= {id(label) for t in ticks for label in (t.label1, t.label2) if not low <= t.get_loc() <= high}
+    texts = [t for t in figure.findobj(mpl.text.Text) if isinstance(t, mpl.text.Text) and id(t) not in hidden]
+    return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and t.get_visible()]
+
+
+def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
+    figure = draw_alpha_line(_line(database))
+    boxes = _boxes(figure)
+    assert len(boxes) > 50
+    width, height = figure.canvas.get_width_height()
+    for i, (words, box) in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, words
+        for others, other in boxes[i + 1 :]:
+            assert not box.padded(-1).overlaps(other.padded(-1)), f"{words!r} overlaps {others!r}"
+
+
+def test_files(database: Path, tmp_path: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        figure = FIGURES[3](gather(store, Request(study="alpha_lambda")), "ml1m")
+    assert isinstance(figure, Figure)
+    png, svg, pdf = save(figure, tmp_path / "figure3_ml1m")
+    image = mpl.image.imread(png)
+    assert min(image.shape[:2]) > 800 and 0.02 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5
+    words = " ".join(ElementTree.parse(svg).getroot().itertext())
+    assert "COV@10 by bucket" in words and "ML 1M: sensitivity to alpha" in words
+    assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 5000
+    again = save(draw_alpha_line(_line(database)), tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in (png, svg, pdf)]

@@ -1,0 +1,112 @@
+"""One small table in every format, with awkward names."""
+
+from dataclasses import replace
+from io import StringIO
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from reports import render
+from reports.table import Cell, Column, Row, Table, marked
+from tests.reports.latex import check
+
+
+def _table() -> Table:
+    ours = Cell(value=0.06123, std=0.00456, n=2, published=0.0494, mark="best", fingerprint="ab" * 16)
+    other = Cell(value=0.0512, n=1, published=0.0534, published_std=0.0037, applies=False, mark="second")
+    return Table(
+        name="table9",
+        title="50% of a_b & c",
+        profile="released",
+        columns=(Column(key="ce", title="SASRec (CE)"), Column(key="bt", title="BT_SR #1"), Column(key="x", title="X")),
+        rows=(
+            Row(dataset="ml1m", title="ML 1M", metric="hr@1"),
+            Row(dataset="ml1m", title="ML 1M", metric="ndcg@10"),
+            Row(dataset="my_set", title="my_set|{x}", metric="hr@1"),
+        ),
+        cells=(
+            (ours, other, Cell(published=0.02)),
+            (ours, other, Cell()),
+            (Cell(), Cell(value=0.5, n=1), Cell()),
+        ),
+        commands=("btsr-sweep --study x --out 'a folder with a name that is much longer than any line may be'",),
+        footnotes=("tau ~ 95 % of my_data, p^2 {n} $5 \\ and <b> `code` [x]", "second"),
+    )
+
+
+def test_marks_compare_what_is_printed() -> None:
+    assert marked([0.1, 0.3, 0.2]) == ["", "best", "second"]
+    assert marked([0.20001, 0.20004, 0.1]) == ["best", "best", "second"]
+    assert marked([0.3, 0.1, 0.1, None]) == ["best", "second", "second", ""]
+    assert marked([None, 0.1]) == ["", ""]
+    assert marked([0.1, 0.1]) == ["best", "best"]
+    assert marked([]) == []
+
+
+def test_a_ragged_table_is_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        replace(_table(), cells=((Cell(),),) * 3)
+
+
+def test_text() -> None:
+    out = render.text(_table())
+    assert "\x1b" not in out and out.endswith("\n")
+    assert "0.0612¹ ±0.0046" in out
+    assert "0.0512²" in out and "(0.0534†)" in out
+    assert "(0.0494)" in out and "0.0494†" not in out
+    assert "n = 2" in out and "—" in out
+    assert "[2] tau ~ 95 % of my_data" in out
+
+
+def test_narrow_text_is_cut_into_blocks_and_loses_nothing() -> None:
+    wide, narrow = render.text(_table(), 200), render.text(_table(), 40)
+    assert max(len(line) for line in narrow.splitlines() if "btsr-sweep" not in line) <= 40
+    assert "  btsr-sweep --study x --out 'a folder with a name that is much longer than any line may be'\n" in narrow
+    assert narrow.count("hr@1") > wide.count("hr@1")
+    for words in ("SASRec (CE)", "BT_SR #1", "0.0612¹", "0.0512²", "(0.0200)"):
+        assert words in narrow
+    assert "…" not in narrow
+
+
+def test_terminal_has_bold_and_underline() -> None:
+    out = StringIO()
+    render.show(_table(), Console(file=out, force_terminal=True, width=120, color_system="standard"))
+    assert "\x1b[1m0.0612" in out.getvalue() and "\x1b[4m0.0512" in out.getvalue()
+
+
+def test_markdown_keeps_its_columns() -> None:
+    lines = render.markdown(_table()).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + 2 + 3
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
+    assert "**0.0612** ±0.0046 (0.0494)" in rows[3] and "<u>0.0512</u> (0.0534†)" in rows[3]
+    assert any(line.startswith("- tau ~ 95 % of my\\_data") and "\\<b\\>" in line for line in lines)
+
+
+def test_latex_is_well_formed() -> None:
+    source = render.latex(_table())
+    tables = check(source)
+    grid = tables["lllll"]
+    assert grid[0][:2] == ["data set", "metric"] or grid[1][:2] == ["data set", "metric"]
+    body = [row for row in grid if row[1] in {"seeds", "hr@1", "ndcg@10"}]
+    assert len(body) == 5
+    assert body[1][2] == r"\textbf{0.0612} {\scriptsize $\pm$ 0.0046} (0.0494)"
+    assert body[1][3] == r"\underline{0.0512} (0.0534$^{\dagger}$)"
+    assert all(rule in source for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert r"50\% of a\_b \& c" in source and r"BT\_SR \#1" in source and r"my\_set|\{x\}" in source
+
+
+def test_csv_is_tidy_and_exact() -> None:
+    frame = pd.read_csv(StringIO(render.csv(_table())))
+    assert len(frame) == 9
+    assert list(frame.columns[:8]) == ["dataset", "metric", "method", "mean", "std", "n", "published", "published_std"]
+    first = frame.iloc[0]
+    assert (first["mean"], first["std"], first["n"], first["published"]) == (0.06123, 0.00456, 2, 0.0494)
+    assert frame.iloc[1]["published_std"] == 0.0037 and not frame.iloc[1]["published_applies"]
+    assert frame.iloc[6].isna()[["mean", "std", "published"]].all()
+    assert set(frame["profile"]) == {"released"}
+
+
+def test_every_format_has_a_suffix_of_its_own() -> None:
+    assert len({suffix for suffix, _ in render.RENDERERS.values()}) == 4

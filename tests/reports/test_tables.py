@@ -1,0 +1,233 @@
+"""Table 2 from a database that the store wrote: values, marks, footnotes, and the rules of what never mixes."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import ConfigError, StoreError
+from harness.store import Store, open_store
+from harness.values import TrialResult
+from reports.render import csv, latex, markdown, text
+from reports.results import Request, gather
+from reports.table import Cell, Table
+from reports.tables import METHODS, TABLE2_METRICS, TABLES
+from tests.reports.latex import check
+from tests.reports.world import data_config, failure, result, spec, split_of, write
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def _table(database: Path, *datasets: str, **request: object) -> Table:
+    with open_store(database, read_only=True) as store:
+        return TABLES[2](gather(store, Request(study="table2", datasets=datasets, **request)))  # type: ignore[arg-type]
+
+
+def _cell(table: Table, dataset: str, metric: str, method: str) -> Cell:
+    row = next(i for i, r in enumerate(table.rows) if (r.dataset, r.metric) == (dataset, metric))
+    return table.cells[row][[column.key for column in table.columns].index(method)]
+
+
+def _notes(table: Table) -> str:
+    return "\n".join(table.footnotes)
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ML-1M with 750 users: CE with two of three seeds and a failure, BT-SR with two settings; 40 users of YELP."""
+    folder = tmp_path_factory.mktemp("runs")
+    ml, yelp = split_of(data_config(), 750), split_of(data_config("yelp"), 40)
+    ce = [spec(seed=seed) for seed in (1235, 37, 2451)]
+    weak = [spec("bt_sr", alpha=0.4, seed=seed) for seed in (1235, 37)]
+    good = [spec("bt_sr", alpha=0.2, seed=seed) for seed in (1235, 37)]
+    base = [spec("bt_sr", alpha=0.0, seed=seed) for seed in (1235, 37)]
+    lucky = [spec("bt_sr", alpha=0.3)]
+    there = spec(dataset="yelp")
+    return write(
+        folder / "btsr.db",
+        "table2",
+        [*ce, *weak, *good, *base, *lucky, there],
+        [
+            *(result(s, ml, valid=1.0, test=1.0) for s in ce[:2]),
+            failure(ce[2]),
+            *(result(s, ml, valid=0.9, test=2.0) for s in weak),  # best on test, worst on validation
+            *(result(s, ml, valid=1.4, test=1.2) for s in good),
+            *(result(s, ml, valid=3.0, test=3.0) for s in base),
+            *(result(s, ml, valid=2.5, test=2.5) for s in lucky),
+            result(there, yelp, valid=1.0, test=1.0, batch_size=100),
+        ],
+        [ml, yelp],
+    )
+
+
+def test_golden_text(partial: Path, tmp_path: Path) -> None:
+    """The whole table as text. Set BTSR_WRITE_GOLDEN to accept a wanted change."""
+    found = text(_table(partial)).replace(str(partial.parent), "runs")
+    file = GOLDEN / "table2.txt"
+    if os.environ.get("BTSR_WRITE_GOLDEN"):
+        file.write_text(found, encoding="utf-8")
+    assert found == file.read_text(encoding="utf-8")
+
+
+def test_values_are_those_of_the_trials(partial: Path) -> None:
+    table = _table(partial, "ml1m")
+    split = split_of(data_config(), 750)
+    for quality, method, alpha in ((1.0, "sasrec_ce", None), (1.2, "bt_sr", 0.2)):
+        runs = [result(spec(method, alpha=alpha, seed=s), split, valid=0, test=quality) for s in (1235, 37)]
+        for name, k in TABLE2_METRICS:
+            values = [_metric(run, name, k) for run in runs]
+            cell = _cell(table, "ml1m", f"{name}@{k}", method)
+            assert cell.value == pytest.approx(np.mean(values))
+            assert cell.std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+            assert cell.n == 2 and cell.fingerprint == split.fingerprint
+
+
+def _metric(run: TrialResult, name: str, k: int) -> float:
+    (value,) = [m.value for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", name, k, 0)]
+    assert value is not None
+    return value
+
+
+def test_published_numbers_stand_beside_and_say_whether_they_apply(partial: Path) -> None:
+    table = _table(partial)
+    ce = _cell(table, "ml1m", "ndcg@10", "sasrec_ce")
+    bt = _cell(table, "ml1m", "ndcg@10", "bt_sr")
+    assert (ce.published, ce.published_std, ce.applies) == (0.0494, None, True)
+    assert (bt.published, bt.published_std) == (0.0534, 0.0037)
+    assert not _cell(table, "yelp", "hr@1", "sasrec_ce").applies
+    notes = _notes(table)
+    assert "YELP: published numbers do not apply: other data" in notes
+    assert "ML 1M: published numbers do not apply" not in notes
+    assert _cell(table, "gowalla", "hr@1", "cl4srec") == Cell(published=0.0157)
+
+
+def test_the_configuration_is_chosen_on_validation_among_equally_replicated_ones(partial: Path) -> None:
+    """alpha 0.4 is best on test, 0.3 has one seed only, 0 is the base: 0.2 it is."""
+    notes = _notes(_table(partial, "ml1m"))
+    (line,) = [note for note in notes.splitlines() if note.startswith("ML 1M, BT-SR:")]
+    assert "base loss CE, B 256, T 200" in line
+    assert "alpha 0.2, lambda 0.05, bt_reduction mean_d, bt_std unbiased" in line
+    assert "seeds 1235, 37;" in line and "best of 2 configurations, 1 with fewer seeds left out" in line
+
+
+def test_marks_are_among_ours_only(partial: Path) -> None:
+    table = _table(partial, "ml1m")
+    assert _cell(table, "ml1m", "ndcg@10", "bt_sr").mark == "best"
+    assert _cell(table, "ml1m", "ndcg@10", "sasrec_ce").mark == "second"
+    assert _cell(table, "ml1m", "ndcg@10", "sasrec_sce").mark == ""
+    assert all(cell.mark == "" for row in _table(partial, "yelp").cells for cell in row)
+
+
+def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
+    notes = _notes(_table(partial))
+    assert "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; no filter" in notes
+    assert "boundary 993073637 (quantile 0.95), ties stable" in notes
+    errors = re.search(r"ndcg@10: SASRec \(CE\) (0\.\d{4}), BT-SR (0\.\d{4})\.", notes)
+    assert errors and 0.004 < float(errors[1]) < 0.02
+    assert "ML 1M: incomplete: SASRec (CE) 2 of 3 trials done (1 failed)." in notes
+    assert "Never started: Gowalla, Beauty, Kindle Store." in notes
+    out = partial.parent
+    assert _table(partial).commands == (
+        f"btsr-sweep --study table2 --dataset ml1m --profile released --out {out}",
+        f"btsr-sweep --study table2 --dataset gowalla,beauty,kindle_store --profile released --out {out}",
+    )
+    assert "Not part of study table2: SASRec (BCE), SASRec (SCE), CL4SRec, DuoRec, EC4SRec." in notes
+    assert "B clamped to 100" in notes
+    assert "profile released" in _table(partial).title
+
+
+def test_a_group_that_mixes_devices_says_so(tmp_path: Path) -> None:
+    split = split_of(data_config(), 30)
+    specs = [spec(seed=seed) for seed in (1235, 37)]
+    runs = [result(s, split, valid=1, test=1, device=d) for s, d in zip(specs, ("cpu", "A100"), strict=True)]
+    assert "mixes devices: A100, cpu" in _notes(_table(write(tmp_path / "btsr.db", "table2", specs, runs, [split])))
+
+
+def test_every_format_of_the_same_table(partial: Path) -> None:
+    table = _table(partial)
+    tables = check(latex(table))
+    body = tables["ll" + "l" * len(METHODS)]
+    assert len([row for row in body if re.fullmatch(r"(hr|ndcg|cov)@\d+", row[1])]) == 45
+    rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 5 * 10
+    assert len(csv(table).splitlines()) == 1 + 45 * 7
+
+
+def test_a_study_without_paper_data_shows_its_own(tmp_path: Path) -> None:
+    split = split_of(data_config("synthetic"), 30)
+    only = spec(dataset="synthetic")
+    database = write(tmp_path / "btsr.db", "table2", [only], [result(only, split, valid=1, test=1)], [split])
+    table = _table(database)
+    assert {row.dataset for row in table.rows} == {"synthetic"}
+    assert all(cell.published is None for row in table.cells for cell in row)
+    assert "do not apply" not in _notes(table)
+
+
+def test_profiles_never_mix(tmp_path: Path) -> None:
+    split = split_of(data_config(), 30)
+    both = [spec(), spec(profile="paper", batch_size=128)]
+    runs = [result(s, split, valid=1, test=q) for s, q in zip(both, (0.5, 1.5), strict=True)]
+    database = write(tmp_path / "btsr.db", "table2", both, runs, [split])
+    with pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trials, released: 1.*--profile"):
+        _table(database)
+    for profile, run in zip(("released", "paper"), runs, strict=True):
+        cell = _cell(_table(database, profile=profile), "ml1m", "hr@10", "sasrec_ce")
+        assert (cell.value, cell.n) == (_metric(run, "hr", 10), 1)
+
+
+def test_versions_of_the_data_never_mix(tmp_path: Path) -> None:
+    ties = ("stable", "random")
+    splits = [split_of(data_config(tie=tie), 30) for tie in ties]
+    both = [spec(tie=tie) for tie in ties]
+    runs = [result(s, d, valid=1, test=q) for s, d, q in zip(both, splits, (0.5, 1.5), strict=True)]
+    database = write(tmp_path / "btsr.db", "table2", both, runs, splits)
+    with pytest.raises(ConfigError, match=r"ml1m has results on 2 versions .*\(tie stable, .*\(tie random, .*--tie"):
+        _table(database)
+    for tie, split, run in zip(ties, splits, runs, strict=True):
+        by_tie = _table(database, tie=tie)
+        by_fingerprint = _table(database, fingerprints=(split.fingerprint[:4],))
+        assert by_tie == by_fingerprint
+        assert _cell(by_tie, "ml1m", "hr@10", "sasrec_ce").value == _metric(run, "hr", 10)
+        assert f"ties {tie}" in _notes(by_tie)
+        assert "incomplete" not in _notes(by_tie)
+    with pytest.raises(ConfigError, match="no results on data 99"):
+        _table(database, fingerprints=("99",))
+
+
+def test_nothing_finished_names_the_command(tmp_path: Path) -> None:
+    database = write(tmp_path / "btsr.db", "table2", [spec()], [failure(spec())])
+    with pytest.raises(ConfigError, match=r"no finished trial on ml1m with profile released .*run `btsr-sweep --study"):
+        _table(database, "ml1m")
+    with pytest.raises(ConfigError, match="with profile paper"):
+        _table(database, profile="paper")
+
+
+def test_unknown_names(partial: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown data set 'beuty': did you mean 'beauty'"):
+        _table(partial, "beuty")
+    with open_store(partial, read_only=True) as store:
+        with pytest.raises(ConfigError, match="unknown study 'tabel2': did you mean 'table2'"):
+            gather(store, Request(study="tabel2"))
+
+
+def test_a_study_never_started_is_the_stores_message(tmp_path: Path) -> None:
+    database = write(tmp_path / "btsr.db", "mine", [spec()])
+    with pytest.raises(StoreError, match="btsr-sweep --study table2"):
+        _table(database)
+
+
+def test_selection_sees_no_test_value(partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice stays the same when every test metric is out of reach."""
+    from reports.results import choose
+
+    def refuse(self: Store, keys: object, *, part: str, names: object = None) -> object:
+        assert part == "valid", "selection asked for test values"
+        return real(self, keys, part=part, names=names)  # type: ignore[arg-type]
+
+    with open_store(partial, read_only=True) as store:
+        groups = gather(store, Request(study="table2")).groups("ml1m", "bt_sr")
+        real = Store.metrics
+        monkeypatch.setattr(Store, "metrics", refuse)
+        assert choose(groups, store.validation()).group.spec.aux.alpha == 0.0
