@@ -12,6 +12,7 @@ from reports.stats import summarise
 
 METHOD = "bt_sr"
 CAPTION_CHARACTERS = 92
+NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,4 +131,5 @@ def _caption(evidence: Evidence, line: Sequence[Group], optimum: Group, most: in
     sentences.append(f"dashed: best mean validation {SELECT_ON} (alpha {optimum.spec.aux.alpha:g})")
     if families > 1:
         sentences.append(f"{families} configurations exist, the one with most alphas is shown")
-    return tuple(wrap("; ".join(sentences), CAPTION_CHARACTERS))
+    whole = "; ".join(sentences).replace("B ", f"B{NO_BREAK}").replace("lambda ", f"lambda{NO_BREAK}")
+    return tuple(wrap(whole, CAPTION_CHARACTERS))

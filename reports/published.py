@@ -28,6 +28,11 @@ class Published:
     note: str
     """What is odd about it; empty if nothing."""
 
+    @property
+    def doubtful(self) -> bool:
+        """It cannot be what it says (spec 8, I4 to I6)."""
+        return self.note.startswith("suspect") or "NOT check" in self.note
+
 
 @cache
 def published() -> Mapping[tuple[int, str, str, str], Published]:

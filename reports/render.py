@@ -1,6 +1,6 @@
 """A Table as text, Markdown, LaTeX or CSV: formats only, nothing is computed here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from io import StringIO
 from itertools import groupby
 
@@ -14,6 +14,7 @@ from reports.table import Cell, Row, Table, number
 
 MISSING = "—"
 OTHER_DATA = "†"
+DOUBTFUL = "?"
 TEXT_WIDTH = 132
 """Columns of text that is not written to a terminal."""
 
@@ -22,8 +23,10 @@ _TEXT_STYLES = {"best": "bold", "second": "underline", "": ""}
 
 
 def _published(cell: Cell) -> str:
-    """(0.0494), with a dagger where it was measured on other data."""
-    return "" if cell.published is None else f"({number(cell.published)}{'' if cell.applies else OTHER_DATA})"
+    """(0.0494), with a question mark if it is doubtful and a dagger if it was measured on other data."""
+    if cell.published is None:
+        return ""
+    return f"({number(cell.published)}{DOUBTFUL if cell.doubtful else ''}{'' if cell.applies else OTHER_DATA})"
 
 
 def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell, ...]]]]]:
@@ -86,7 +89,10 @@ def show(table: Table, console: Console) -> None:
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-_LEGEND = f"(published value); {MISSING} not run; {OTHER_DATA} published on other data, does not compare."
+_LEGEND = (
+    f"(published value); {MISSING} not run; {OTHER_DATA} published on other data, does not compare; "
+    f"{DOUBTFUL} doubtful."
+)
 
 
 def text(table: Table, width: int = TEXT_WIDTH) -> str:
@@ -149,25 +155,14 @@ def _latex_words(lines: list[str], columns: str) -> str:
 
 def latex(table: Table) -> str:
     """A floating table (booktabs, no multirow) with its footnotes below; pandas escapes all words."""
-    index: list[tuple[str, str]] = []
+    heads: list[Hashable] = ["data set", "metric"]
     body: list[list[str]] = []
     for dataset, title, rows in _groups(table):
-        index.append((title, "seeds"))
-        body.append([f"$n = {n}$" if n else "---" for n in table.seeds(dataset)])
-        for row, cells in rows:
-            index.append(("", row.metric))
-            body.append([_latex_cell(cell) for cell in cells])
-    frame = pd.DataFrame(
-        body,
-        index=pd.MultiIndex.from_tuples(index, names=["data set", "metric"]),
-        columns=[column.title for column in table.columns],
-    )
-    grid = (
-        frame.style
-        .format_index(escape="latex", axis=0)
-        .format_index(escape="latex", axis=1)
-        .to_latex(hrules=True, sparse_index=False, column_format="ll" + "l" * len(table.columns))
-    )
+        body.append([title, "seeds", *(f"$n = {n}$" if n else "---" for n in table.seeds(dataset))])
+        body += [["", row.metric, *map(_latex_cell, cells)] for row, cells in rows]
+    frame = pd.DataFrame(body, columns=[*heads, *(column.title for column in table.columns)])
+    style = frame.style.hide(axis=0).format(escape="latex", subset=heads).format_index(escape="latex", axis=1)
+    grid = style.to_latex(hrules=True, column_format="l" * frame.shape[1])
     legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
     below = _latex_words([legend, *table.footnotes], r"@{}p{\linewidth}@{}")
     caption = _latex_words([table.title], "l").splitlines()[1].removesuffix(r"\\").strip()

@@ -25,7 +25,7 @@ SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the command line asks for."""
+    """Which results to report."""
 
     study: str
     profile: Profile | None = None

@@ -39,6 +39,8 @@ class Cell:
     """Seeds behind `value`."""
     published: float | None = None
     published_std: float | None = None
+    doubtful: bool = False
+    """The published number contradicts itself or its table (spec 8); a footnote says how."""
     applies: bool = True
     """False: ours was measured on other data than the published number, the two do not compare."""
     mark: Mark = ""

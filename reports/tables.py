@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.config import TrialSpec
-from harness.store import DataRow
+from harness.errors import ConfigError
+from harness.metrics import repeat_share
+from harness.store import DataRow, Store
 from harness.values import Provenance
 from reports.names import METHOD_TITLES, dataset_title, method_title
 from reports.published import published, same_population
-from reports.results import SELECT_ON, Choice, Evidence, Group, choose
+from reports.results import SELECT_ON, Choice, Evidence, Group, Request, choose, gather
 from reports.stats import summarise, user_standard_error
 from reports.table import Cell, Column, Row, Table, marked
 
@@ -81,6 +83,7 @@ def table2(evidence: Evidence) -> Table:
                         n=spread.n if spread else 0,
                         published=printed.value if printed else None,
                         published_std=printed.std if printed else None,
+                        doubtful=printed is not None and printed.doubtful,
                         applies=applies,
                         fingerprint=data[dataset].fingerprint if spread else None,
                     )
@@ -121,21 +124,34 @@ def _footnotes(
                 f"{dataset_title(dataset)}: published numbers do not apply: other data (our {row.n_test_users:,} "
                 "evaluated test users are not known to be the authors')."
             )
+    for printed in published().values():
+        if (
+            printed.table == 2
+            and printed.dataset in evidence.datasets
+            and printed.method in METHODS
+            and printed.doubtful
+        ):
+            place = f"{dataset_title(printed.dataset)}, {method_title(printed.method)}, {printed.metric}"
+            reason = printed.note.removeprefix("suspect: ")
+            yield f"{place}: published value {printed.value:.4f} is doubtful ({reason})."
     yield from _missing_notes(evidence)
 
 
 def _data_note(evidence: Evidence, row: DataRow, mine: Mapping[str, Choice]) -> str:
     config = row.config
     rule = "no filter" if config.filter == "none" else f"filter {config.filter} {config.min_item}/{config.min_user}"
+    ranks = {method: evidence.test_ranks(choice.group) for method, choice in mine.items()}
     errors = []
-    for method, choice in mine.items():
-        error = user_standard_error(evidence.test_ranks(choice.group), "ndcg", 10)
+    for method, replications in ranks.items():
+        error = user_standard_error(replications, "ndcg", 10)
         if error is not None:
             errors.append(f"{method_title(method)} {error:.4f}")
+    repeats = max((repeat_share(replications[0]) or 0.0 for replications in ranks.values()), default=0.0)
     return (
         f"{dataset_title(config.dataset)}: data {row.fingerprint[:16]}, {row.n_items:,} items, "
         f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {rule}, boundary {row.boundary} "
-        f"(quantile {config.quantile:g}), ties {config.tie}. Standard error over test users of ndcg@10: "
+        f"(quantile {config.quantile:g}), ties {config.tie}; {repeats:.1%} of the targets are "
+        f"already in their input and cannot be hit. Standard error over test users of ndcg@10: "
         f"{', '.join(errors) or 'not defined'}."
     )
 
@@ -204,3 +220,10 @@ def _commands(evidence: Evidence) -> tuple[str, ...]:
 
 TABLES: Mapping[int, Callable[[Evidence], Table]] = {2: table2}
 """Number in the paper: function."""
+
+
+def table(number: int, store: Store, request: Request) -> Table:
+    """A table of the paper from the results of a store. Raises ConfigError, StoreError as `gather` does."""
+    if number not in TABLES:
+        raise ConfigError(f"there is no table {number} yet: use --table {', '.join(map(str, TABLES))}")
+    return TABLES[number](gather(store, request))

@@ -49,6 +49,10 @@ def _line(database: Path, dataset: str = "ml1m") -> AlphaLine:
         return alpha_line(gather(store, Request(study="alpha_lambda")), dataset)
 
 
+def _words(line: AlphaLine) -> str:
+    return " ".join(line.caption).replace("\u00a0", " ")
+
+
 def _values(of: TrialSpec, quality: float, name: str, k: int, bucket: int) -> float:
     run = result(of, split_of(data_config(), 200), valid=0, test=quality)
     (value,) = [m.value for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", name, k, bucket)]
@@ -82,7 +86,7 @@ def test_the_optimum_is_that_of_validation(database: Path) -> None:
 
 
 def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
-    caption = " ".join(_line(database).caption)
+    caption = _words(_line(database))
     for words in (
         "profile released",
         "lambda 0.05",
@@ -103,7 +107,7 @@ def test_only_one_family_is_on_a_line(tmp_path: Path) -> None:
     runs += [result(spec("bt_sr", alpha=a, batch_size=64), split, valid=2, test=2) for a in (0.1, 0.2)]
     line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
     assert [point.alpha for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
-    assert "B 256" in " ".join(line.caption) and "2 configurations exist" in " ".join(line.caption)
+    assert "B 256" in _words(line) and "2 configurations exist" in _words(line)
 
 
 def test_alpha_zero_joins_whatever_its_lambda(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def _table() -> Table:
             Row(dataset="my_set", title="my_set|{x}", metric="hr@1"),
         ),
         cells=(
-            (ours, other, Cell(published=0.02)),
+            (ours, other, Cell(published=0.02, doubtful=True)),
             (ours, other, Cell()),
             (Cell(), Cell(value=0.5, n=1), Cell()),
         ),
@@ -64,7 +64,7 @@ def test_narrow_text_is_cut_into_blocks_and_loses_nothing() -> None:
     assert max(len(line) for line in narrow.splitlines() if "btsr-sweep" not in line) <= 40
     assert "  btsr-sweep --study x --out 'a folder with a name that is much longer than any line may be'\n" in narrow
     assert narrow.count("hr@1") > wide.count("hr@1")
-    for words in ("SASRec (CE)", "BT_SR #1", "0.0612¹", "0.0512²", "(0.0200)"):
+    for words in ("SASRec (CE)", "BT_SR #1", "0.0612¹", "0.0512²", "(0.0200?)"):
         assert words in narrow
     assert "…" not in narrow
 
@@ -88,7 +88,7 @@ def test_latex_is_well_formed() -> None:
     source = render.latex(_table())
     tables = check(source)
     grid = tables["lllll"]
-    assert grid[0][:2] == ["data set", "metric"] or grid[1][:2] == ["data set", "metric"]
+    assert grid[0] == ["data set", "metric", "SASRec (CE)", "BTxSR x1", "X"]
     body = [row for row in grid if row[1] in {"seeds", "hr@1", "ndcg@10"}]
     assert len(body) == 5
     assert body[1][2] == r"\textbf{0.0612} {\scriptsize $\pm$ 0.0046} (0.0494)"

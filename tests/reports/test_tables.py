@@ -101,6 +101,8 @@ def test_published_numbers_stand_beside_and_say_whether_they_apply(partial: Path
     assert "YELP: published numbers do not apply: other data" in notes
     assert "ML 1M: published numbers do not apply" not in notes
     assert _cell(table, "gowalla", "hr@1", "cl4srec") == Cell(published=0.0157)
+    assert _cell(table, "ml1m", "hr@10", "sasrec_ce").doubtful
+    assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful (not attainable" in notes
 
 
 def test_the_configuration_is_chosen_on_validation_among_equally_replicated_ones(partial: Path) -> None:
