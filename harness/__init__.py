@@ -1,11 +1,30 @@
-"""btsr runs hyperparameter sweeps for sequential recommendation exactly once and keeps every test user's rank."""
+"""btsr runs hyperparameter sweeps for sequential recommendation exactly once and keeps every test user's rank.
 
+Public names, loaded when first used: `TrialSpec`, `run_trial`, `run_study`, `open_store`.
+"""
+
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import ShadowedPackageError
 
 __version__ = "0.1.0"
+
+_HOME_OF = {
+    "TrialSpec": "harness.config",
+    "run_trial": "harness.trial",
+    "run_study": "harness.sweep",
+    "open_store": "harness.store",
+}
+
+__all__ = ["TrialSpec", "open_store", "run_study", "run_trial"]  # noqa: F822
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'harness' has no attribute '{name}'")
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def _check_siblings() -> None:

@@ -164,8 +164,10 @@ RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
 
 
 def _results_view() -> str:
-    """One row per finished trial; test numbers only where its group was chosen: the best mean
-    validation NDCG@10 among the groups with most seeds."""
+    """One row per finished trial; test numbers only where its group was chosen.
+
+    Chosen is the best mean validation NDCG@10 among the groups with most seeds; alpha = 0 only where there is no other.
+    """
     tests = ",\n".join(
         f"MAX(CASE WHEN chosen.place = 1 AND metric.name = '{name}' AND metric.k = {k} THEN metric.value END)"
         f" AS test_{name}_{k}"
@@ -178,14 +180,16 @@ def _results_view() -> str:
     return f"""
 CREATE VIEW results AS
 WITH score AS (
-  SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, metric.value
+  SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, trial.alpha,
+    metric.value
   FROM trial JOIN metric ON metric.trial_key = trial.trial_key
   WHERE metric.part = 'valid' AND metric.name = 'ndcg' AND metric.k = 10 AND metric.bucket = 0
 ), chosen AS (
   SELECT group_key, fingerprint, RANK() OVER (
-    PARTITION BY dataset, method, profile, fingerprint ORDER BY COUNT(*) DESC, AVG(value) DESC, group_key
+    PARTITION BY dataset, method, profile, fingerprint
+    ORDER BY CASE WHEN alpha > 0 THEN 0 ELSE 1 END, COUNT(*) DESC, AVG(value) DESC, group_key
   ) AS place
-  FROM score GROUP BY dataset, method, profile, fingerprint, group_key
+  FROM score GROUP BY dataset, method, profile, fingerprint, group_key, alpha
 )
 SELECT {trial_columns}, chosen.place AS place_by_validation, score.value AS valid_ndcg_10,
 {tests}

@@ -1,5 +1,7 @@
 """A sweep: plan what is missing, prepare data, run, record every trial the moment it ends.
 
+The database library is imported only where there is a database.
+
 A trial is done if and only if the store says so; a stopped or killed sweep goes on with the same command.
 """
 
@@ -12,22 +14,18 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from harness.config import DataConfig, RunPaths, Study, TrialSpec
 from harness.executors import Event, Executor, RunContext, TrialStarted
-from harness.store import Status, Store, open_store
 from harness.values import EpochEvent, EpochLog, Split, TrialFailure, TrialResult
+
+if TYPE_CHECKING:
+    from harness.store import Status, Store
 
 SHOWN = "ndcg@10"
 """The validation metric that the progress display shows."""
@@ -59,7 +57,7 @@ class Plan:
     """A study against what is there."""
 
     study: Study
-    statuses: dict[str, Status]
+    statuses: "dict[str, Status]"
     """Of this study's trials."""
 
     @property
@@ -102,7 +100,7 @@ class Plan:
         return sum(row.failed for row in self.rows)
 
 
-def plan(study: Study, store: Store | None) -> Plan:
+def plan(study: Study, store: "Store | None") -> Plan:
     """What is done, failed and missing; without a store nothing is done."""
     known = store.statuses() if store else {}
     return Plan(study=study, statuses={spec.key: known[spec.key] for spec in study.specs if spec.key in known})
@@ -112,6 +110,8 @@ def current_plan(study: Study, paths: RunPaths) -> Plan:
     """The plan against the run folder as it is, which is only read. Raises StoreError for a bad database."""
     if not database(paths).exists():
         return plan(study, None)
+    from harness.store import open_store
+
     with open_store(database(paths), read_only=True) as store:
         return plan(study, store)
 
@@ -122,6 +122,8 @@ def run_study(study: Study, executor: Executor, context: RunContext, *, console:
     Only one sweep at a time: raises SweepLocked while another holds the database. Raises DataError before anything is
     written where data are missing, ConfigError and StoreError as their messages say.
     """
+    from harness.store import open_store
+
     paths = context.paths
     splits = _prepared(current_plan(study, paths), paths, console=console, quiet=quiet)
     with open_store(database(paths), create=True) as store, store.driver_lock():
@@ -156,7 +158,7 @@ def _prepared(wanted: Plan, paths: RunPaths, *, console: Console, quiet: bool) -
 
 def run(
     todo: Plan,
-    store: Store,
+    store: "Store",
     executor: Executor,
     context: RunContext,
     *,
@@ -211,37 +213,40 @@ class _Display:
         self._best: dict[str, float] = {}
         self._ended = 0
         self._begun = time.monotonic()
-        hidden = quiet or not console.is_terminal
         self._overall = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=hidden,
-            speed_estimate_period=24 * 3600,
+            TextColumn("{task.fields[left]}"),
         )
-        self._total = self._overall.add_task("trials", total=len(specs), note="")
+        self._total = self._overall.add_task("trials", total=len(specs), left="")
+        self._running = Progress(
+            TextColumn("  {task.description}"), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        )
+        self._live = (
+            None if quiet or not console.is_terminal else Live(Group(self._overall, self._running), console=console)
+        )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "_Display":
-        self._overall.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for task in self._tasks.values():
-            self._overall.remove_task(task)
-        self._overall.stop()
+            self._running.remove_task(task)
+        if self._live:
+            self._live.stop()
 
     def show(self, event: Event) -> None:
         """Tell the news."""
         if isinstance(event, TrialStarted):
             spec = self._specs[event.key]
-            self._tasks[event.key] = self._overall.add_task(describe(spec), total=spec.train.max_epochs, note="")
+            self._tasks[event.key] = self._running.add_task(describe(spec), total=spec.train.max_epochs, note="")
         elif isinstance(event, EpochEvent):
             self._epoch(event.key, event.log)
         else:
@@ -252,7 +257,8 @@ class _Display:
         self._best[key] = max(self._best.get(key, -math.inf), log.valid.get(SHOWN, -math.inf))
         if key in self._tasks:
             note = f"best {SHOWN} {self._best[key]:.4f}" if math.isfinite(self._best[key]) else ""
-            self._overall.update(self._tasks[key], completed=log.epoch, note=note)
+            self._running.update(self._tasks[key], completed=log.epoch, note=note)
+        self._overall.update(self._total, left=self._left())
 
     def _end(self, outcome: TrialResult | TrialFailure) -> None:
         key = outcome.spec.key
@@ -260,8 +266,8 @@ class _Display:
         self._share.pop(key, None)
         best = self._best.pop(key, -math.inf)
         if key in self._tasks:
-            self._overall.remove_task(self._tasks.pop(key))
-        self._overall.update(self._total, completed=self._ended)
+            self._running.remove_task(self._tasks.pop(key))
+        self._overall.update(self._total, completed=self._ended, left=self._left())
         if self._quiet:
             return
         words = describe(outcome.spec)
@@ -271,10 +277,15 @@ class _Display:
             shown = f", validation {SHOWN} {best:.4f}" if math.isfinite(best) else ""
             self._say(f"{words}: best epoch {outcome.best_epoch} of {len(outcome.epochs)}{shown}")
 
+    def _left(self) -> str:
+        """How long the rest takes if it goes on like this; epochs of running trials count as parts of trials."""
+        finished = self._ended + sum(self._share.values())
+        if self._ended == len(self._specs) or not finished:
+            return ""
+        seconds = (time.monotonic() - self._begun) / finished * (len(self._specs) - finished)
+        return f"about {_duration(seconds)} left"
+
     def _say(self, words: str) -> None:
-        left = (time.monotonic() - self._begun) / (self._ended + sum(self._share.values()))
-        left *= len(self._specs) - self._ended - sum(self._share.values())
-        rest = f"; about {_duration(left)} left" if self._ended < len(self._specs) else ""
-        self._console.print(
-            f"[{self._ended}/{len(self._specs)}] {words}{rest}", markup=False, highlight=False, soft_wrap=True
-        )
+        left = self._left()
+        words = f"[{self._ended}/{len(self._specs)}] {words}{'; ' if left else ''}{left}"
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)

@@ -35,8 +35,8 @@ def rows(out: Path, query: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def done(out: Path) -> set[object]:
-    return {key for (key,) in rows(out, "SELECT trial_key FROM trial WHERE status = 'done'")}
+def done(out: Path) -> set[str]:
+    return {str(key) for (key,) in rows(out, "SELECT trial_key FROM trial WHERE status = 'done'")}
 
 
 def content(out: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -76,7 +76,7 @@ def test_killed_at_random_points_ends_like_an_undisturbed_run(
 ) -> None:
     rng = random.Random(executor)
     kills = 0
-    recorded: set[object] = set()
+    recorded: set[str] = set()
     for _ in range(KILLS):
         seen = len(work.log_lines(tmp_path))
         process = start(tmp_path, executor)
@@ -101,11 +101,8 @@ def test_killed_at_random_points_ends_like_an_undisturbed_run(
     assert kills >= KILLS - 1 and recorded
     seen = len(work.log_lines(tmp_path))
     assert start(tmp_path, executor).wait(60) == 0
-    last = work.log_lines(tmp_path)[seen:]
-    assert sorted(key for word, key, _ in last if word == "end") == sorted(
-        {key for _, key, _ in work.log_lines(tmp_path)} - {str(key) for key in recorded}
-        | {str(row[0]) for row in undisturbed["trial"]} - {str(key) for key in recorded}
-    )
+    last = [key for word, key, _ in work.log_lines(tmp_path)[seen:] if word == "end"]
+    assert sorted(last) == sorted({str(row[0]) for row in undisturbed["trial"]} - recorded)
     assert content(tmp_path) == undisturbed
     assert rows(tmp_path, "SELECT DISTINCT attempt FROM trial") == [(1,)]
     seen = len(work.log_lines(tmp_path))

@@ -1,0 +1,109 @@
+"""The studies: how many trials, which ones, and the same keys from wherever they are asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions
+from harness.data.catalogue import DATASETS
+from harness.errors import ConfigError
+from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
+from studies.alpha_lambda import GRID, LINE, lines
+from studies.profiles import POINTS, RELEASED_FILTERS, trial
+
+ALL = StudyOptions(datasets=PAPER_DATASETS)
+
+
+def build(name: str, **changes: object) -> Study:
+    options = {"datasets": default_datasets(name), **changes}
+    return STUDIES[name](StudyOptions.model_validate(options))
+
+
+def test_the_number_of_trials() -> None:
+    assert len(build("smoke").specs) == 10
+    assert len(build("smoke", reduced=True).specs) == 5
+    assert len(build("table2").specs) == 5 * 2 * 5
+    assert len(build("table2", reduced=True).specs) == 5 * 2 * 2
+    # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
+    assert len(build("alpha_lambda", datasets=("ml1m",)).specs) == 12 * 5 + 100 - 10
+    assert len(build("alpha_lambda", datasets=("ml1m",), reduced=True).specs) == 12 * 2
+    assert len(build("alpha_lambda", datasets=("ml1m",), seeds=SEEDS[:1], reduced=True).specs) == 12
+
+
+def test_the_grid_has_the_first_seed_and_the_lines_all() -> None:
+    specs = build("alpha_lambda", datasets=("beauty",)).specs
+    by_seed = {seed: {(s.aux.alpha, s.aux.lam) for s in specs if s.seed == seed} for seed in SEEDS}
+    assert by_seed[SEEDS[0]] >= {(alpha, lam) for alpha in GRID for lam in GRID}
+    assert all(by_seed[seed] == set(lines("beauty")) for seed in SEEDS[1:])
+    assert set(lines("beauty")) == {(a, 0.05) for a in (*LINE, 0.25)} | {(0.25, lam) for lam in (*LINE, 0.05)}
+    assert (1.0, 0.05) in lines("kindle_store") and len(lines("kindle_store")) == len(set(lines("kindle_store"))) == 13
+
+
+def test_floats_are_as_written() -> None:
+    assert [repr(value) for value in GRID] == [
+        "0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.35", "0.4", "0.45", "0.5",
+    ]  # fmt: skip
+
+
+def test_profiles_follow_the_released_files_and_the_text() -> None:
+    released = trial("bt_sr", "ml1m", ALL, 37)
+    assert (released.train.batch_size, released.encoder.dropout, released.encoder.max_len) == (256, 0.1, 200)
+    assert (released.train.max_epochs, released.train.patience, released.train.weight_decay) == (200, 30, 0.0)
+    assert (released.aux.alpha, released.aux.lam, released.aux.bt_std) == (0.2, 0.05, "unbiased")
+    assert (released.data.filter, released.data.min_item, released.data.min_user) == ("none", 1, 1)
+    yelp = trial("sasrec_ce", "yelp", ALL, 37)
+    assert (yelp.data.filter, yelp.data.min_item, yelp.data.min_user) == ("one_pass", 5, 20)
+    assert (yelp.train.batch_size, yelp.train.patience, yelp.aux.kind) == (64, 20, "none")
+    paper = trial("bt_sr", "kindle_store", StudyOptions(datasets=("kindle_store",), profile="paper"), 37)
+    assert (paper.encoder.max_len, paper.train.weight_decay, paper.aux.bt_std) == (50, 1e-5, "population")
+    assert (paper.data.filter, paper.data.min_item, paper.data.min_user) == ("iterative", 5, 5)
+    assert paper.profile == "paper" and paper.key != trial("bt_sr", "kindle_store", ALL, 37).key
+
+
+def test_options_reach_every_trial() -> None:
+    for name in STUDIES:
+        for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,)).specs:
+            assert spec.train.max_epochs == 3 and spec.data.tie == "random"
+            assert spec.profile == "paper" and spec.seed == 37
+    assert {spec.train.max_epochs for spec in build("table2", datasets=("ml1m",), max_epochs=100).specs} == {50, 100}
+
+
+def test_every_data_set_has_every_method_in_every_profile() -> None:
+    assert set(RELEASED_FILTERS) == set(DATASETS) == set(POINTS["sasrec_ce"]) == set(POINTS["bt_sr"])
+    for name in STUDIES:
+        for profile in ("paper", "released"):
+            assert build(name, datasets=tuple(DATASETS), profile=profile).specs
+    assert set(DEFAULT_DATASETS) <= set(STUDIES)
+
+
+def test_smoke_feeds_a_table_and_a_line() -> None:
+    specs = build("smoke").specs
+    assert {spec.method for spec in specs} == {"sasrec_ce", "bt_sr"}
+    line = {(spec.aux.alpha, spec.aux.lam) for spec in specs if spec.method == "bt_sr"}
+    assert {lam for _, lam in line} == {0.05} and 0.0 in {alpha for alpha, _ in line} and len(line) >= 4
+    assert len({spec.seed for spec in specs}) == 2
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'alpha_lambda'"):
+        study_function("alpha_lamda")
+    with pytest.raises(ConfigError, match="unknown data set 'beaty': did you mean 'beauty'"):
+        build("table2", datasets=("beaty",))
+    with pytest.raises(ConfigError, match="unknown method 'bt_rs': did you mean 'bt_sr'"):
+        trial("bt_rs", "ml1m", ALL, 1)
+
+
+def test_keys_are_the_same_from_another_entry_point(tmp_path: Path) -> None:
+    """A study file outside the repository that calls ours in another process, against this process."""
+    code = (
+        "import json\nfrom harness.config import StudyOptions, PAPER_DATASETS, SEEDS, Study\n"
+        "from studies.alpha_lambda import study\n"
+        "options = StudyOptions.model_validate_json(json.dumps({'datasets': PAPER_DATASETS, 'seeds': SEEDS}))\n"
+        "built = Study.model_validate_json(study(options).model_dump_json())\n"
+        "print(json.dumps([spec.key for spec in built.specs]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [spec.key for spec in build("alpha_lambda").specs]

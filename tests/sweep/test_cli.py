@@ -1,0 +1,182 @@
+"""`btsr-sweep` as it is typed: exit codes, one-line errors, interruption, and real training."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAIN = "from harness.cli import main; main()"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+TINY = """
+from harness.config import Study, StudyOptions
+from studies.profiles import trial
+
+DATASETS = ("synthetic",)
+
+def study(options: StudyOptions) -> Study:
+    specs = tuple(
+        trial(method, dataset, options, options.seeds[0], max_epochs=1)
+        for dataset in options.datasets for method in ("sasrec_ce", "bt_sr")
+    )
+    return Study(name="tiny", title="Tiny", specs=specs)
+"""
+
+
+def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+
+
+def refused(folder: Path, *words: str) -> str:
+    """What a refused command says: one line, exit code 2."""
+    ended = sweep(folder, *words)
+    assert ended.returncode == 2, ended
+    assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stderr, ended.stderr
+    assert not (folder / "runs" / "btsr.db").exists()
+    return ended.stderr
+
+
+def numbers(out: Path) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(out / "btsr.db")
+    try:
+        return connection.execute("SELECT * FROM metric ORDER BY 1, 2, 3, 4, 5").fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--study", "smok"), "unknown study 'smok': did you mean 'smoke'?"),
+        (("--study", "smoke", "--dataset", "synthetics"), "unknown data set 'synthetics': did you mean 'synthetic'?"),
+        (("--study", "smoke", "--dataset", " , "), "--dataset names no data set"),
+        (("--study", "table2", "--dataset", "ml1m", "--data-dir", "none"), "ml1m (MovieLens 1M)"),
+        (("--study", "./none.py"), "there is no study file"),
+        (("--study", "broken.py"), "cannot be loaded: SyntaxError"),
+        (("--study", "empty.py"), "has no function study(options)"),
+        (("--study", "wrong.py"), "returned int, not a Study"),
+        (("--study", "raises.py"), "failed: ValidationError"),
+        (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
+        (("--dry-run",), "--study is missing"),
+        (("--study", "smoke", "--out", "broken.py"), "broken.py"),
+        (("--study", "smoke", "--out", "folder"), "another program"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def study(:\n")
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "wrong.py").write_text("def study(options):\n    return 7\n")
+    (tmp_path / "raises.py").write_text(
+        "from harness.config import Study\ndef study(options):\n    return Study(name='A B', title='', specs=())\n"
+    )
+    (tmp_path / "method.py").write_text(
+        "from studies.profiles import trial\ndef study(options):\n    return trial('bt_rs', 'ml1m', options, 1)\n"
+    )
+    (tmp_path / "folder").mkdir()
+    connection = sqlite3.connect(tmp_path / "folder" / "btsr.db")
+    connection.execute("CREATE TABLE other (a)")
+    connection.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert says in refused(tmp_path, *words)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert after == before, "nothing is written, nothing of others is touched"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--study", "smoke", "--seeds", "6"),
+        ("--study", "smoke", "--profile", "papers"),
+        ("--study", "smoke", "--executor", "cluster"),
+        ("--study", "smoke", "--workers", "0"),
+        ("--study", "smoke", "--nonsense"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_options_end_with_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = sweep(tmp_path, *words)
+    assert ended.returncode == 2 and "Usage" in ended.stderr and "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
+    ended = sweep(tmp_path, "--study", "alpha_lambda", "--dataset", "all", "--dry-run")
+    assert ended.returncode == 0 and ended.stderr == ""
+    rows = [line.split() for line in ended.stdout.splitlines()]
+    assert ["ml1m", "bt_sr", "150", "0", "0", "150"] in rows and ["total", "768", "0", "0", "768"] in rows
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    first = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "tiny: 2 of 2 trials are done (2 now, 0 before) in one/btsr.db\n"
+    assert "[2/2] synthetic" in first.stderr
+    again = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one", "--quiet")
+    assert again.returncode == 0 and again.stderr == ""
+    assert again.stdout == "tiny: 2 of 2 trials are done (0 now, 2 before) in one/btsr.db\n"
+    shown = sweep(tmp_path, "--study", "tiny.py", "--out", "one", "--dry-run")
+    assert ["total", "2", "2", "0", "0"] in [line.split() for line in shown.stdout.splitlines()]
+    other = sweep(tmp_path, "--study", str(tmp_path / "tiny.py"), "--workers", "1", "--out", "two", "--quiet")
+    assert other.returncode == 0
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two") and len(numbers(tmp_path / "one")) == 400
+    connection = sqlite3.connect(tmp_path / "one" / "btsr.db")
+    commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
+    connection.close()
+    assert commands == {"-c --study tiny.py --workers 2 --out one"}
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    ended = sweep(tmp_path, "--study", "tiny.py", "--device", "nonsense", "--quiet", "--workers", "1")
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
+    assert "device 'nonsense' cannot be used here" in ended.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    words = ["--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[1/10]"):
+            break
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
+    assert "Traceback" not in rest
+    shown = sweep(tmp_path, *words, "--dry-run")
+    total = next(line.split() for line in shown.stdout.splitlines() if line.split()[:1] == ["total"])
+    assert int(total[2]) >= 1 and int(total[4]) == 10 - int(total[2])
+
+
+def test_failures_end_with_code_1_and_are_named(tmp_path: Path) -> None:
+    (tmp_path / "diverges.py").write_text(
+        TINY
+        .replace("specs = tuple(", "specs = tuple(spec.model_copy(update={'train': spec.train.model_copy(")
+        .replace("trial(method", "update={'lr': 1e30})}) for spec in (trial(method")
+        .replace('("sasrec_ce", "bt_sr")\n    )', '("sasrec_ce",)\n    ))')
+    )
+    ended = sweep(tmp_path, "--study", "diverges.py", "--workers", "1", "--out", "here")
+    assert ended.returncode == 1, ended.stderr
+    assert "1 failed: TrialError: loss became" in ended.stderr
+    assert "0 of 1 trials are done" in ended.stdout
+
+
+def test_studies_are_listed(tmp_path: Path) -> None:
+    ended = sweep(tmp_path, "--list")
+    assert ended.returncode == 0
+    assert all(name in ended.stdout for name in ("smoke", "table2", "alpha_lambda"))
