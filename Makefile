@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PEERS  ?= .venv-peers
 DEMO   ?= runs/demo
 
 .PHONY: demo test lint bench clean
@@ -25,8 +26,13 @@ lint: $(VENV)/.installed
 test: lint  ## everything that CI runs
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed
-	@echo "make bench: no benchmark yet" && exit 1
+$(PEERS)/.installed: tests/bench/constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint tests/bench/constraints-peers.txt recbole 'rectools[torch]'
+	touch $@
+
+bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
+	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(PEERS) runs build dist .pytest_cache .mypy_cache .ruff_cache .coverage

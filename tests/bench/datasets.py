@@ -76,10 +76,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "ml1m": lambda: real("ml-1m.parquet"),
     "beauty": lambda: real("amazon-beauty-2014-5core.parquet"),
     "beauty54k": BEAUTY_54K.make,
-    **{
-        f"items{exponent}": Shape(users=1_280, items=10**exponent, mean_length=25).make
-        for exponent in (3, 4, 5, 6)
-    },
+    **{f"items{exponent}": Shape(users=1_280, items=10**exponent, mean_length=25).make for exponent in (3, 4, 5, 6)},
     **{f"users{n}": Shape(users=n, items=10_000, mean_length=25).make for n in (512, 2_048, 8_192, 32_768)},
     "long": Shape(users=1_280, items=10_000, mean_length=500, least_length=420).make,
 }

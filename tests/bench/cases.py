@@ -1,0 +1,235 @@
+"""What is measured against what, and what the targets are: tables, no code that runs anything."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tests.bench.job import Job, Work
+
+ENGINE = "tests.bench.drive_ours"
+REFERENCE = "tests.bench.drive_reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One row of the result tables."""
+
+    title: str
+    module: str
+    environment: Literal["own", "peers"] = "own"
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables besides the thread counts."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+TUNED_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+"""glibc keeps big blocks instead of returning them: no page faults on every tensor."""
+OFF, AUTO = {"BTSR_KERNELS": "off"}, {"BTSR_KERNELS": "auto"}
+
+PROGRAMS: dict[str, Program] = {
+    "btsr": Program(title="btsr, torch, fp32", module=ENGINE, variables=OFF),
+    "btsr-bf16": Program(title="btsr, torch, bf16", module=ENGINE, variables=OFF, precision="bf16"),
+    "btsr-kernels": Program(title="btsr, kernels, fp32", module=ENGINE, variables=AUTO),
+    "btsr-kernels-bf16": Program(title="btsr, kernels, bf16", module=ENGINE, variables=AUTO, precision="bf16"),
+    "reference": Program(title="padded reference", module=REFERENCE),
+    "reference-tuned": Program(
+        title="padded reference, tuned (malloc + bf16)", module=REFERENCE, variables=TUNED_MALLOC, precision="bf16"
+    ),
+    "rectools": Program(title="RecTools", module="tests.bench.drive_rectools", environment="peers"),
+    "recbole": Program(title="RecBole", module="tests.bench.drive_recbole", environment="peers"),
+}
+TORCH = ("btsr", "btsr-bf16")
+KERNELS = ("btsr-kernels", "btsr-kernels-bf16")
+OURS = TORCH + KERNELS
+PADDED = ("reference", "reference-tuned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One piece of work, done by several programs in turn."""
+
+    title: str
+    data: str
+    work: Work
+    programs: tuple[str, ...]
+    loss: Literal["ce", "bt"] = "ce"
+    max_len: int = 50
+    batches: dict[str, int] = field(default_factory=dict)
+    """Measured batches of the programs that are too slow for whole epochs."""
+    eval_users: dict[str, int] = field(default_factory=dict)
+    """Validated users of the programs that are too slow for all of them."""
+    trials: int = 8
+    """Trials of a sweep, over all workers."""
+    most_rounds: int = 1_000
+    scale: str = ""
+    """What grows along a group of cases that differ in size only; its report is a growth table."""
+
+    def job(self, program: str, folder: str) -> Job:
+        """What the program is asked to do."""
+        sweep = self.work == "sweep"
+        return Job(
+            data=folder,
+            work=self.work,
+            loss=self.loss,
+            max_len=self.max_len,
+            threads=1 if sweep else 2,
+            batches=self.batches.get(program, 0),
+            eval_users=self.eval_users.get(program, 0),
+            precision=PROGRAMS[program].precision,
+            trials=self.trials // SWEEP_WORKERS,
+        )
+
+    def quick_job(self, program: str, folder: str) -> Job:
+        """The same with few users, batches and trials: shows that it works, not how fast it is."""
+        return replace(self.job(program, folder), users=384, batches=1, warm_batches=1, eval_users=256, trials=1)
+
+
+SWEEP_WORKERS = 2
+"""Worker processes of a sweep, one thread each."""
+
+
+def _few(batches: int, *names: str) -> dict[str, int]:
+    return dict.fromkeys(names, batches)
+
+
+def _growth(parameter: str, data: str, batches: dict[str, int], programs: tuple[str, ...], max_len: int = 50) -> Case:
+    return Case(
+        title=f"CE epoch, synthetic, {parameter}",
+        data=data,
+        work="train",
+        max_len=max_len,
+        programs=programs,
+        batches=batches,
+        most_rounds=3,
+        scale=parameter.split(" = ")[0],
+    )
+
+
+CASES: dict[str, Case] = {
+    "ml1m-ce": Case(
+        title="ML-1M, CE, training epoch",
+        data="ml1m",
+        work="train",
+        programs=(*OURS, *PADDED, "rectools", "recbole"),
+        batches={"recbole": 3},
+    ),
+    "ml1m-bt": Case(
+        title="ML-1M, CE + Barlow Twins, training epoch",
+        data="ml1m",
+        work="train",
+        loss="bt",
+        programs=(*OURS, *PADDED),
+    ),
+    "ml1m-eval": Case(
+        title="ML-1M, evaluation of all users, top 50",
+        data="ml1m",
+        work="evaluate",
+        programs=("btsr", *KERNELS, *PADDED, "rectools", "recbole"),
+    ),
+    "ml1m-sweep": Case(
+        title="ML-1M, sweep of 8 CE + Barlow Twins trials with validation, one trial-epoch of a worker",
+        data="ml1m",
+        work="sweep",
+        loss="bt",
+        programs=("btsr", *KERNELS, *PADDED),
+        batches=_few(8, *PADDED),
+    ),
+    "beauty-ce": Case(
+        title="Beauty, CE, training epoch",
+        data="beauty",
+        work="train",
+        programs=(*OURS, *PADDED, "rectools", "recbole"),
+        batches=_few(15, *PADDED, "rectools") | {"recbole": 4},
+    ),
+    "beauty-bt": Case(
+        title="Beauty, CE + Barlow Twins, training epoch",
+        data="beauty",
+        work="train",
+        loss="bt",
+        programs=(*OURS, *PADDED),
+        batches=_few(12, *PADDED),
+    ),
+    "beauty-eval": Case(
+        title="Beauty, evaluation of all users, top 50",
+        data="beauty",
+        work="evaluate",
+        programs=("btsr", *KERNELS, *PADDED, "rectools", "recbole"),
+    ),
+    "beauty-sweep": Case(
+        title="Beauty, sweep of 8 CE + Barlow Twins trials with validation, one trial-epoch of a worker",
+        data="beauty",
+        work="sweep",
+        loss="bt",
+        programs=("btsr", *KERNELS, *PADDED),
+        batches=_few(6, *PADDED),
+        eval_users=_few(4_096, *PADDED),
+    ),
+    "beauty54k-ce": Case(
+        title="Synthetic of Beauty's unfiltered shape (40,226 users, 54,542 items), CE, training epoch",
+        data="beauty54k",
+        work="train",
+        programs=(*OURS, *PADDED),
+        batches=_few(4, *PADDED) | _few(60, *OURS),
+    ),
+    **{
+        f"items-1e{n}": _growth(f"items = 10^{n}", f"items{n}", batches, ("btsr", *KERNELS, *PADDED))
+        for n, batches in (
+            (4, {}),
+            (5, _few(2, *PADDED)),
+            (6, _few(2, "btsr", *KERNELS) | _few(1, *PADDED)),
+        )
+    },
+    **{
+        f"users-{n}": _growth(f"users = {n:,}", f"users{n}", _few(6, *PADDED), ("btsr", *KERNELS, *PADDED))
+        for n in (2_048, 8_192, 32_768)
+    },
+    **{
+        f"length-{n}": _growth(f"length = {n}", "long", _few(2, *PADDED), ("btsr", *KERNELS, *PADDED), n)
+        for n in (50, 100, 200, 400)
+    },
+}
+"""Every case by name, in the order in which they are run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One promise: a ratio against a peer, or a bound on peak memory."""
+
+    case: str
+    ours: tuple[str, ...]
+    peer: str = ""
+    """Program whose seconds are divided by ours; empty: a bound on our peak memory."""
+    least: float | None = None
+    """Lowest ratio, or highest MiB, that keeps the promise; None: only an aim."""
+    aim: float | None = None
+
+
+TARGETS: tuple[Target, ...] = (
+    Target(case="ml1m-ce", ours=TORCH, peer="rectools", least=6),
+    Target(case="ml1m-ce", ours=KERNELS, peer="rectools", least=12, aim=20),
+    Target(case="ml1m-ce", ours=TORCH, peer="reference", least=6),
+    Target(case="ml1m-ce", ours=KERNELS, peer="reference", least=12, aim=20),
+    Target(case="ml1m-bt", ours=TORCH, peer="reference", least=4),
+    Target(case="ml1m-bt", ours=KERNELS, peer="reference", least=8, aim=14),
+    Target(case="beauty-ce", ours=TORCH, peer="rectools", least=50),
+    Target(case="beauty-ce", ours=KERNELS, peer="rectools", aim=170),
+    Target(case="beauty-ce", ours=TORCH, peer="recbole", least=30),
+    Target(case="beauty-ce", ours=KERNELS, peer="recbole", aim=95),
+    Target(case="beauty-ce", ours=TORCH, peer="reference", least=20),
+    Target(case="beauty-ce", ours=KERNELS, peer="reference", aim=60),
+    Target(case="ml1m-eval", ours=("btsr",), peer="recbole", least=1.5),
+    Target(case="ml1m-eval", ours=KERNELS, peer="recbole", aim=3.8),
+    Target(case="beauty-eval", ours=("btsr",), peer="recbole", least=4),
+    Target(case="beauty-eval", ours=KERNELS, peer="recbole", aim=11),
+    Target(case="ml1m-ce", ours=TORCH, least=450),
+    Target(case="ml1m-ce", ours=KERNELS, least=450, aim=300),
+    Target(case="beauty54k-ce", ours=TORCH, peer="reference", least=30),
+    Target(case="beauty54k-ce", ours=KERNELS, peer="reference", aim=75),
+    Target(case="beauty54k-ce", ours=KERNELS, least=500),
+    Target(case="ml1m-sweep", ours=("btsr",), peer="reference", least=4),
+    Target(case="ml1m-sweep", ours=KERNELS, peer="reference", aim=10),
+)
+"""Two cores, D = 64, two blocks, batch 128, T = 50; medians of ratios, peers as shipped."""

@@ -1,0 +1,129 @@
+"""Driver of RecBole: run by `tests.bench.runner` in the peers' environment.
+
+RecBole makes one sample of every prefix and trains on its last position only, so an epoch has more samples than the
+others have targets wherever users are longer than T; its own default batch of 2048 samples is kept.
+"""
+
+import time
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import get_model, get_trainer, init_seed
+
+from tests.bench.job import Answer, CannotMeasure, Job, available_mib, peak_mib, serve, versions
+from tests.bench.task import Task
+
+BATCH = 2048
+EVAL_BATCH = 256
+
+
+def write_interactions(task: Task, folder: Path) -> str:
+    """RecBole's own file of the task below `folder`; returns its data set name."""
+    name = f"first{task.n_users}"
+    path = folder / name / f"{name}.inter"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = pd.DataFrame({
+            "user_id:token": task.user_of_row(),
+            "item_id:token": task.items,
+            "timestamp:float": task.place_of_row(),
+        })
+        rows.to_csv(path, sep="\t", index=False)
+    return name
+
+
+def config_of(task: Task, job: Job) -> Config:
+    """The common task in RecBole's words; what is not named here is its default."""
+    folder = Path(job.data) / "recbole"
+    return Config(
+        model="SASRec",
+        dataset=write_interactions(task, folder),
+        config_dict={
+            "data_path": str(folder),
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+            "USER_ID_FIELD": "user_id",
+            "ITEM_ID_FIELD": "item_id",
+            "TIME_FIELD": "timestamp",
+            "MAX_ITEM_LIST_LENGTH": job.max_len,
+            "loss_type": "CE",
+            "train_neg_sample_args": None,
+            "epochs": job.epochs,
+            "train_batch_size": BATCH,
+            "eval_batch_size": EVAL_BATCH,
+            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+            "n_layers": 2,
+            "n_heads": 1,
+            "hidden_size": 64,
+            "inner_size": 64,
+            "hidden_dropout_prob": 0.2,
+            "attn_dropout_prob": 0.2,
+            "use_gpu": False,
+            "gpu_id": "",
+            "show_progress": False,
+            "state": "ERROR",
+            "topk": [10, 50],
+            "metrics": ["Recall", "NDCG"],
+            "valid_metric": "NDCG@10",
+        },
+    )
+
+
+def measure(job: Job) -> Answer:
+    """The job's seconds."""
+    if job.work == "sweep" or job.loss != "ce":
+        raise CannotMeasure("RecBole has neither a Barlow Twins term nor a sweep of this kind")
+    torch.set_num_threads(job.threads)
+    task = Task.load(Path(job.data)).head(job.users)
+    needed = 4 * BATCH * task.n_items * 4 / 2**20
+    if needed > 0.8 * available_mib():
+        raise CannotMeasure(f"one batch's logits and gradients need {needed / 1024:.0f} GiB, more than is free")
+    config = config_of(task, job)
+    init_seed(1, True)
+    train, _, test = data_preparation(config, create_dataset(config))
+    model = get_model("SASRec")(config, train.dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
+    start_mib = peak_mib()
+    full = ran = len(train)
+
+    def run(batches: int) -> int:
+        done = 0
+        for interaction in islice(train, batches):
+            trainer.optimizer.zero_grad()
+            model.calculate_loss(interaction).backward()
+            trainer.optimizer.step()
+            done += 1
+        return done
+
+    seconds = []
+    model.train()
+    if job.work == "train":
+        run(job.warm_batches)
+        for _ in range(job.epochs):
+            started = time.perf_counter()
+            ran = run(job.batches or full)
+            seconds.append((time.perf_counter() - started) * full / ran)
+    else:
+        full = ran = len(test)
+        for _ in range(1 + job.epochs):
+            started = time.perf_counter()
+            trainer.evaluate(test, load_best_model=False, show_progress=False)
+            seconds.append(time.perf_counter() - started)
+        del seconds[0]
+    return Answer(
+        seconds=seconds,
+        ran=ran,
+        full=full,
+        targets=len(train.dataset),
+        users=len(test.dataset),
+        start_mib=start_mib,
+        peak_mib=peak_mib(),
+        detail=versions(["recbole", "torch", "numpy", "pandas"]),
+    )
+
+
+if __name__ == "__main__":
+    serve(measure)

@@ -1,0 +1,291 @@
+"""The benchmark measures what it says: the common task, the reference's mathematics, the runner, the report."""
+
+import io
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+
+from harness.errors import ConfigError
+from harness.evaluate import evaluate as evaluate_ours
+from models.barlow import barlow_twins as barlow_twins_ours
+from models.config import EncoderConfig
+from models.packed import pack
+from models.sasrec import SASRec
+from tests.bench import reference
+from tests.bench.__main__ import LINES, chosen, measure, plan_of
+from tests.bench.cases import CASES, PROGRAMS, TARGETS
+from tests.bench.datasets import Shape, real
+from tests.bench.drive_ours import leave_one_out
+from tests.bench.job import Answer, CannotMeasure, Job
+from tests.bench.report import Results, render, targets_table
+from tests.bench.runner import Line, Runner, append_line, engine_digest, key, read_lines, together
+from tests.bench.task import Task
+
+SMALL = Task(items=np.array([3, 1, 0, 2, 4, 0, 1, 2, 3], np.int32), offsets=np.array([0, 5, 9], np.int64), n_items=5)
+SHAPE = Shape(users=300, items=60, mean_length=9)
+
+
+def test_task_counts_by_hand(tmp_path: Path) -> None:
+    assert SMALL.place_of_row().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    assert SMALL.left_of_row().tolist() == [4, 3, 2, 1, 0, 3, 2, 1, 0]
+    assert SMALL.user_of_row().tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert SMALL.targets(50) == 3 and SMALL.targets(1) == 2
+    assert SMALL.head(1).items.tolist() == [3, 1, 0, 2, 4] and SMALL.head(0) is SMALL
+    SMALL.save(tmp_path)
+    again = Task.load(tmp_path)
+    assert again.items.tolist() == SMALL.items.tolist() and again.n_items == 5
+
+
+def test_leave_one_out_trains_on_all_but_the_last_two() -> None:
+    split = leave_one_out(SMALL)
+    assert split.train_items.tolist() == [3, 1, 0, 0, 1] and split.train_offsets.tolist() == [0, 3, 5]
+    assert split.targets("test").tolist() == [4, 3] and split.targets("valid").tolist() == [2, 2]
+    assert split.popularity.tolist() == [2, 2, 0, 1, 0]
+
+
+def test_synthetic_data_has_its_shape_and_no_repeats() -> None:
+    task = SHAPE.make()
+    lengths = np.diff(task.offsets)
+    assert task.n_users == 300 and lengths.min() >= 5 and 8 < lengths.mean() < 10
+    assert all(len(np.unique(sequence)) == len(sequence) for sequence in task.sequences())
+    assert (SHAPE.make().items == task.items).all() and (SHAPE.make(seed=1).items[:50] != task.items[:50]).any()
+    counts = np.sort(np.bincount(task.items, minlength=60))
+    assert counts[-6:].sum() > 3 * counts[:6].sum()
+
+
+def test_missing_real_data_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BTSR_TEST_DATA", str(tmp_path))
+    with pytest.raises(CannotMeasure, match="BTSR_TEST_DATA"):
+        real("ml-1m.parquet")
+
+
+@pytest.mark.realdata
+def test_real_data_is_chronological(research_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTSR_TEST_DATA", str(research_data))
+    task = real("amazon-beauty-2014-5core.parquet")
+    assert (task.n_users, task.n_items, len(task.items)) == (22_363, 12_101, 198_502)
+    assert task.targets(50) == 128_031
+
+
+def twins(n_items: int, max_len: int) -> tuple[SASRec, reference.PaddedSASRec]:
+    """The engine's model and the padded reference with the same weights, without dropout."""
+    config = EncoderConfig(dim=16, max_len=max_len, dropout=0.0)
+    ours = SASRec(config, n_items, torch.Generator().manual_seed(1))
+    padded = reference.PaddedSASRec(n_items, dim=16, blocks=2, max_len=max_len, dropout=0.0)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+        padded.table.weight[:-1] = ours.table
+        padded.positions.weight.copy_(ours.positions)
+        for theirs, own in zip(padded.blocks, ours.blocks, strict=True):
+            theirs.norm_attention.load_state_dict(own.norm_attention.state_dict())
+            theirs.norm_forward.load_state_dict(own.norm_forward.state_dict())
+            theirs.attention.in_proj_weight.copy_(torch.cat([own.query.weight, own.key_value.weight]))
+            theirs.attention.in_proj_bias.copy_(torch.cat([own.query.bias, own.key_value.bias]))
+            theirs.attention.out_proj.load_state_dict(own.output.state_dict())
+            for conv, linear in ((theirs.inner, own.inner), (theirs.outer, own.outer)):
+                conv.weight.copy_(linear.weight[:, :, None])
+                conv.bias.copy_(linear.bias)
+        padded.norm_last.load_state_dict(ours.norm_last.state_dict())
+    return ours, padded
+
+
+def test_reference_computes_what_the_engine_computes() -> None:
+    task = SHAPE.make()
+    ours, padded = twins(task.n_items, 8)
+    data = reference.UserSequences(task, 8, partners=True)
+    users = sorted(range(40), key=lambda user: -len(data.sequences[user]))
+    inputs, targets, partners = (torch.stack(rows) for rows in zip(*(data[user] for user in users), strict=True))
+    hidden = padded(inputs)
+    flat = task.items.astype(np.int32)
+    lengths = np.array([min(len(data.sequences[user]) - 1, 8) for user in users])
+    ends = task.offsets[1:][users] - 3
+    packed = ours(pack(flat, ends - lengths, lengths, max_len=8, device=torch.device("cpu")))
+    real_rows = targets != padded.pad
+    torch.testing.assert_close(hidden[real_rows], packed, atol=1e-5, rtol=1e-4)
+    expected = F.cross_entropy(packed @ padded.table.weight.t(), targets[real_rows])
+    torch.testing.assert_close(padded.prediction_loss(hidden, targets), expected)
+    views = hidden[:, -1], padded(partners)[:, -1]
+    torch.testing.assert_close(
+        reference.barlow_twins(*views, 0.05), barlow_twins_ours(*views, 0.05, std="unbiased").total
+    )
+
+
+def test_reference_partners_share_the_final_training_item() -> None:
+    data = reference.UserSequences(SHAPE.make(), 8, partners=True)
+    for user in range(50):
+        pool = data.pool[int(data.sequences[user][-1])]
+        seen = {tuple(data[user][2].tolist()) for _ in range(20)}
+        own = tuple(data.padded(data.sequences[user][:-1]).tolist())
+        others = {tuple(data.padded(data.sequences[other][:-1]).tolist()) for other in pool if other != user}
+        assert seen <= (others or {own})
+
+
+def test_reference_ranks_as_the_engine_does() -> None:
+    task = SHAPE.make()
+    ours, padded = twins(task.n_items, 8)
+    for held_out, part in ((1, "test"), (2, "valid")):
+        theirs = reference.evaluate(padded, task, held_out=held_out, k=10, batch_size=64)
+        ranks = evaluate_ours(ours, leave_one_out(task), part, device=torch.device("cpu"))
+        assert (theirs.top == ranks.top[:, :10]).mean() > 0.999
+        hits = (ranks.rank >= 1) & (ranks.rank <= 10)
+        assert theirs.ndcg10 == pytest.approx((hits / np.log2(ranks.rank + 1.0)).mean(), abs=1e-3)
+
+
+def runner_of(folder: Path, timeout_seconds: float = 120) -> Runner:
+    python = Path(sys.executable)
+    return Runner(
+        out=folder,
+        own_python=python,
+        peers_python=python,
+        timeout_seconds=timeout_seconds,
+        idle_seconds=0,
+        most_others=1,
+    )
+
+
+def test_a_sweep_of_two_workers_comes_back_as_one_line(tmp_path: Path) -> None:
+    SHAPE.make().save(tmp_path / "data")
+    job = Job(data=str(tmp_path / "data"), work="sweep", loss="bt", max_len=8, threads=1, trials=2, eval_users=100)
+    line = runner_of(tmp_path).measure("ml1m-sweep", "reference", 0, job)
+    assert line.error == "" and len(line.answer["seconds"]) == 1 and line.answer["seconds"][0] > 0
+    assert line.answer["full"] == 2 and line.answer["peak_mib"] > line.answer["start_mib"] > 50
+
+
+def test_a_driver_that_takes_too_long_is_ended_and_reported(tmp_path: Path) -> None:
+    SHAPE.make().save(tmp_path / "data")
+    job = Job(data=str(tmp_path / "data"), work="train")
+    line = runner_of(tmp_path, timeout_seconds=0.05).measure("ml1m-ce", "reference", 0, job)
+    assert line.error.startswith("TimeoutExpired") and line.wall_seconds < 10
+
+
+def test_a_driver_that_fails_leaves_its_last_words(tmp_path: Path) -> None:
+    line = runner_of(tmp_path).measure("ml1m-ce", "reference", 0, Job(data=str(tmp_path / "none"), work="train"))
+    assert line.error.startswith("DriverFailed: exit code 1: FileNotFoundError") and "items.npy" in line.error
+
+
+def line_of(case: str, program: str, round_: int, seconds: float, peak: float = 400) -> Line:
+    answer = Answer(seconds=[seconds], ran=5, full=5, targets=10, users=4, peak_mib=peak, detail={"torch": "2"})
+    return Line(
+        case=case,
+        program=program,
+        round=round_,
+        job=asdict(Job(data="d", work="train")),
+        answer=asdict(answer),
+        revision="abc",
+        engine="e",
+        started="",
+        wall_seconds=1,
+        others_cpu=0.01,
+    )
+
+
+def test_a_line_that_was_cut_off_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    first, second = line_of("ml1m-ce", "btsr", 0, 1.0), line_of("ml1m-ce", "btsr", 1, 2.0)
+    append_line(path, first)
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(second))[:40])
+    assert read_lines(path) == [first]
+    append_line(path, second)
+    assert read_lines(path) == [first, second]
+    assert read_lines(tmp_path / "none") == []
+
+
+def test_new_engine_sources_repeat_only_our_own_measurements() -> None:
+    job = asdict(Job(data="d", work="train"))
+    assert key("ml1m-ce", "btsr", 0, job, "a") != key("ml1m-ce", "btsr", 0, job, "b")
+    assert key("ml1m-ce", "recbole", 0, job, "a") == key("ml1m-ce", "recbole", 0, job, "b")
+    assert key("ml1m-ce", "recbole", 0, job, "a") != key("ml1m-ce", "recbole", 1, job, "a")
+
+
+def test_workers_of_a_sweep_are_averaged() -> None:
+    one, two = Answer(seconds=[1.0, 3.0], peak_mib=5), Answer(seconds=[4.0, 4.0], peak_mib=7)
+    assert together([one, two]).seconds == [3.0] and together([one, two]).peak_mib == 7
+    assert together([one]) == one
+    assert together([one, Answer(skipped="no")]).skipped == "no"
+
+
+def test_programs_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTSR_TEST_DATA", str(tmp_path))
+    said: list[str] = []
+    plan = plan_of(["ml1m-ce", "items-1e4"], ["btsr", "reference"], rounds=2, quick=True, out=tmp_path, say=said.append)
+    assert [(program, round_) for _, program, round_, _ in plan] == [
+        ("btsr", 0),
+        ("reference", 0),
+        ("btsr", 1),
+        ("reference", 1),
+    ]
+    assert said == ["skipped ml1m-ce: ml-1m.parquet not found: set BTSR_TEST_DATA to the folder that holds it"]
+
+
+class OneFails:
+    """Stands for a runner: btsr gives a number, the reference never does."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.asked: list[tuple[str, int]] = []
+
+    def measure(self, case: str, program: str, round_: int, job: Job) -> Line:
+        self.asked.append((program, round_))
+        line = replace(line_of(case, program, round_, 1.0), job=asdict(job), engine=engine_digest())
+        return replace(line, error="DriverFailed: no") if program == "reference" else line
+
+
+def test_a_run_goes_on_where_it_stopped_and_gives_up_on_what_fails(tmp_path: Path) -> None:
+    job = Job(data="d", work="train")
+    plan = [("ml1m-ce", program, round_, job) for round_ in range(3) for program in ("btsr", "reference")]
+    console, runner = Console(file=io.StringIO()), OneFails(tmp_path)
+    measure(plan[:3], runner, {}, console)
+    assert runner.asked == [("btsr", 0), ("reference", 0), ("btsr", 1)]
+    kept = {line.key: line for line in read_lines(tmp_path / LINES) if not line.error}
+    again = OneFails(tmp_path)
+    lines = measure(plan, again, kept, console)
+    assert again.asked == [("reference", 0), ("btsr", 2)]
+    assert [(line.program, line.round) for line in lines] == [("btsr", 0), ("reference", 0), ("btsr", 1), ("btsr", 2)]
+
+
+def test_an_unknown_case_is_named() -> None:
+    with pytest.raises(ConfigError, match="unknown case 'ml1m-cee': did you mean 'ml1m-ce'"):
+        chosen("ml1m-cee", list(CASES), "case")
+    assert chosen("", ["a", "b"], "case") == ["a", "b"] and chosen("b, a", ["a", "b"], "case") == ["a", "b"]
+
+
+def test_tables_of_cases_agree() -> None:
+    for case in CASES.values():
+        assert set(case.programs) <= set(PROGRAMS) and set(case.batches) <= set(case.programs)
+    for target in TARGETS:
+        assert {*target.ours, target.peer} <= {*CASES[target.case].programs, ""}
+
+
+def test_ratios_are_taken_within_a_round_and_judged() -> None:
+    lines = [
+        *(line_of("ml1m-ce", "btsr", round_, seconds) for round_, seconds in enumerate([1.0, 2.0, 4.0])),
+        *(line_of("ml1m-ce", "reference", round_, seconds) for round_, seconds in enumerate([7.0, 14.0, 20.0])),
+        line_of("ml1m-ce", "btsr-kernels", 0, 0.5, peak=250),
+    ]
+    ratio = Results(lines).ratio("ml1m-ce", "reference", "btsr")
+    assert ratio is not None and ratio.values == (7.0, 7.0, 5.0) and ratio.middle == 7.0
+    text = targets_table(Results(lines))
+    assert "| btsr, torch, fp32 | >= 6x |  | 7x (5 to 7) | kept |" in text
+    assert "| btsr, kernels, fp32 | >= 12x | >= 20x | 14x (14 to 14) | kept |" in text
+    assert "| btsr, kernels, fp32 | <= 450 MiB | <= 300 MiB | 250 MiB (250 to 250) | aim reached |" in text
+    assert "no number: not run" in text and "Beauty" not in text
+
+
+def test_the_report_says_why_a_number_is_missing() -> None:
+    failed = replace(line_of("ml1m-ce", "recbole", 0, 1.0), error="ValueError: boom")
+    skipped = replace(line_of("items-1e6", "reference", 0, 1.0), answer=asdict(Answer(skipped="needs 77 GiB")))
+    lines = [line_of("ml1m-ce", "btsr", 0, 1.0), failed, skipped, line_of("items-1e5", "btsr", 0, 2.0)]
+    lines += [line_of("items-1e6", "btsr", 0, 20.0)]
+    page = render(lines, machine={"cores": "2"}, command="make bench", date="2026-01-01", revisions=["abc"])
+    assert "no number: ValueError: boom" in page and "needs 77 GiB" in page
+    assert "| btsr, torch, fp32 | 1,000,000 | 20 s (20 to 20) | all | 10 | 400 | 1.00 |" in page
