@@ -34,5 +34,5 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
 
-clean:
-	rm -rf $(VENV) $(PEERS) runs build dist .pytest_cache .mypy_cache .ruff_cache .coverage
+clean:  ## keeps your results: only what make itself has made goes
+	rm -rf $(VENV) $(PEERS) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,30 +1,36 @@
-"""`btsr-sweep`: run what is missing of a study. Heavy libraries are imported inside the command."""
+"""`btsr-sweep`: run what is missing of a study. Heavy libraries are imported inside the commands."""
 
 import importlib.util
 import os
 import shlex
 import signal
 import sys
-from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich import box
+from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, dataset, locate
 from harness.errors import BtsrError, ConfigError
+from harness.options import Prune, Search, SweepOptions
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
 if TYPE_CHECKING:
+    from harness.executors import Executor, RunContext
     from harness.sweep import Plan
+    from harness.values import Cell, Estimate
 
 INCOMPLETE, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: trials failed or missing, a mistake in what was asked, Ctrl-C, SIGTERM."""
+
+SEARCH, WHERE, AGAIN, SHOW = "Search", "Where trials run", "Failures and growth", "What is shown"
+"""Headings of the help."""
 
 app = typer.Typer(
     name="btsr-sweep", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True
@@ -47,42 +53,132 @@ def sweep(
     reduced: Annotated[bool, typer.Option("--reduced", help="the study's smaller form")] = False,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="cap the epochs of every trial")] = None,
     tie: Annotated[Literal["stable", "random"], typer.Option(help="order among equal time stamps")] = "stable",
-    out: Annotated[Path, typer.Option(help="folder of the results, OUT/btsr.db, and of prepared data")] = Path("runs"),
+    search: Annotated[
+        Search, typer.Option(help="the study's grid, or points of its space", rich_help_panel=SEARCH)
+    ] = "grid",
+    trials: Annotated[int, typer.Option(min=0, help="points of a search on each data set", rich_help_panel=SEARCH)] = 0,
+    prune: Annotated[
+        Prune | None, typer.Option(help="give up trials of a search that fall behind", rich_help_panel=SEARCH)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="folder of the results, OUT/btsr.db, of prepared data and checkpoints")
+    ] = Path("runs"),
+    db: Annotated[
+        str | None, typer.Option(help="results database elsewhere: a file, or postgresql://user@host/name")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
     ] = None,
-    executor: Annotated[Literal["local"], typer.Option(help="what runs the trials")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="processes [default: one per processor]")] = None,
-    device: Annotated[str, typer.Option(help="torch device of the trials, such as cpu or cuda")] = "cpu",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what is done and what is missing")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the end")] = False,
-    list_studies: Annotated[bool, typer.Option("--list", help="list the studies and their data sets")] = False,
+    executor: Annotated[
+        Literal["ray", "local"],
+        typer.Option(help="what runs the trials: Ray, or plain processes", rich_help_panel=WHERE),
+    ] = "ray",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="trials at once [default: as many as fit]", rich_help_panel=WHERE)
+    ] = None,
+    cpus_per_trial: Annotated[int, typer.Option(min=1, help="processors of each trial", rich_help_panel=WHERE)] = 1,
+    gpus_per_trial: Annotated[
+        float, typer.Option(min=0, help="GPUs of each trial; 0.25: four share one", rich_help_panel=WHERE)
+    ] = 0.0,
+    device: Annotated[
+        str | None,
+        typer.Option(help="torch device [default: cuda with --gpus-per-trial, else cpu]", rich_help_panel=WHERE),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="a Ray cluster, HOST:PORT or auto, in place of this machine", rich_help_panel=WHERE),
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, help="failures of a trial that are followed by another attempt", rich_help_panel=AGAIN)
+    ] = 2,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try trials again that failed for good", rich_help_panel=AGAIN)
+    ] = False,
+    only: Annotated[
+        str | None, typer.Option(help="run one trial: its key, or its beginning", rich_help_panel=AGAIN)
+    ] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="run a study that has grown since it was stored", rich_help_panel=AGAIN)
+    ] = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="keep the best weights of every trial in OUT/checkpoints")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="only show what is done, what is missing and its price", rich_help_panel=SHOW),
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="with --dry-run: measure the price by short runs", rich_help_panel=SHOW),
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="only show how far it is", rich_help_panel=SHOW)] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="serve the Optuna dashboard meanwhile", rich_help_panel=SHOW)
+    ] = False,
+    dashboard_port: Annotated[int, typer.Option(min=0, help="its port; 0: any", rich_help_panel=SHOW)] = 8080,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the end", rich_help_panel=SHOW)] = False,
+    list_studies: Annotated[
+        bool, typer.Option("--list", help="list the studies and their data sets", rich_help_panel=SHOW)
+    ] = False,
 ) -> None:
     """Run what is missing of a study. A finished trial is never run again: after an interruption, start it again."""
+    from harness import show
+    from harness.executors import RunContext
+    from harness.price import price
+    from harness.sweep import current_plan, database, shown
+
     if list_studies:
-        _show_studies()
+        show.studies()
         return
     if study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
     function, usual = _study(study)
     keys = _datasets(dataset, usual)
-    options = StudyOptions(
-        datasets=keys, profile=profile, seeds=SEEDS[:seeds], reduced=reduced, max_epochs=max_epochs, tie=tie
+    wanted = _built(
+        function,
+        StudyOptions(
+            datasets=keys, profile=profile, seeds=SEEDS[:seeds], reduced=reduced, max_epochs=max_epochs, tie=tie
+        ),
+        study,
     )
-    wanted = _built(function, options, study)
-    paths = RunPaths(data_dir=data_dir, work_dir=out)
-
-    from harness.sweep import current_plan, database
-
-    plan = current_plan(wanted, paths)
+    options = _options(
+        max_failures=max_failures,
+        retry_failed=retry_failed,
+        only=only,
+        extend=extend,
+        search=search,
+        trials=trials,
+        prune=prune,
+    )
+    paths = RunPaths(data_dir=data_dir, work_dir=out, database=db)
+    context = RunContext(
+        paths=paths,
+        device=device or ("cuda" if gpus_per_trial else "cpu"),
+        threads=cpus_per_trial,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        keep_checkpoints=keep_checkpoints,
+        ask_each_epoch=prune is not None,
+    )
+    plan = current_plan(wanted, paths, options)
+    if status:
+        show.status(wanted, plan, paths)
+        return
+    estimates = _estimates(plan, context, calibrate=calibrate)
     if dry_run:
-        _show_plan(plan, database(paths))
+        at_once = workers or max(1, (os.cpu_count() or 1) // cpus_per_trial)
+        show.plan(plan, shown(paths), estimates, price(plan, estimates), at_once)
         return
     for key in dict.fromkeys(spec.data.dataset for spec in plan.missing):
         if not DATASETS[key].embedded:
             locate(DATASETS[key], data_dir)
-    assert executor == "local"
-    _run(wanted, plan, paths, workers=workers, device=device, quiet=quiet)
+    runner = _executor(executor, workers, cpus_per_trial, gpus_per_trial, ray_address)
+    with ExitStack() as stack:
+        if dashboard:
+            from harness.dashboard import dashboard as served
+
+            address = stack.enter_context(served(database(paths), paths.artifacts, dashboard_port))
+            typer.echo(f"dashboard: {address}", err=True)
+        _run(wanted, runner, context, options, tuple(estimates.values()), quiet=quiet)
 
 
 def main() -> None:
@@ -94,40 +190,91 @@ def main() -> None:
         sys.exit(USER_ERROR)
 
 
-def _run(study: Study, before: "Plan", paths: RunPaths, *, workers: int | None, device: str, quiet: bool) -> None:
-    """Run the study to its end or interruption; leaves by typer.Exit unless everything is done."""
-    from harness.executors import LocalExecutor, RunContext
-    from harness.sweep import current_plan, database, run_study
+def _options(**chosen: Any) -> SweepOptions:
+    try:
+        return SweepOptions(**chosen)
+    except ValidationError as error:
+        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
-    stopped_by = INTERRUPTED
+
+def _executor(
+    kind: Literal["ray", "local"], workers: int | None, cpus: int, gpus: float, address: str | None
+) -> "Executor":
+    """Who runs the trials. Raises ConfigError for options that it would have to ignore."""
+    if kind == "local":
+        for name, value in (("--gpus-per-trial", gpus), ("--ray-address", address)):
+            if value:
+                raise ConfigError(f"{name} has no effect with --executor local: drop one of the two")
+        from harness.local_executor import LocalExecutor
+
+        return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
+    from harness.ray_cluster import Cluster
+    from harness.ray_executor import RayExecutor
+
+    return RayExecutor(Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus))
+
+
+def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":
+    """What is known about the cost of a trial."""
+    from harness.price import calibrate as measured
+    from harness.price import from_past
+    from harness.sweep import database
+
+    where = database(context.paths)
+    estimates: dict[Cell, Estimate] = {}
+    if not isinstance(where, Path) or where.exists():
+        from harness.store import open_existing
+
+        if store := open_existing(where):
+            with store:
+                estimates = from_past(store)
+    if calibrate:
+        estimates |= measured(plan, context, tuple(estimates))
+    wanted = {(row.dataset, row.method, row.profile) for row in plan.rows}
+    return {cell: estimate for cell, estimate in estimates.items() if cell in wanted}
+
+
+def _run(
+    study: Study,
+    executor: "Executor",
+    context: "RunContext",
+    options: SweepOptions,
+    estimates: "Sequence[Estimate]",
+    *,
+    quiet: bool,
+) -> None:
+    """Run the study to its end or interruption; leaves by typer.Exit unless everything is done."""
+    from harness import show
+    from harness.sweep import current_plan, run_study, shown
+
+    stopped_by, paths = INTERRUPTED, context.paths
 
     def terminate(_: int, __: FrameType | None) -> None:
         nonlocal stopped_by
         stopped_by = TERMINATED
         raise KeyboardInterrupt
 
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    context = RunContext(paths=paths, device=device, command=command)
+    before = current_plan(study, paths, options)
     usual = signal.signal(signal.SIGTERM, terminate)
     try:
-        after = run_study(study, LocalExecutor(workers), context, console=Console(stderr=True), quiet=quiet)
+        console = Console(stderr=True)
+        after = run_study(study, executor, context, console=console, quiet=quiet, options=options, estimates=estimates)
     except KeyboardInterrupt:
-        after = current_plan(study, paths)
+        after = current_plan(study, paths, options)
         typer.echo(
-            f"interrupted: {after.done} of {len(study.specs)} trials are done and kept in {database(paths)}; "
+            f"interrupted: {after.done} of {len(after.study.specs)} trials are done and kept in {shown(paths)}; "
             "give the same command again to go on",
             err=True,
         )
         raise typer.Exit(stopped_by) from None
     finally:
         signal.signal(signal.SIGTERM, usual)
-    new = after.done - before.done
-    typer.echo(
-        f"{study.name}: {after.done} of {len(study.specs)} trials are done"
-        f" ({new} now, {before.done} before) in {database(paths)}"
-    )
-    if after.missing:
-        _show_failures(study, paths)
+    counts = f"{after.done} of {len(after.study.specs)} trials are done"
+    if options.search == "grid":
+        counts += f" ({after.done - before.done} now, {before.done} before)"
+    typer.echo(f"{after.study.name}: {counts} in {shown(paths)}")
+    if not after.complete:
+        show.failures(after.study, paths, after)
         raise typer.Exit(INCOMPLETE)
 
 
@@ -185,39 +332,3 @@ def _datasets(named: list[str] | None, usual: tuple[str, ...]) -> tuple[str, ...
     if named and not keys:
         raise ConfigError(f"--dataset names no data set: use all or some of {', '.join(DATASETS)}")
     return tuple(dict.fromkeys(keys)) or usual
-
-
-def _show_studies() -> None:
-    table = Table("study", "data sets by default", "what", box=box.SIMPLE)
-    for name, function in STUDIES.items():
-        title = function(StudyOptions(datasets=default_datasets(name), reduced=True)).title
-        table.add_row(name, ", ".join(default_datasets(name)), title)
-    Console().print(table)
-
-
-def _show_plan(plan: "Plan", database: Path) -> None:
-    """Counts by data set and method, and their sum."""
-    table = Table("data set", "method", box=box.SIMPLE, show_footer=True, title=f"{plan.study.name} in {database}")
-    table.columns[0].footer = "total"
-    rows = plan.rows
-    for name in ("trials", "done", "failed", "missing"):
-        total = sum(getattr(row, name) for row in rows)
-        table.add_column(name, justify="right", footer=f"{total:,}")
-    for row in rows:
-        table.add_row(row.dataset, row.method, *(f"{n:,}" for n in (row.trials, row.done, row.failed, row.missing)))
-    console = Console()
-    console.print(table)
-    console.print("missing: what a start would run, failed trials included", style="dim")
-
-
-def _show_failures(study: Study, paths: RunPaths) -> None:
-    """The errors of failed trials, each once with its count."""
-    from harness.store import open_store
-    from harness.sweep import database
-
-    mine = {spec.key for spec in study.specs}
-    with open_store(database(paths), read_only=True) as store:
-        failed = [row for row in store.trials(study=study.name, status="failed") if row.key in mine]
-    for error, count in Counter(row.error for row in failed).most_common(5):
-        typer.echo(f"{count} failed: {error}", err=True)
-    typer.echo("give the same command again to try failed and missing trials once more", err=True)

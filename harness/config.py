@@ -5,13 +5,14 @@ Everything here is frozen, refuses unknown fields and imports neither torch nor 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config import AuxConfig, EncoderConfig, Frozen, LossConfig
+from models.config import ADDED, AuxConfig, EncoderConfig, Frozen, LossConfig
 
 NUMERICS = 1
 """Raised whenever the same specification gives other numbers than before; part of every key."""
@@ -23,16 +24,30 @@ PAPER_DATASETS: tuple[str, ...] = ("ml1m", "yelp", "gowalla", "beauty", "kindle_
 """What ``--dataset all`` means (spec 8, I1: Beauty, not Behance)."""
 
 Profile = Literal["paper", "released"]
-Filter = Literal["none", "one_pass", "iterative"]
+Filter = Literal["none", "one_pass", "one_pass_users_first", "at_once", "iterative"]
+Count = Literal["usual", "rows", "partners"]
+Repeats = Literal["keep", "first", "last", "exact"]
+SplitRule = Literal["temporal", "leave_one_out"]
+
+FILE_SUFFIXES: tuple[str, ...] = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+"""How the name of a data set ends that is a file of the user's, and not a key of the registry."""
+
+
+def is_file(dataset: str) -> bool:
+    """Whether this names a file rather than a data set of the registry."""
+    return dataset.lower().endswith(FILE_SUFFIXES)
 
 
 class DataConfig(Frozen):
     """Which interactions are used and how they are split (spec 6.1)."""
 
-    dataset: Annotated[str, Field(min_length=1, description="registry key, such as ml1m")]
+    dataset: Annotated[str, Field(min_length=1, description="registry key, such as ml1m, or path of a table")]
     filter: Annotated[
         Filter,
-        Field(description="none; one_pass: items by distinct users, then users by distinct items; iterative: k-core"),
+        Field(
+            description="none; one_pass: items, then users of what is left; one_pass_users_first: the other way round; "
+            "at_once: both by what the raw rows count; iterative: again and again until nothing changes (k-core)"
+        ),
     ] = "iterative"
     min_item: Annotated[int, Field(ge=1, description="an item needs this many")] = 5
     min_user: Annotated[int, Field(ge=1, description="a user needs this many")] = 5
@@ -41,12 +56,97 @@ class DataConfig(Frozen):
         Literal["stable", "random"],
         Field(description="order among equal times of a user: the raw file's rows, or drawn at random (seed 0)"),
     ] = "stable"
+    count: Annotated[
+        Count,
+        Field(
+            description="what the filter counts; usual: distinct partners in one pass, else rows",
+            json_schema_extra=ADDED,
+        ),
+    ] = "usual"
+    repeats: Annotated[
+        Repeats,
+        Field(
+            description="of rows of one user and item, before the filter: keep all, the first or the last in time, "
+            "or one of those that also share the time (exact)",
+            json_schema_extra=ADDED,
+        ),
+    ] = "keep"
+    split: Annotated[
+        SplitRule,
+        Field(
+            description="temporal: one boundary for all (spec 6.1); leave_one_out: every user's last two rows, which "
+            "leaks the future into training",
+            json_schema_extra=ADDED,
+        ),
+    ] = "temporal"
+    edition: Annotated[
+        str, Field(description="which edition of the raw data; empty: the first that is there", json_schema_extra=ADDED)
+    ] = ""
+    user_col: Annotated[str, Field(description="user column of a file; empty: by name", json_schema_extra=ADDED)] = ""
+    item_col: Annotated[str, Field(description="item column of a file; empty: by name", json_schema_extra=ADDED)] = ""
+    time_col: Annotated[str, Field(description="time column of a file; empty: by name", json_schema_extra=ADDED)] = ""
 
     @model_validator(mode="after")
-    def _no_idle_filter(self) -> Self:
-        if self.filter == "none" and (self.min_item, self.min_user) != (1, 1):
+    def _no_idle_option(self) -> Self:
+        if self.filter == "none" and (self.min_item, self.min_user, self.count) != (1, 1, "usual"):
             raise ValueError("filter='none' drops nothing: set min_item=1 and min_user=1, or choose a filter")
+        if self.split == "leave_one_out" and self.quantile != DataConfig.model_fields["quantile"].default:
+            raise ValueError("quantile has no effect with split='leave_one_out': drop it")
+        if any(self.columns) and not is_file(self.dataset):
+            raise ValueError(f"columns are named for a file only, and {self.dataset} is none: drop them")
+        if self.edition and is_file(self.dataset):
+            raise ValueError(f"{self.dataset} is a file, which has no editions: drop edition={self.edition!r}")
         return self
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """The named user, item and time columns; empty where they are found by their usual names."""
+        return self.user_col, self.item_col, self.time_col
+
+    @property
+    def counted(self) -> Literal["rows", "partners"]:
+        """What the filter counts."""
+        if self.count == "usual":
+            return "rows" if self.filter in {"iterative", "at_once"} else "partners"
+        return self.count
+
+    def protocol(self) -> str:
+        """Filter, split, ties and repeats in a few words, for footnotes."""
+        unit = {"rows": "interactions", "partners": "distinct partners"}[self.counted]
+        passes = {
+            "one_pass": "one pass, items first",
+            "one_pass_users_first": "one pass, users first",
+            "at_once": "both counted on the raw rows",
+            "iterative": "until nothing changes",
+        }
+        words = [
+            "no filter"
+            if self.filter == "none"
+            else f"items with at least {self.min_item} and users with at least {self.min_user} {unit} "
+            f"({passes[self.filter]})",
+            f"one boundary in time at quantile {self.quantile:g}"
+            if self.split == "temporal"
+            else "leave-one-out, which LEAKS THE FUTURE: training holds rows later than test targets",
+            f"ties {self.tie}",
+            "repeats kept" if self.repeats == "keep" else f"repeats: {self.repeats} only",
+        ]
+        return "; ".join(words + [f"edition {self.edition}"] * bool(self.edition))
+
+
+RELEASED_FILTERS: Mapping[str, tuple[Filter, int, int]] = {
+    "ml1m": ("none", 1, 1),
+    "ml100k": ("none", 1, 1),
+    "synthetic": ("none", 1, 1),
+    "beauty": ("iterative", 5, 5),
+}
+"""Data set -> filter, min_item, min_user of the released profile where it is not one pass with 5 and 20 (spec 0.3)."""
+
+
+def profile_data(dataset: str, profile: Profile) -> DataConfig:
+    """The data set as a profile filters and splits it (spec 0.3): paper 5-core, released as the program has it."""
+    released = RELEASED_FILTERS.get(dataset, ("one_pass", 5, 20))
+    filtering, min_item, min_user = ("iterative", 5, 5) if profile == "paper" else released
+    return DataConfig(dataset=dataset, filter=filtering, min_item=min_item, min_user=min_user)
 
 
 class TrainConfig(Frozen):
@@ -75,8 +175,8 @@ class TrialSpec(Frozen):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        if self.aux.kind == "barlow_twins" and self.train.batch_size < 2:
-            raise ValueError("batch_size=1 leaves nothing to correlate in the Barlow Twins term: use at least 2")
+        if self.aux.kind != "none" and self.train.batch_size < 2:
+            raise ValueError(f"batch_size=1 leaves aux.kind='{self.aux.kind}' nothing to compare: use at least 2")
         return self
 
     @cached_property
@@ -89,6 +189,13 @@ class TrialSpec(Frozen):
         """The same without the seed: trials of one group are replications of each other."""
         return self._digest({name: value for name, value in self.canonical().items() if name != "seed"})
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which has its own key."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in ("key", "group"):
+            copy.__dict__.pop(name, None)
+        return copy
+
     def canonical_json(self) -> str:
         """The specification as canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -99,12 +206,65 @@ class TrialSpec(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+class Range(Frozen):
+    """Values that a search may choose for one field."""
+
+    low: float
+    high: float
+    log: Annotated[bool, Field(description="as likely to fall between 0.1 and 1 as between 1 and 10")] = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"range {self.low:g} to {self.high:g}: low must be below high, and above 0 with log")
+        return self
+
+
+class SearchSpace(Frozen):
+    """What a search may vary around one trial; seeds are replication and never part of it."""
+
+    base: TrialSpec
+    ranges: Annotated[Mapping[str, Range], Field(min_length=1, description="field, such as aux.alpha -> its range")]
+
+    @model_validator(mode="after")
+    def _both_ends_can_be(self) -> Self:
+        for ends in ("low", "high"):
+            self.at({name: getattr(wanted, ends) for name, wanted in self.ranges.items()})
+        return self
+
+    def at(self, point: Mapping[str, float]) -> TrialSpec:
+        """The trial at a point. Raises ValueError for a field that does not exist or cannot have that value."""
+        content = self.base.model_dump()
+        for path, value in point.items():
+            *parents, name = path.split(".")
+            place = content
+            for parent in parents:
+                place = place.get(parent) or {}
+            if name not in place or path == "seed":
+                raise ValueError(f"a search cannot vary '{path}': name a field such as train.lr or aux.alpha")
+            place[name] = int(value) if self.ranges[path].integer else float(value)
+        return TrialSpec.model_validate(content)
+
+    def point(self, spec: TrialSpec) -> dict[str, float]:
+        """Where a trial of this space is."""
+        content: Any = spec.model_dump()
+        found = {}
+        for path in self.ranges:
+            value = content
+            for name in path.split("."):
+                value = value[name]
+            found[path] = value
+        return found
+
+
 class Study(Frozen):
     """A named set of trials that answers one question."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
     specs: tuple[TrialSpec, ...]
+    search: Annotated[tuple[SearchSpace, ...], Field(description="for --search, one per data set")] = ()
 
     @model_validator(mode="after")
     def _no_trial_twice(self) -> Self:
@@ -127,6 +287,13 @@ class StudyOptions(Frozen):
         None
     )
     tie: Literal["stable", "random"] = "stable"
+    columns: Annotated[
+        tuple[str, str, str], Field(description="user, item and time column of data sets that are files")
+    ] = (
+        "",
+        "",
+        "",
+    )
 
 
 class RunPaths(Frozen):
@@ -134,8 +301,23 @@ class RunPaths(Frozen):
 
     data_dir: Path | None = None
     work_dir: Path = Path("runs")
+    download: bool = False
+    """Whether raw files that are missing may be fetched from their official source."""
+
+    database: str | None = None
+    """Path or URL of the results database; None: `btsr.db` in `work_dir`."""
 
     @property
     def prepared(self) -> Path:
         """Folder of the prepared, memory-mapped data."""
         return self.work_dir / "prepared"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the trials that have begun and are not recorded yet, one folder per key."""
+        return self.work_dir / "checkpoints"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the pictures that the dashboard shows."""
+        return self.work_dir / "artifacts"

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -19,20 +20,48 @@ from harness.errors import StoreError, SweepLocked
 BUSY_SECONDS = 60
 """How long a writer waits for another one."""
 
+CONNECT_SECONDS = 10
+"""How long a database server may take to answer at all."""
+
+LOCK_KEY = 0x62747372
+"""Of the advisory lock on a database server: `btsr` in ASCII."""
+
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "sshfs")
+"""What the type of a mount begins with, after `fuse.`, where SQLite's locks and shared memory cannot be relied on."""
+
+
+def is_url(where: str | Path) -> bool:
+    """Whether this is the URL of a database server; a `sqlite:///` URL is a file like any other."""
+    return isinstance(where, str) and "://" in where and not where.startswith("sqlite:///")
+
+
+def file_of(where: str | Path) -> Path:
+    """The SQLite file that is meant."""
+    return Path(str(where).removeprefix("sqlite:///")).absolute()
+
+
+def shown(where: str | Path) -> str:
+    """For messages: without the password."""
+    try:
+        return (
+            make_url(where).render_as_string(hide_password=True)
+            if isinstance(where, str) and is_url(where)
+            else str(where)
+        )
+    except ArgumentError:
+        return "the database URL"
+
 
 def engine_of(where: str | Path, *, create: bool = False, read_only: bool = False) -> Engine:
     """An engine for a URL, or for a SQLite file: WAL, synchronous NORMAL, foreign keys, a minute of patience.
 
     Reading a file leaves nothing behind: where its folder can be written, SQLite's side files vanish with the last
     connection; where it cannot and no log is there, the file is taken as unchanging. `create` makes the folder.
-    Raises StoreError for a missing file, a folder, or a URL that cannot be used.
+    Raises StoreError for a missing file, a folder, a network file system, or a URL that cannot be used.
     """
-    if isinstance(where, str) and "://" in where:
-        try:
-            return create_engine(where)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise StoreError(f"database URL '{where}' cannot be used ({one_line(error)}): check it") from error
-    path = Path(where).absolute()
+    if isinstance(where, str) and is_url(where):
+        return _server_engine(where)
+    path = file_of(where)
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +71,8 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
             raise StoreError(f"there is no results database {where}: run btsr-sweep first, or name another one")
     except OSError as error:
         raise StoreError(f"{where} cannot be used ({error.strerror}): choose another --out") from error
+    if not read_only:
+        _refuse_network(path)
     options = {"uri": "true", "mode": "rwc" if create else "rw"}
     if read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         log = path.with_name(path.name + "-wal")
@@ -68,13 +99,56 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
     return engine
 
 
+def _server_engine(where: str) -> Engine:
+    """An engine for a database server, tried once."""
+    try:
+        options: dict[str, object] = {}
+        if make_url(where).get_backend_name() == "postgresql":
+            name = f"btsr on host {platform.node()}, process {os.getpid()}"
+            options = {"connect_timeout": CONNECT_SECONDS, "application_name": name[:63], "keepalives_idle": 30}
+        engine = create_engine(where, connect_args=options)
+        with plain_errors(where), engine.connect():
+            return engine
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        hint = "install btsr[postgres]" if "psycopg" in str(error) else "check it"
+        raise StoreError(f"database URL '{shown(where)}' cannot be used ({one_line(error)}): {hint}") from error
+
+
+def optuna_url(where: str | Path) -> str:
+    """The same database as Optuna and its dashboard are told of it."""
+    if isinstance(where, str) and is_url(where):
+        return where
+    return URL.create("sqlite", database=str(file_of(where))).render_as_string(hide_password=False)
+
+
+def _refuse_network(path: Path) -> None:
+    """Raise StoreError for a place where SQLite would lose data sooner or later."""
+    kind = file_system(path)
+    if kind.removeprefix("fuse.").startswith(NETWORK_FILE_SYSTEMS):
+        raise StoreError(
+            f"{path} is on a network file system ({kind}), where SQLite cannot lock: keep the database on a local disk "
+            "by --db FILE (data and checkpoints may stay), or use a server by --db postgresql://..."
+        )
+
+
+def file_system(path: Path) -> str:
+    """The type of the mount that holds this path, such as ext4; empty where the system does not say (not Linux)."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    mounts = {point.encode().decode("unicode_escape"): kind for _, point, kind, *_ in map(str.split, lines)}
+    real = path.resolve()
+    return next((mounts[str(place)] for place in (real, *real.parents) if str(place) in mounts), "")
+
+
 def one_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
-def plain_errors(where: str) -> Iterator[None]:
+def plain_errors(where: str | Path) -> Iterator[None]:
     """Turn what the database driver says into a StoreError of one line."""
     try:
         yield
@@ -83,18 +157,36 @@ def plain_errors(where: str) -> Iterator[None]:
         hint = "check its folder, the free space and that it can be written, or choose another --out"
         if "not a database" in reason or "malformed" in reason:
             hint = "it is damaged or not a SQLite file: restore it, or choose another --out"
-        raise StoreError(f"database {where} cannot be used ({reason}): {hint}") from error
+        elif is_url(where):
+            hint = "check host, port, database, user and password in the URL, and that the server runs"
+        raise StoreError(f"database {shown(where)} cannot be used ({reason}): {hint}") from error
 
 
 @contextmanager
 def driver_lock(engine: Engine, where: str) -> Iterator[None]:
-    """Hold a SQLite file for one driver: an advisory lock on `<file>.lock`, released by the system at death.
+    """Hold a database for one driver; released by the system, or the server, at the driver's death.
 
-    Raises SweepLocked with the holder's host and process id, StoreError where it cannot be locked.
+    A SQLite file by an advisory lock on `<file>.lock`, PostgreSQL by one of its own. Raises SweepLocked with the
+    holder's host and process id, StoreError where it cannot be locked.
     """
-    if engine.dialect.name != "sqlite":
-        raise StoreError(f"{where}: only SQLite files can be swept into so far: choose another --out")
-    path = Path(f"{where}.lock")
+    if engine.dialect.name == "sqlite":
+        with _file_lock(Path(f"{file_of(where)}.lock"), where):
+            yield
+    elif engine.dialect.name == "postgresql":
+        with plain_errors(where), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.execute(text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")).scalar_one():
+                raise SweepLocked(_taken(where, lock_holder(engine, where) or "unknown"))
+            yield
+    else:
+        raise StoreError(f"{shown(where)}: only SQLite and PostgreSQL can be swept into: choose another --db")
+
+
+def _taken(where: str, holder: str) -> str:
+    return f"another sweep writes {shown(where)} ({holder}): wait for it, stop it, or choose another --out"
+
+
+@contextmanager
+def _file_lock(path: Path, where: str) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
@@ -104,9 +196,7 @@ def driver_lock(engine: Engine, where: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
-            raise SweepLocked(
-                f"another sweep writes {where} ({holder}): wait for it, stop it, or choose another --out"
-            ) from None
+            raise SweepLocked(_taken(where, holder)) from None
         except OSError as error:
             raise StoreError(f"{path} cannot be locked ({error.strerror}): choose a local --out") from error
         os.ftruncate(handle, 0)
@@ -114,6 +204,41 @@ def driver_lock(engine: Engine, where: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def lock_holder(engine: Engine, where: str) -> str | None:
+    """Who sweeps into this database now: host and process; None where nobody does."""
+    if engine.dialect.name == "postgresql":
+        query = (
+            "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' "
+            f"AND objid = {LOCK_KEY} AND granted AND datname = current_database()"
+        )
+        with plain_errors(where), engine.connect() as connection:
+            found = connection.execute(text(query)).scalar()
+            return None if found is None else str(found)
+    path = Path(f"{file_of(where)}.lock")
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(handle)
+
+
+def identity(engine: Engine, where: str) -> tuple[int, int] | None:
+    """Which file it is, to notice that it was deleted or replaced; None for a server."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        found = file_of(where).stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
 
 
 def is_claimed(connection: Connection, application_id: int) -> bool:

@@ -1,30 +1,33 @@
-"""Who runs the trials: one small interface, and two who implement it.
+"""Who runs the trials: one small interface, implemented here for tests, by `local_executor` and by `ray_executor`.
 
-An executor is given specifications and yields news: a trial has begun, an epoch has passed, a trial has ended. It never
-touches the results database; whatever happens to a worker becomes a `TrialFailure` of its trial.
+An executor takes trials from a driver, one whenever it has room, and tells it the news: a trial has begun, an epoch has
+passed, a trial has ended. It never touches the results database; whatever happens to a worker becomes a `TrialFailure`.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from harness.config import DataConfig, RunPaths, TrialSpec
-from harness.errors import ConfigError
-from harness.values import EpochEvent, EpochLog, Split, TrialFailure, TrialResult
+from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
+from harness.values import (
+    EpochEvent,
+    EpochLog,
+    FailureKind,
+    Outcome,
+    Split,
+    TrialFailure,
+    TrialPruned,
+    TrialResult,
+)
 
-STOP_SECONDS = 3.0
-"""How long a worker may take to go when asked."""
+StopError = ConfigError | StoreError | ShadowedPackageError
+"""What no other trial would survive either: it stops the sweep."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+STOPPING = (ConfigError, StoreError, ShadowedPackageError)
+"""The same, for `except`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,19 @@ class RunContext:
     """Torch threads of each trial."""
     command: str = ""
     """What was typed, for the provenance."""
+    keep_checkpoints: bool = False
+    """Whether the best weights of every trial stay."""
+    ask_each_epoch: bool = False
+    """Whether a trial waits after each epoch to be told whether it goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A trial to run."""
+
+    spec: TrialSpec
+    share: int = 1
+    """How many times the usual resources it is given, after it ran out of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +62,30 @@ class TrialStarted:
     key: str
 
 
-Event = TrialStarted | EpochEvent | TrialResult | TrialFailure
+Event = TrialStarted | EpochEvent | Outcome
 
-Work = Callable[[TrialSpec, RunContext, Callable[[EpochLog], None]], TrialResult]
-"""What is done for one trial: specification, context, what to call after each epoch."""
+Work = Callable[[TrialSpec, RunContext], Generator[EpochLog, None, TrialResult]]
+"""What is done for one trial: yields every epoch, those before a resumption included, and returns the result."""
+
+
+class Driver(Protocol):
+    """Where an executor gets its trials and brings its news; called in the driver's process and thread alone."""
+
+    def take(self) -> Task | None:
+        """The next trial; None where none is left, unless one that is running fails."""
+
+    def heard(self, event: Event) -> bool:
+        """Take the news; after an epoch: whether the trial is to go on."""
 
 
 class Executor(Protocol):
     """Runs trials somewhere."""
 
-    def run(self, specs: Sequence[TrialSpec], context: RunContext) -> Generator[Event, None, None]:
-        """Run every specification, begun in this order, and yield exactly one result or failure for each.
+    def run(self, driver: Driver, context: RunContext) -> None:
+        """Run what the driver has, until nothing is left: one result, failure or pruning for each.
 
-        Closing the iterator stops whatever is running. Raises ConfigError when what the user asked for cannot be.
+        An exception, of the driver or Ctrl-C, stops whatever is running. Raises ConfigError where what the user asked
+        for cannot be, StoreError where checkpoints cannot be written.
         """
 
 
@@ -69,32 +96,34 @@ def _split(config: DataConfig, paths: RunPaths) -> Split:
     return prepare(config, paths)
 
 
-def train_trial(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def train_trial(spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult]:
     """Train and evaluate on the prepared, memory-mapped data, which a process opens once."""
-    from harness.trial import run_trial
+    from harness.trial import trial_steps
 
-    return run_trial(
+    return trial_steps(
         spec,
         _split(spec.data, context.paths),
-        on_epoch=on_epoch,
         device=context.device,
         threads=context.threads,
         command=context.command,
+        checkpoints=context.paths.checkpoints,
+        keep_best=context.keep_checkpoints,
     )
 
 
-def _attempt(work: Work, spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> Event:
-    """The result, or the failure that an error became; a ConfigError, which no other trial would survive, is raised."""
+def attempt(work: Work, spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult | TrialFailure]:
+    """The work, with the failure that an error becomes as its result; errors that must stop the sweep are raised."""
     last_epoch = 0
-
-    def counted(log: EpochLog) -> None:
-        nonlocal last_epoch
-        last_epoch = log.epoch
-        on_epoch(log)
-
     try:
-        return work(spec, context, counted)
-    except ConfigError:
+        steps = work(spec, context)
+        while True:
+            log = next(steps)
+            last_epoch = log.epoch
+            yield log
+    except StopIteration as end:
+        result: TrialResult = end.value
+        return result
+    except STOPPING:
         raise
     except Exception as error:
         first = (str(error).strip() or "no message").splitlines()[0]
@@ -103,7 +132,32 @@ def _attempt(work: Work, spec: TrialSpec, context: RunContext, on_epoch: Callabl
             error=f"{type(error).__name__}: {first}",
             traceback=traceback.format_exc(),
             last_epoch=last_epoch,
+            kind=kind_of(error),
         )
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """Whether another attempt, or one with more memory, may help."""
+    words = str(error).lower()
+    if isinstance(error, TrialError):
+        return "diverged"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out_of_memory"
+    if isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words):
+        return "out_of_memory"
+    return "error"
+
+
+def worker_died(spec: TrialSpec, how: str, *, last_epoch: int, out_of_memory: bool, report: str = "") -> TrialFailure:
+    """The failure of the trial whose worker is gone; `report` is all that is known, in place of a traceback."""
+    return TrialFailure(
+        spec=spec,
+        error=f"WorkerDied: the worker process ended during the trial: {how}"
+        + (" for want of memory" if out_of_memory else ""),
+        traceback=report,
+        last_epoch=last_epoch,
+        kind="out_of_memory" if out_of_memory else "worker_died",
+    )
 
 
 class FakeExecutor:
@@ -112,162 +166,20 @@ class FakeExecutor:
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def run(self, specs: Sequence[TrialSpec], context: RunContext) -> Generator[Event, None, None]:
-        """See `Executor.run`; epochs are told when their trial has ended."""
-        for spec in specs:
-            yield TrialStarted(key=spec.key)
-            logs: list[EpochLog] = []
-            ended = _attempt(self._work, spec, context, logs.append)
-            yield from (EpochEvent(key=spec.key, log=log) for log in logs)
-            yield ended
-
-
-class LocalExecutor:
-    """Worker processes on this machine; each imports torch once and then runs one trial after the other."""
-
-    def __init__(self, workers: int | None = None, work: Work = train_trial) -> None:
-        assert workers is None or workers >= 1
-        self._workers = workers or os.cpu_count() or 1
-        self._work = work
-
-    def run(self, specs: Sequence[TrialSpec], context: RunContext) -> Generator[Event, None, None]:
-        """See `Executor.run`. A worker that dies costs its trial; another one takes its place."""
-        waiting = deque(specs)
-        busy: dict[Connection, _Worker] = {}
-        try:
-            for _ in range(min(self._workers, len(specs))):
-                worker = _Worker(self._work, context)
-                busy[worker.connection] = worker
-                yield worker.take(waiting.popleft())
-            while busy:
-                for connection in wait(list(busy)):
-                    assert isinstance(connection, Connection)
-                    worker = busy[connection]
-                    event = worker.news()
-                    if isinstance(event, ConfigError):
-                        raise event
-                    yield event
-                    if isinstance(event, EpochEvent):
-                        continue
-                    if not worker.alive:
-                        worker.stop()
-                        del busy[connection]
-                        if not waiting:
-                            continue
-                        worker = _Worker(self._work, context)
-                        busy[worker.connection] = worker
-                    if waiting:
-                        yield worker.take(waiting.popleft())
-                    else:
-                        del busy[connection]
-                        worker.stop()
-        finally:
-            for worker in busy.values():
-                worker.ask_to_stop()
-            for worker in busy.values():
-                worker.stop()
-
-
-class _Worker:
-    """A worker process as the driver sees it."""
-
-    def __init__(self, work: Work, context: RunContext) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.connection, far_end = spawn.Pipe()
-        self.alive = True
-        self._spec: TrialSpec | None = None
-        self._last_epoch = 0
-        self._process = spawn.Process(target=_serve, args=(far_end, work, context), daemon=True)
-        with _quiet_start(context.threads):
-            self._process.start()
-        far_end.close()
-
-    def take(self, spec: TrialSpec) -> TrialStarted:
-        """Begin a trial; a worker that is already dead says so as its next news."""
-        self._spec, self._last_epoch = spec, 0
-        try:
-            self.connection.send(spec)
-        except OSError:
-            self.alive = False
-        return TrialStarted(key=spec.key)
-
-    def news(self) -> EpochEvent | TrialResult | TrialFailure | ConfigError:
-        """What the worker has to say; its death is the failure of its trial."""
-        assert self._spec is not None
-        try:
-            event = self.connection.recv()
-        except (EOFError, OSError):
-            self.alive = False
-            self._process.join(STOP_SECONDS)
-            code = self._process.exitcode
-            how = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return TrialFailure(
-                spec=self._spec,
-                error=f"WorkerDied: the worker process ended during the trial: {how}{hint}",
-                traceback="",
-                last_epoch=self._last_epoch,
-            )
-        if isinstance(event, EpochEvent):
-            self._last_epoch = event.log.epoch
-        assert isinstance(event, EpochEvent | TrialResult | TrialFailure | ConfigError)
-        return event
-
-    def ask_to_stop(self) -> None:
-        """End the process, whatever it is doing."""
-        if self._process.is_alive():
-            self._process.terminate()
-
-    def stop(self) -> None:
-        """End the process and wait until it is gone."""
-        self.connection.close()
-        self.ask_to_stop()
-        self._process.join(STOP_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
-
-
-@contextmanager
-def _quiet_start(threads: int) -> Iterator[None]:
-    """What a new process inherits: thread counts, which its libraries read when loaded, and deafness to Ctrl-C."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection: Connection, work: Work, context: RunContext) -> None:
-    """The worker's life: take a trial, tell its epochs, tell its end; until the driver goes."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    while True:
-        try:
-            spec = connection.recv()
-        except EOFError:
-            return
-
-        def tell(log: EpochLog, key: str = spec.key) -> None:
-            connection.send(EpochEvent(key=key, log=log))
-
-        try:
-            connection.send(_attempt(work, spec, context, tell))
-        except ConfigError as error:
-            connection.send(error)
-
-
-def _leave_with_parent() -> None:
-    """End this process, in the middle of whatever it does, once the driver is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    def run(self, driver: Driver, context: RunContext) -> None:
+        """See `Executor.run`."""
+        while task := driver.take():
+            driver.heard(TrialStarted(key=task.spec.key))
+            steps, logs = attempt(self._work, task.spec, context), []
+            outcome: Outcome | None = None
+            while outcome is None:
+                try:
+                    logs.append(next(steps))
+                except StopIteration as end:
+                    outcome = end.value
+                else:
+                    if not driver.heard(EpochEvent(key=task.spec.key, log=logs[-1])):
+                        steps.close()
+                        outcome = TrialPruned(spec=task.spec, epochs=tuple(logs))
+            assert outcome is not None
+            driver.heard(outcome)

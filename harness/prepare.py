@@ -7,22 +7,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
+from rich.console import Console
 
 from harness.config import DataConfig, RunPaths
-from harness.data import readers, synthetic
-from harness.data.catalogue import dataset, locate
-from harness.data.split import Evidence, check_leaks, fingerprint, split_rows
+from harness.data import profile, readers, synthetic
+from harness.data.catalogue import dataset_of, downloadable, find, locate
+from harness.data.digest import remembered_sha256
+from harness.data.leaks import Evidence, check_leaks
+from harness.data.profile import Distributions, distributions
+from harness.data.rows import RawRows
+from harness.data.split import fingerprint, keep_rows, split_kept
 from harness.errors import DataError
 from harness.values import Split
 
-PREPARE = 1
-"""Raised whenever the same rows and configuration give another split; part of the key of prepared data."""
+PREPARE = 2
+"""Raised whenever the same rows and configuration give another split or report; part of the key of prepared data."""
 
 _SPLIT_ARRAYS = (
     "train_items",
@@ -35,6 +40,7 @@ _SPLIT_ARRAYS = (
     "user_ids",
 )
 _EVIDENCE_ARRAYS = ("train_times", "train_user_ids", "test_times")
+_PROFILE = "profile.npz"
 
 
 class _DamagedError(DataError):
@@ -57,7 +63,7 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
         with FileLock(f"{folder}.lock"):
             split = _load_intact(folder)
             if split is None:
-                _save(folder, *split_rows(rows(), config))
+                _make(folder, rows(), config)
                 split = load_split(folder)
     except OSError as error:
         raise DataError(
@@ -101,58 +107,68 @@ def load_split(folder: Path) -> Split:
     return split
 
 
-def describe(split: Split) -> list[tuple[str, str]]:
-    """The split's report as (label, value) lines for a reader, in the order of the steps of spec 6.1."""
-    report, config = split.report, split.config
-    moment = np.datetime64(split.boundary, "s")
-
-    def sizes(rows: str, users: str, items: str) -> str:
-        return f"{report[rows]:,} rows, {report[users]:,} users, {report[items]:,} items"
-
-    chosen = "none" if config.filter == "none" else f"{config.filter}, items {config.min_item}, users {config.min_user}"
-    per_bucket = np.bincount(split.bucket[split.targets("test")], minlength=4)[1:]
-    return [
-        ("raw", sizes("raw_rows", "raw_users", "raw_items")),
-        (f"after filter ({chosen})", sizes("rows", "users", "items")),
-        ("boundary", f"{split.boundary} ({moment} UTC), quantile {config.quantile}, ties {config.tie}"),
-        ("rows before the boundary", f"{report['rows_before_boundary']:,}"),
-        ("training", sizes("train_rows", "train_users", "train_items")),
-        ("training sequences (two rows or more)", f"{report['train_sequences']:,}"),
-        ("rows from the boundary on", f"{report['test_rows']:,} of {report['test_users']:,} users"),
-        ("of them with earlier rows (thrown away)", f"{report['test_users_with_earlier_rows']:,} users"),
-        ("test rows lost to unseen items", f"{report['test_rows_of_unseen_items']:,}"),
-        ("evaluated users (three rows or more)", f"{report['evaluated_users']:,}"),
-        ("test targets per popularity bucket", " / ".join(f"{count:,}" for count in per_bucket)),
-        ("test targets already in the input", f"{report['repeat_share']:.1%}"),
-        ("training users with a same-target partner", f"{report['partner_share']:.1%}"),
-        ("fingerprint", split.fingerprint),
-    ]
+def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
+    """How the rows that the filter leaves are distributed; prepares what is not there yet, and raises as `prepare`."""
+    prepare(config, paths)
+    return profile.load(prepared_folder(config, paths) / _PROFILE)
 
 
-def _plan(config: DataConfig, paths: RunPaths) -> tuple[Path, Callable[[], pd.DataFrame]]:
-    """The folder of the prepared split, and how to read its raw rows when it is not there."""
-    spec = dataset(config.dataset)
+def raw_file(config: DataConfig, paths: RunPaths, console: Console | None = None) -> Path | None:
+    """The file that the data set is read from, None for a generated one; fetched if `paths.download` allows it.
+
+    What is fetched is announced on `console` (standard error) first: size, licence, source. Raises ConfigError for an
+    unknown data set or edition and for one whose terms must be accepted first, DataError for a file that is missing and
+    cannot be fetched.
+    """
+    spec = dataset_of(config)
     if spec.embedded:
+        return None
+    path = find(spec, paths.data_dir)
+    if path is None and paths.download and downloadable(spec):
+        from harness.data.fetch import download
+
+        return download(spec, paths.data_dir, console=console)
+    return path or locate(spec, paths.data_dir)
+
+
+def _plan(config: DataConfig, paths: RunPaths) -> tuple[Path, Callable[[], RawRows]]:
+    """The folder of the prepared split, and how to read its raw rows when it is not there."""
+    spec = dataset_of(config)
+    path = raw_file(config, paths)
+    rows: Callable[[], RawRows]
+    if path is None:
         source = f"generator {synthetic.VERSION} {synthetic.SEED} {synthetic.USERS} {synthetic.ITEMS}"
-        rows: Callable[[], pd.DataFrame] = synthetic.generate
+        rows = _generated
     else:
-        path = locate(spec, paths.data_dir)
-        source = readers.sha256(path)
-        rows = partial(readers.read, spec, path)
+        source = remembered_sha256(path, paths.prepared)
+        rows = partial(readers.read, spec, path, source)
     content = {"prepare": PREPARE, "source": source, "config": config.canonical()}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return paths.prepared / f"{spec.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}", rows
 
 
+def _generated() -> RawRows:
+    return RawRows(frame=synthetic.generate())
+
+
 def _load_intact(folder: Path) -> Split | None:
     """The split in `folder`, or None where there is none, or a damaged one."""
     try:
-        return load_split(folder)
+        return load_split(folder) if (folder / _PROFILE).is_file() else None
     except _DamagedError:
         return None
 
 
-def _save(folder: Path, split: Split, evidence: Evidence) -> None:
+def _make(folder: Path, rows: RawRows, config: DataConfig) -> None:
+    """Split the rows and keep the result in `folder`; the caller holds the folder's lock."""
+    kept = keep_rows(rows.frame, config)
+    split, evidence = split_kept(kept, config)
+    dropped = sum(rows.dropped.values())
+    report = {**split.report, "raw_rows": split.report["raw_rows"] + dropped, "rows_dropped_by_reader": dropped}
+    _save(folder, replace(split, report=report), evidence, distributions(kept))
+
+
+def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) -> None:
     """Write the split beside `folder` and rename it into place; the caller holds the folder's lock."""
     draft = folder.with_name(f".{folder.name}.partial")
     for stale in (draft, folder):
@@ -163,6 +179,7 @@ def _save(folder: Path, split: Split, evidence: Evidence) -> None:
         np.save(draft / f"{name}.npy", getattr(split, name))
     for name in _EVIDENCE_ARRAYS:
         np.save(draft / f"{name}.npy", getattr(evidence, name))
+    profile.save(found, draft / _PROFILE)
     meta = {
         "config": split.config.canonical(),
         "fingerprint": split.fingerprint,

@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,11 +44,9 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def reset_peak_memory() -> None:
-    """Start a new measurement of `peak_mib` where the system allows it (Linux)."""
-    try:
+    """Start a new measurement of `peak_mib`, where the system allows it (Linux)."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def peak_mib() -> float:
@@ -59,3 +58,51 @@ def peak_mib() -> float:
                 return int(line.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+class EnergyMeter:
+    """Joules since it was made: of the GPU by NVML, of the processor packages by RAPL, where they can be read.
+
+    It is the energy of the whole device, whatever else ran on it meanwhile.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._read = _gpu_joules if device == "cuda" else _package_joules
+        self._begin = self._read()
+
+    def total(self, before: float | None) -> float | None:
+        """What was used until now, plus `before`; None where it cannot be known."""
+        now = self._read()
+        if self._begin is None or now is None or before is None:
+            return None
+        return before + sum((b - a) % wrap for (a, wrap), (b, _) in zip(self._begin, now, strict=True))
+
+
+Counter = tuple[float, float]
+"""A reading in joules, and where it wraps around."""
+
+
+def _package_joules() -> list[Counter] | None:
+    zones = sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"))
+    try:
+        read = [
+            tuple(int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
+            for zone in zones
+            if zone.name.count(":") == 1
+        ]
+    except (OSError, ValueError):
+        return None
+    return [(now, wrap) for now, wrap in read] or None
+
+
+def _gpu_joules() -> list[Counter] | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return [(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf"))]
+    except pynvml.NVMLError:
+        return None

@@ -26,16 +26,22 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
 
-from harness.database import claim, is_claimed
+from harness.database import claim, is_claimed, shown
 from harness.errors import SchemaError, StoreError
-from harness.values import Split, TrialFailure, TrialResult
+from harness.values import Outcome, Split, TrialPruned, TrialResult
 
 APPLICATION_ID = 0x62747372
 """`btsr` in ASCII: SQLite's `PRAGMA application_id` of our files, and the `application_id` of table meta."""
 
-SCHEMA_VERSION = 1
-"""Raised with every change of the tables."""
+SCHEMA_VERSION = 2
+"""Raised with every change of the tables. 1: no pruned trials, no estimates, no energy in provenance."""
+
+READABLE = (1, 2)
+"""Versions that can be read as they are; a sweep into an older one upgrades it first, see `harness.upgrade`."""
 
 metadata = MetaData()
 
@@ -90,7 +96,7 @@ trial = Table(
     Column("alpha", Float, nullable=False),
     Column("lam", Float, nullable=False),
     Column("seed", Integer, nullable=False),
-    Column("status", Text, CheckConstraint("status IN ('done', 'failed')"), nullable=False),
+    Column("status", Text, CheckConstraint("status IN ('done', 'failed', 'pruned')"), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("spec", Text, nullable=False),
     Column("fingerprint", ForeignKey("data.fingerprint")),
@@ -153,7 +159,26 @@ provenance = Table(
     Column("seconds", JSON, nullable=False),
     Column("peak_mib", Float, nullable=False),
     Column("batch_size", Integer, nullable=False),
+    Column("gpu_peak_mib", Float),
+    Column("joules", Float),
 )
+
+estimate = Table(
+    "estimate",
+    metadata,
+    Column("study", ForeignKey("study.name"), primary_key=True),
+    Column("dataset", Text, primary_key=True),
+    Column("method", Text, primary_key=True),
+    Column("profile", Text, primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("peak_mib", Float, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("recorded_at", Text, nullable=False),
+    comment="what one trial was expected to take before the sweep began",
+)
+
+ADDED_IN_2 = ("gpu_peak_mib", "joules")
+"""Columns of table provenance that version 1 does not have."""
 
 RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
     *(("hr", k) for k in (1, 5, 10)),
@@ -163,7 +188,7 @@ RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
 """The test metrics of the view `results`: the nine of table 2 (spec 7.2)."""
 
 
-def _results_view() -> str:
+def results_view() -> str:
     """One row per finished trial; test numbers only where its group was chosen.
 
     Chosen is the best mean validation NDCG@10 among the groups with most seeds; alpha = 0 only where there is no other.
@@ -201,6 +226,11 @@ GROUP BY {trial_columns}, chosen.place, score.value
 """
 
 
+def create_sql(table: Table) -> str:
+    """The statement that makes a table in SQLite."""
+    return str(CreateTable(table).compile(dialect=sqlite.dialect()))
+
+
 def is_empty(connection: Connection) -> bool:
     """Whether the database holds nothing at all, ours or another's."""
     known = inspect(connection)
@@ -210,27 +240,34 @@ def is_empty(connection: Connection) -> bool:
 def create_schema(connection: Connection) -> None:
     """All tables and the view in an empty database, within the connection's transaction."""
     metadata.create_all(connection)
-    connection.execute(text(_results_view()))
+    connection.execute(text(results_view()))
     marks = {"application_id": str(APPLICATION_ID), "schema_version": str(SCHEMA_VERSION)}
     connection.execute(meta.insert(), [{"name": name, "value": value} for name, value in marks.items()])
     claim(connection, APPLICATION_ID)
 
 
-def check_schema(connection: Connection, where: str) -> None:
-    """Raise StoreError for a database of another program, SchemaError for one of another version of btsr."""
+def schema_version(connection: Connection, where: str) -> int:
+    """The version of a database of ours.
+
+    Raises StoreError for a database of another program, SchemaError for a version that cannot be read.
+    """
     marks: dict[str, str] = {}
     if is_claimed(connection, APPLICATION_ID) and inspect(connection).has_table("meta"):
-        marks = {name: value for name, value in connection.execute(meta.select())}
+        try:
+            marks = {name: value for name, value in connection.execute(meta.select())}
+        except DBAPIError:
+            marks = {}
     if marks.get("application_id") != str(APPLICATION_ID):
-        raise StoreError(f"{where} is a database of another program, not of btsr: choose another --out")
+        raise StoreError(f"{shown(where)} is a database of another program, not of btsr: choose another --out")
     version = marks.get("schema_version", "")
-    if version != str(SCHEMA_VERSION):
+    if not version.isdecimal() or int(version) not in READABLE:
         newer = version.isdecimal() and int(version) > SCHEMA_VERSION
         raise SchemaError(
-            f"{where} has schema version {version or 'unknown'}, this btsr knows {SCHEMA_VERSION}: "
+            f"{shown(where)} has schema version {version or 'unknown'}, this btsr knows {SCHEMA_VERSION}: "
             + ("update btsr" if newer else "use the btsr that wrote it")
             + ", or choose another --out"
         )
+    return int(version)
 
 
 def packed(array: Any) -> bytes:
@@ -256,7 +293,7 @@ def data_row(split: Split) -> dict[str, Any]:
     }
 
 
-def trial_row(outcome: TrialResult | TrialFailure, *, attempt: int, recorded_at: str) -> dict[str, Any]:
+def trial_row(outcome: Outcome, *, attempt: int, recorded_at: str) -> dict[str, Any]:
     """The row of table trial."""
     spec = outcome.spec
     row: dict[str, Any] = {
@@ -279,6 +316,8 @@ def trial_row(outcome: TrialResult | TrialFailure, *, attempt: int, recorded_at:
             "best_epoch": outcome.best_epoch,
             "last_epoch": len(outcome.epochs),
         }
+    if isinstance(outcome, TrialPruned):
+        return row | {"status": "pruned", "last_epoch": len(outcome.epochs)}
     return row | {
         "status": "failed",
         "last_epoch": outcome.last_epoch,
@@ -287,12 +326,17 @@ def trial_row(outcome: TrialResult | TrialFailure, *, attempt: int, recorded_at:
     }
 
 
+def epoch_rows(outcome: TrialResult | TrialPruned) -> list[dict[str, Any]]:
+    """The rows of a trial in table epoch."""
+    return [{"trial_key": outcome.spec.key} | asdict(log) for log in outcome.epochs]
+
+
 def result_rows(result: TrialResult) -> dict[Table, list[dict[str, Any]]]:
     """The rows of a finished trial in all other tables."""
     key = {"trial_key": result.spec.key}
     return {
         metric: [key | asdict(number) for number in result.metrics],
-        epoch: [key | asdict(log) for log in result.epochs],
+        epoch: epoch_rows(result),
         ranks: [
             key
             | {

@@ -6,23 +6,24 @@ One driver writes (see `Store.driver_lock`), every trial in one transaction. Any
 import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, select
 
-from harness import database, schema
+from harness import database, recording, schema
 from harness.config import DataConfig, Study, TrialSpec
+from harness.database import shown
 from harness.errors import StoreError
-from harness.values import EpochLog, Int32, Metric, Provenance, Split, TrialFailure, TrialResult, UserRanks
+from harness.upgrade import upgrade
+from harness.values import Cell, EpochLog, Estimate, Int32, Metric, Outcome, Provenance, Split, UserRanks
 
 Part = Literal["valid", "test"]
-Status = Literal["done", "failed"]
+Status = Literal["done", "failed", "pruned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +85,12 @@ def _unpacked(blob: bytes) -> Int32:
     return np.frombuffer(zlib.decompress(blob), "<i4").astype(np.int32, copy=False)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def open_store(where: str | Path, *, create: bool = False, read_only: bool = False) -> "Store":
     """Open the results database: a path of a SQLite file, or the URL of another database.
 
     `create` makes a new one where there is none, with its folder. Raises StoreError for a file that is missing,
-    damaged, unwritable or another program's, and SchemaError for one that another version of btsr wrote.
+    damaged, unwritable or another program's, for a server that cannot be reached, and SchemaError for a schema that
+    cannot be read.
     """
     assert not (create and read_only)
     store = Store(database.engine_of(where, create=create, read_only=read_only), str(where))
@@ -104,12 +102,25 @@ def open_store(where: str | Path, *, create: bool = False, read_only: bool = Fal
     return store
 
 
+def open_existing(where: str | Path) -> "Store | None":
+    """The database for reading; None where there is no file, or nothing in it yet. Raises as `open_store` does."""
+    if not database.is_url(where) and not database.file_of(where).exists():
+        return None
+    engine = database.engine_of(where, read_only=True)
+    with database.plain_errors(where), engine.begin() as connection:
+        empty = schema.is_empty(connection)
+    engine.dispose()
+    return None if empty else open_store(where, read_only=True)
+
+
 class Store:
     """An open results database; made by `open_store`, closed by `close` or the end of a ``with`` block."""
 
     def __init__(self, engine: Engine, where: str) -> None:
         self.where = where
         self._engine = engine
+        self._version = schema.SCHEMA_VERSION
+        self._identity: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -122,120 +133,92 @@ class Store:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of its own: all of the ``with`` block or nothing. For this module and `harness.exchange`."""
         with database.plain_errors(self.where), self._engine.begin() as connection:
             yield connection
 
     def _one(self, query: Select[Any], what: str) -> Row[Any]:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
-            raise StoreError(f"{self.where} has nothing of {what}")
+            raise StoreError(f"{shown(self.where)} has nothing of {what}")
         return row
 
     def _check(self, *, create: bool) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             if not schema.is_empty(connection):
-                schema.check_schema(connection, self.where)
+                self._version = schema.schema_version(connection, self.where)
             elif create:
                 schema.create_schema(connection)
             else:
-                raise StoreError(f"{self.where} holds no results: run btsr-sweep first, or name another database")
+                raise StoreError(
+                    f"{shown(self.where)} holds no results: run btsr-sweep first, or name another database"
+                )
         if create:
             database.use_wal(self._engine)
+        self._identity = database.identity(self._engine, self.where)
 
-    def driver_lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def driver_lock(self) -> Iterator[None]:
         """Hold the database for one driver while the ``with`` block runs; the system releases it at death.
 
-        Raises SweepLocked with the holder's host and process id.
+        A file of an older schema is upgraded first. Raises SweepLocked with the holder's host and process id.
         """
-        return database.driver_lock(self._engine, self.where)
+        with database.driver_lock(self._engine, self.where):
+            if self._version < schema.SCHEMA_VERSION:
+                self._engine.dispose()
+                upgrade(database.file_of(self.where), self._version)
+                self._version = schema.SCHEMA_VERSION
+            yield
+
+    def holder(self) -> str | None:
+        """Host and process of the driver that sweeps into this database now; None where nobody does."""
+        return database.lock_holder(self._engine, self.where)
 
     # -- writing: the driver only ---------------------------------------------------------------------------------
 
-    def register_study(self, study: Study) -> None:
+    def register_study(self, study: Study, *, keep_wishes: bool = False) -> None:
         """Write down what a study asks for.
 
-        For the data sets and profiles that it lists now, former wishes that were never fulfilled are forgotten;
-        finished trials and other data sets stay listed.
+        For the data configurations and profiles that it lists now, former wishes that were never fulfilled are
+        forgotten unless `keep_wishes`; finished trials and other data (another tie rule, too) stay listed.
         """
-        listed, trial = schema.study_trial, schema.trial
-        rows = [
-            {
-                "study": study.name,
-                "trial_key": spec.key,
-                "dataset": spec.data.dataset,
-                "method": spec.method,
-                "profile": spec.profile,
-                "position": position,
-                "spec": spec.canonical_json(),
-            }
-            for position, spec in enumerate(study.specs)
-        ]
-        with self._transaction() as connection:
-            known = connection.execute(select(schema.study.c.name).where(schema.study.c.name == study.name)).first()
-            if known is None:
-                row = {"name": study.name, "title": study.title, "recorded_at": _now()}
-                connection.execute(schema.study.insert(), row)
-            done = select(trial.c.trial_key).where(trial.c.status == "done")
-            for dataset, profile in {(spec.data.dataset, spec.profile) for spec in study.specs}:
-                here = (listed.c.study == study.name) & (listed.c.dataset == dataset) & (listed.c.profile == profile)
-                connection.execute(delete(listed).where(here, listed.c.trial_key.not_in(done)))
-            there = set(connection.scalars(select(listed.c.trial_key).where(listed.c.study == study.name)))
-            new = [row for row in rows if row["trial_key"] not in there]
-            if new:
-                connection.execute(listed.insert(), new)
+        with self.transaction() as connection:
+            recording.register_study(connection, study, keep_wishes=keep_wishes)
 
     def record_data(self, split: Split) -> None:
         """Write down the data that trials are about to use; a second time does nothing.
 
         Raises StoreError where results of the same configuration exist that saw other data.
         """
-        table, row = schema.data, schema.data_row(split)
-        with self._transaction() as connection:
-            for old in connection.execute(select(table).where(table.c.config == row["config"])):
-                if old.fingerprint == split.fingerprint:
-                    return
-                mine = schema.trial.c.fingerprint == old.fingerprint
-                results = connection.execute(select(func.count()).select_from(schema.trial).where(mine)).scalar_one()
-                if results:
-                    names = sorted(set(old.report) | set(split.report))
-                    changed = [
-                        f"{name} {split.report.get(name)} instead of {old.report.get(name)}"
-                        for name in names
-                        if split.report.get(name) != old.report.get(name)
-                    ]
-                    raise StoreError(
-                        f"{split.config.dataset}: {self.where} has {results} results from other data "
-                        f"({'; '.join(changed[:3]) or 'same counts, other content'}): "
-                        "restore the former file, or choose another --out"
-                    )
-                connection.execute(delete(table).where(table.c.fingerprint == old.fingerprint))
-            connection.execute(table.insert(), row)
+        with self.transaction() as connection:
+            recording.record_data(connection, split, shown(self.where))
 
-    def record(self, outcome: TrialResult | TrialFailure) -> None:
-        """Write everything about a trial that ended, or nothing.
+    def record(self, outcome: Outcome) -> int:
+        """Write everything about a trial that ended, or nothing; returns which attempt it was.
 
-        A failure is replaced by what comes later. Raises StoreError for a trial that is already done.
+        A failure is replaced by what comes later. Raises StoreError for a trial that is already done, and where the
+        database file is no longer the one that was opened.
         """
-        spec, trial = outcome.spec, schema.trial
-        with self._transaction() as connection:
-            mine = trial.c.trial_key == spec.key
-            old = connection.execute(select(trial.c.status, trial.c.attempt).where(mine)).one_or_none()
-            if old is not None and old.status == "done":
-                raise StoreError(f"trial {spec.key} is already done in {self.where}: it is never recorded twice")
-            connection.execute(delete(trial).where(mine))
-            attempt = 1 if old is None else old.attempt + 1
-            connection.execute(trial.insert(), schema.trial_row(outcome, attempt=attempt, recorded_at=_now()))
-            if isinstance(outcome, TrialResult):
-                for table, rows in schema.result_rows(outcome).items():
-                    connection.execute(table.insert(), rows)
+        if database.identity(self._engine, self.where) != self._identity:
+            raise StoreError(
+                f"{shown(self.where)} was deleted or replaced while the sweep was running: the trials under way go on "
+                "from their checkpoints when the same command is given again"
+            )
+        with self.transaction() as connection:
+            return recording.record(connection, outcome, shown(self.where))
+
+    def record_estimates(self, study: str, estimates: Collection[Estimate]) -> None:
+        """Write down what trials are expected to take; the first estimate of a study's row stays."""
+        with self.transaction() as connection:
+            recording.record_estimates(connection, study, [asdict(estimate) for estimate in estimates])
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def statuses(self) -> dict[str, Status]:
         """Key -> how it ended, of every trial that has."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(select(schema.trial.c.trial_key, schema.trial.c.status))
             return {key: status for key, status in rows}
 
@@ -263,7 +246,7 @@ class Store:
         if study is not None:
             wanted.append(trial.c.trial_key.in_(select(listed.c.trial_key).where(listed.c.study == study)))
         order = (trial.c.dataset, trial.c.method, trial.c.alpha, trial.c.lam, trial.c.seed, trial.c.trial_key)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return tuple(
                 TrialRow(
                     key=row.trial_key,
@@ -281,20 +264,47 @@ class Store:
                 for row in connection.execute(select(trial).where(*wanted).order_by(*order))
             )
 
+    def failures(self) -> dict[str, tuple[int, str]]:
+        """Key -> how often it was tried and its last error, of every trial that failed."""
+        trial = schema.trial
+        with self.transaction() as connection:
+            rows = connection.execute(
+                select(trial.c.trial_key, trial.c.attempt, trial.c.error).where(trial.c.status == "failed")
+            )
+            return {key: (attempt, error) for key, attempt, error in rows}
+
+    def costs(self) -> tuple[tuple[Cell, float, float], ...]:
+        """(Data set, method, profile), seconds and peak MiB of every finished trial."""
+        trial, table = schema.trial, schema.provenance
+        query = select(trial.c.dataset, trial.c.method, trial.c.profile, table.c.seconds, table.c.peak_mib)
+        with self.transaction() as connection:
+            rows = connection.execute(query.join(table, table.c.trial_key == trial.c.trial_key))
+            return tuple(((d, m, p), float(seconds["total"]), peak) for d, m, p, seconds, peak in rows)
+
+    def estimates(self, study: str) -> tuple[Estimate, ...]:
+        """What the study's trials were expected to take before they ran."""
+        if self._version < 2:
+            return ()
+        table = schema.estimate
+        names = [table.c[field.name] for field in fields(Estimate)]
+        with self.transaction() as connection:
+            found = connection.execute(select(*names).where(table.c.study == study).order_by(*names[:3]))
+            return tuple(Estimate(**row._mapping) for row in found)
+
     def studies(self) -> tuple[str, ...]:
         """Names of all studies that were ever started here."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return tuple(connection.scalars(select(schema.study.c.name).order_by(schema.study.c.name)))
 
     def study(self, name: str) -> StudyRow:
         """What the study asks for. Raises StoreError where it was never started."""
         listed = schema.study_trial
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(select(schema.study).where(schema.study.c.name == name)).one_or_none()
             if found is None:
                 there = ", ".join(connection.scalars(select(schema.study.c.name))) or "none"
                 raise StoreError(
-                    f"{self.where} has no study '{name}' (it has: {there}): run btsr-sweep --study {name} first"
+                    f"{shown(self.where)} has no study '{name}' (it has: {there}): run btsr-sweep --study {name} first"
                 )
             specs = connection.scalars(
                 select(listed.c.spec).where(listed.c.study == name).order_by(listed.c.position, listed.c.trial_key)
@@ -312,7 +322,7 @@ class Store:
         if names is not None:
             wanted.append(table.c.name.in_(names))
         found: dict[str, list[Metric]] = defaultdict(list)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             order = (table.c.trial_key, table.c.name, table.c.k, table.c.bucket)
             for row in connection.execute(select(table).where(*wanted).order_by(*order)):
                 found[row.trial_key].append(
@@ -329,14 +339,15 @@ class Store:
     def epochs(self, key: str) -> tuple[EpochLog, ...]:
         """The trial's training log; empty where it is not done."""
         table = schema.epoch
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(select(table).where(table.c.trial_key == key).order_by(table.c.epoch))
             return tuple(EpochLog(**_fields(row)) for row in rows)
 
     def provenance(self, key: str) -> Provenance:
         """Where the trial's numbers come from. Raises StoreError where it is not done."""
         table = schema.provenance
-        return Provenance(**_fields(self._one(select(table).where(table.c.trial_key == key), f"trial {key}")))
+        there = [c for c in table.columns if self._version > 1 or c.name not in schema.ADDED_IN_2]
+        return Provenance(**_fields(self._one(select(*there).where(table.c.trial_key == key), f"trial {key}")))
 
     def data(self, fingerprint: str) -> DataRow:
         """The data of that fingerprint. Raises StoreError where it was never used here."""

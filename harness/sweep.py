@@ -1,39 +1,43 @@
 """A sweep: plan what is missing, prepare data, run, record every trial the moment it ends.
 
-The database library is imported only where there is a database.
-
-A trial is done if and only if the store says so; a stopped or killed sweep goes on with the same command.
+A trial is done if and only if the store says so; a stopped or killed sweep goes on with the same command. The database
+libraries are imported only where there is a database.
 """
 
-import math
-import signal
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console
 
-from harness.config import DataConfig, RunPaths, Study, TrialSpec
-from harness.executors import Event, Executor, RunContext, TrialStarted
-from harness.values import EpochEvent, EpochLog, Split, TrialFailure, TrialResult
+from harness.config import DataConfig, RunPaths, SearchSpace, Study, TrialSpec
+from harness.errors import ConfigError
+from harness.executors import Executor, RunContext
+from harness.options import SweepOptions
+from harness.progress import Display, describe
+from harness.values import Estimate, Split
 
 if TYPE_CHECKING:
+    from harness.ledger import Ledger
     from harness.store import Status, Store
 
-SHOWN = "ndcg@10"
-"""The validation metric that the progress display shows."""
+
+def database(paths: RunPaths) -> str | Path:
+    """The results database of a run: where the paths say, otherwise in the run folder."""
+    if paths.database is None:
+        return paths.work_dir / "btsr.db"
+    return paths.database if "://" in paths.database else Path(paths.database)
 
 
-def database(paths: RunPaths) -> Path:
-    """The results database of a run folder."""
-    return paths.work_dir / "btsr.db"
+def shown(paths: RunPaths) -> str:
+    """The database for messages, without a password."""
+    if paths.database is None:
+        return str(database(paths))
+    from harness.database import shown
+
+    return shown(paths.database)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +46,12 @@ class PlanRow:
 
     dataset: str
     method: str
+    profile: str
     trials: int
     done: int
     failed: int
-
-    @property
-    def missing(self) -> int:
-        """What the next start runs: failed trials included."""
-        return self.trials - self.done
+    missing: int
+    """What the next start runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,12 @@ class Plan:
 
     study: Study
     statuses: "dict[str, Status]"
-    """Of this study's trials."""
+    """Of this study's trials that have ended."""
+    given_up: frozenset[str] = frozenset()
+    """Keys of failed trials that are not tried again."""
+
+    def _is_missing(self, spec: TrialSpec) -> bool:
+        return self.statuses.get(spec.key) not in {"done", "pruned"} and spec.key not in self.given_up
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
@@ -70,24 +77,29 @@ class Plan:
             seen[spec.group] += 1
         in_order = sorted(range(len(turns)), key=lambda index: (turns[index], index))
         specs = (self.study.specs[index] for index in in_order)
-        return tuple(spec for spec in specs if self.statuses.get(spec.key) != "done")
+        return tuple(spec for spec in specs if self._is_missing(spec))
 
     @property
     def rows(self) -> tuple[PlanRow, ...]:
-        """Counts by data set and method, in the study's order."""
-        cells: dict[tuple[str, str], list[Status | None]] = {}
+        """Counts by data set, method and profile, in the study's order."""
+        cells: defaultdict[tuple[str, str, str], list[TrialSpec]] = defaultdict(list)
         for spec in self.study.specs:
-            cells.setdefault((spec.data.dataset, spec.method), []).append(self.statuses.get(spec.key))
-        return tuple(
-            PlanRow(
-                dataset=dataset,
-                method=method,
-                trials=len(found),
-                done=found.count("done"),
-                failed=found.count("failed"),
+            cells[spec.data.dataset, spec.method, spec.profile].append(spec)
+        rows = []
+        for (dataset, method, profile), specs in cells.items():
+            found = [self.statuses.get(spec.key) for spec in specs]
+            rows.append(
+                PlanRow(
+                    dataset=dataset,
+                    method=method,
+                    profile=profile,
+                    trials=len(specs),
+                    done=found.count("done"),
+                    failed=found.count("failed"),
+                    missing=sum(map(self._is_missing, specs)),
+                )
             )
-            for (dataset, method), found in cells.items()
-        )
+        return tuple(rows)
 
     @property
     def done(self) -> int:
@@ -99,42 +111,184 @@ class Plan:
         """Trials whose last attempt failed."""
         return sum(row.failed for row in self.rows)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every trial is done, or was given up by a search because others are better."""
+        return all(self.statuses.get(spec.key) in {"done", "pruned"} for spec in self.study.specs)
 
-def plan(study: Study, store: "Store | None") -> Plan:
+
+def plan(study: Study, store: "Store | None", options: SweepOptions | None = None) -> Plan:
     """What is done, failed and missing; without a store nothing is done."""
-    known = store.statuses() if store else {}
-    return Plan(study=study, statuses={spec.key: known[spec.key] for spec in study.specs if spec.key in known})
+    options = options or SweepOptions()
+    if options.only is not None:
+        study = study.model_copy(update={"specs": (_only(study, options.only),)})
+    if store is None:
+        return Plan(study=study, statuses={})
+    known, mine = store.statuses(), {spec.key for spec in study.specs}
+    failures = {} if options.retry_failed or options.only else store.failures()
+    return Plan(
+        study=study,
+        statuses={key: status for key, status in known.items() if key in mine},
+        given_up=frozenset(
+            key for key, (attempt, error) in failures.items() if key in mine and options.is_final(attempt, error)
+        ),
+    )
 
 
-def current_plan(study: Study, paths: RunPaths) -> Plan:
-    """The plan against the run folder as it is, which is only read. Raises StoreError for a bad database."""
-    if not database(paths).exists():
-        return plan(study, None)
-    from harness.store import open_store
+def _only(study: Study, key: str) -> TrialSpec:
+    """The one trial whose key begins like this."""
+    found = [spec for spec in study.specs if spec.key.startswith(key)]
+    if len(found) != 1:
+        what = "no trial" if not found else f"{len(found)} trials"
+        raise ConfigError(
+            f"--only {key}: {what} of study {study.name} has such a key: see column trial_key of table trial"
+        )
+    return found[0]
 
-    with open_store(database(paths), read_only=True) as store:
-        return plan(study, store)
+
+def current_plan(study: Study, paths: RunPaths, options: SweepOptions | None = None) -> Plan:
+    """The plan against the results as they are, which are only read. Raises StoreError for a bad database."""
+    where = database(paths)
+    if isinstance(where, Path) and not where.exists():
+        return plan(study, None, options)
+    from harness.store import open_existing
+
+    store = open_existing(where)
+    if store is None:
+        return plan(study, None, options)
+    with store:
+        return plan(study, store, options)
 
 
-def run_study(study: Study, executor: Executor, context: RunContext, *, console: Console, quiet: bool = False) -> Plan:
+def run_study(
+    study: Study,
+    executor: Executor,
+    context: RunContext,
+    *,
+    console: Console,
+    quiet: bool = False,
+    options: SweepOptions | None = None,
+    estimates: Sequence[Estimate] = (),
+) -> Plan:
     """Run what is missing of a study and record it; returns the plan as it is afterwards.
 
     Only one sweep at a time: raises SweepLocked while another holds the database. Raises DataError before anything is
     written where data are missing, ConfigError and StoreError as their messages say.
     """
+    from harness.ledger import Ledger
     from harness.store import open_store
 
+    options = options or SweepOptions()
     paths = context.paths
-    splits = _prepared(current_plan(study, paths), paths, console=console, quiet=quiet)
+    spaces = {space.base.data.dataset: space for space in study.search} if options.search != "grid" else {}
+    if spaces:
+        study = study.model_copy(update={"name": f"{study.name}_{options.search}", "specs": ()})
+    elif options.search != "grid":
+        raise ConfigError(f"study {study.name} declares no search space for --search {options.search}: use grid")
+    before = current_plan(study, paths, options)
+    splits = _prepared([*before.missing, *(space.base for space in spaces.values())], paths, console, quiet)
     with open_store(database(paths), create=True) as store, store.driver_lock():
-        store.register_study(study)
-        run(plan(study, store), store, executor, context, splits=splits, console=console, quiet=quiet)
-        return plan(study, store)
+        if spaces:
+            stored = store.study(study.name).specs if study.name in store.studies() else ()
+            study = study.model_copy(update={"specs": tuple(s for s in stored if s.data.dataset in spaces)})
+        whole = _registered(study, store, extend=options.extend or bool(spaces))
+        todo = plan(study, store, options)
+        for split in splits.values():
+            store.record_data(split)
+        store.record_estimates(study.name, estimates)
+        with Ledger(
+            database(paths),
+            study.name,
+            study.title,
+            search=options.search,
+            prune=options.prune,
+            spaces=spaces,
+            command=context.command,
+        ) as ledger:
+            ledger.reconcile(whole, store, skip=todo.given_up)
+            _run(todo, store, ledger, executor, context, spaces, options, console=console, quiet=quiet)
+        if spaces:
+            study = study.model_copy(update={"specs": store.study(study.name).specs})
+        return plan(study, store, options)
 
 
-def _prepared(wanted: Plan, paths: RunPaths, *, console: Console, quiet: bool) -> dict[DataConfig, Split]:
-    """The data of all missing trials, each prepared once, here, before any worker asks for it."""
-    configs = dict.fromkeys(spec.data for spec in wanted.missing)
+def _run(
+    todo: Plan,
+    store: "Store",
+    ledger: "Ledger",
+    executor: Executor,
+    context: RunContext,
+    spaces: dict[str, SearchSpace],
+    options: SweepOptions,
+    *,
+    console: Console,
+    quiet: bool,
+) -> None:
+    """Run the plan's missing trials, then what a search proposes; record each as it ends."""
+    from harness.driver import SweepDriver
+
+    missing = todo.missing
+    new = max(0, options.trials * len(spaces) - len(todo.study.specs)) if spaces else 0
+    if not missing and not new:
+        return
+    with Display(missing, total=len(missing) + new, console=console, quiet=quiet) as display:
+        driver = SweepDriver(
+            missing, store, ledger, display, context.paths, study=todo.study, options=options, spaces=spaces
+        )
+        executor.run(driver, context)
+
+
+def _registered(study: Study, store: "Store", *, extend: bool) -> tuple[TrialSpec, ...]:
+    """Write down what the study asks for; returns all that it ever asked for on these data sets.
+
+    Raises ConfigError where it is not what it was, unless it may be extended; asking for less changes nothing.
+    """
+    stored = store.study(study.name).specs if study.name in store.studies() else ()
+    here = {(spec.profile, spec.data) for spec in study.specs}
+    former = [spec for spec in stored if (spec.profile, spec.data) in here]
+    known, places = {spec.key for spec in former}, {(spec.profile, spec.data) for spec in former}
+    new = [spec for spec in study.specs if spec.key not in known and (spec.profile, spec.data) in places]
+    if new and not extend:
+        raise ConfigError(
+            f"study {study.name} is not what it was when it was stored: {len(new)} of its {len(study.specs)} trials "
+            f"are new, such as {describe(new[0])} ({_difference(former, study.specs)}): add --extend to run them "
+            "too, or give the study another name or --out"
+        )
+    if {spec.key for spec in study.specs} - known:
+        store.register_study(study, keep_wishes=True)
+    return tuple({spec.key: spec for spec in (*former, *study.specs)}.values())
+
+
+def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
+    """Which fields have values that they did not have."""
+
+    def values(specs: Sequence[TrialSpec]) -> dict[str, list[str]]:
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for spec in specs:
+            content = spec.model_dump()
+            flat = {
+                f"{part}.{name}": value
+                for part, fields in content.items()
+                if isinstance(fields, dict)
+                for name, value in fields.items()
+            } | {name: value for name, value in content.items() if not isinstance(value, dict)}
+            for name, value in flat.items():
+                if str(value) not in found[name]:
+                    found[name].append(str(value))
+        return found
+
+    old, new = values(former), values(now)
+    changes = [
+        f"{name} {', '.join(v for v in found if v not in old[name])} beside {', '.join(old[name][:5])}"
+        for name, found in new.items()
+        if set(found) - set(old[name])
+    ]
+    return "; ".join(changes[:4]) or "other combinations of known values"
+
+
+def _prepared(specs: Sequence[TrialSpec], paths: RunPaths, console: Console, quiet: bool) -> dict[DataConfig, Split]:
+    """The data of these trials, each prepared once, here, before any worker asks for it."""
+    configs = dict.fromkeys(spec.data for spec in specs)
     if not configs:
         return {}
     from harness.prepare import prepare
@@ -154,138 +308,3 @@ def _prepared(wanted: Plan, paths: RunPaths, *, console: Console, quiet: bool) -
                 highlight=False,
             )
     return splits
-
-
-def run(
-    todo: Plan,
-    store: "Store",
-    executor: Executor,
-    context: RunContext,
-    *,
-    splits: dict[DataConfig, Split],
-    console: Console,
-    quiet: bool = False,
-) -> None:
-    """Run the plan's missing trials and record each as it ends; `splits` has the data of all of them."""
-    specs = todo.missing
-    if not specs:
-        return
-    for config in dict.fromkeys(spec.data for spec in specs):
-        store.record_data(splits[config])
-    with _Display(specs, console=console, quiet=quiet) as display, closing(executor.run(specs, context)) as events:
-        for event in events:
-            if isinstance(event, TrialResult | TrialFailure):
-                with _uninterrupted():
-                    store.record(event)
-            display.show(event)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def describe(spec: TrialSpec) -> str:
-    """A trial in a few words."""
-    aux = "" if spec.aux.kind == "none" else f" alpha {spec.aux.alpha:g} lambda {spec.aux.lam:g}"
-    return f"{spec.data.dataset} {spec.method}{aux} seed {spec.seed}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-class _Display:
-    """Progress of a sweep: bars in a terminal, otherwise a line for every trial that ends."""
-
-    def __init__(self, specs: Sequence[TrialSpec], *, console: Console, quiet: bool) -> None:
-        self._specs = {spec.key: spec for spec in specs}
-        self._quiet = quiet
-        self._console = console
-        self._share: dict[str, float] = {}
-        self._best: dict[str, float] = {}
-        self._ended = 0
-        self._begun = time.monotonic()
-        self._overall = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-        )
-        self._total = self._overall.add_task("trials", total=len(specs), left="")
-        self._running = Progress(
-            TextColumn("  {task.description}"), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
-        )
-        self._live = (
-            None if quiet or not console.is_terminal else Live(Group(self._overall, self._running), console=console)
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "_Display":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for task in self._tasks.values():
-            self._running.remove_task(task)
-        if self._live:
-            self._live.stop()
-
-    def show(self, event: Event) -> None:
-        """Tell the news."""
-        if isinstance(event, TrialStarted):
-            spec = self._specs[event.key]
-            self._tasks[event.key] = self._running.add_task(describe(spec), total=spec.train.max_epochs, note="")
-        elif isinstance(event, EpochEvent):
-            self._epoch(event.key, event.log)
-        else:
-            self._end(event)
-
-    def _epoch(self, key: str, log: EpochLog) -> None:
-        self._share[key] = log.epoch / self._specs[key].train.max_epochs
-        self._best[key] = max(self._best.get(key, -math.inf), log.valid.get(SHOWN, -math.inf))
-        if key in self._tasks:
-            note = f"best {SHOWN} {self._best[key]:.4f}" if math.isfinite(self._best[key]) else ""
-            self._running.update(self._tasks[key], completed=log.epoch, note=note)
-        self._overall.update(self._total, left=self._left())
-
-    def _end(self, outcome: TrialResult | TrialFailure) -> None:
-        key = outcome.spec.key
-        self._ended += 1
-        self._share.pop(key, None)
-        best = self._best.pop(key, -math.inf)
-        if key in self._tasks:
-            self._running.remove_task(self._tasks.pop(key))
-        self._overall.update(self._total, completed=self._ended, left=self._left())
-        if self._quiet:
-            return
-        words = describe(outcome.spec)
-        if isinstance(outcome, TrialFailure):
-            self._say(f"{words}: FAILED after epoch {outcome.last_epoch}: {outcome.error}")
-        elif not self._console.is_terminal:
-            shown = f", validation {SHOWN} {best:.4f}" if math.isfinite(best) else ""
-            self._say(f"{words}: best epoch {outcome.best_epoch} of {len(outcome.epochs)}{shown}")
-
-    def _left(self) -> str:
-        """How long the rest takes if it goes on like this; epochs of running trials count as parts of trials."""
-        finished = self._ended + sum(self._share.values())
-        if self._ended == len(self._specs) or not finished:
-            return ""
-        seconds = (time.monotonic() - self._begun) / finished * (len(self._specs) - finished)
-        return f"about {_duration(seconds)} left"
-
-    def _say(self, words: str) -> None:
-        left = self._left()
-        words = f"[{self._ended}/{len(self._specs)}] {words}{'; ' if left else ''}{left}"
-        self._console.print(words, markup=False, highlight=False, soft_wrap=True)

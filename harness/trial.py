@@ -2,17 +2,21 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from harness import provenance
+from harness.checkpoint import Checkpoint
 from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.evaluate import evaluate
 from harness.metrics import evaluate as metrics_of
-from harness.train import train
+from harness.train import Trained, Training
 from harness.values import EpochLog, Metric, Provenance, Split, TrialResult
 
 
@@ -35,53 +39,122 @@ def run_trial(
     device: str = "cpu",
     threads: int = 1,
     command: str = "",
+    checkpoints: Path | None = None,
 ) -> TrialResult:
-    """Train, restore the best weights by validation, evaluate validation and test once.
+    """Train, restore the best weights by validation, evaluate validation and test once; see `trial_steps`."""
+    steps = trial_steps(spec, split, device=device, threads=threads, command=command, checkpoints=checkpoints)
+    while True:
+        try:
+            log = next(steps)
+        except StopIteration as end:
+            result: TrialResult = end.value
+            return result
+        if on_epoch:
+            on_epoch(log)
 
-    Same spec, same data, same machine and thread count: the same numbers, bit for bit. Sets torch's thread count.
+
+def trial_steps(
+    spec: TrialSpec,
+    split: Split,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    command: str = "",
+    checkpoints: Path | None = None,
+    keep_best: bool = False,
+) -> Generator[EpochLog, None, TrialResult]:
+    """A trial an epoch at a time: yields each epoch's log, returns the result. Sets torch's thread count.
+
+    Same spec, same data, same machine and thread count: the same numbers, bit for bit. With a folder of `checkpoints`
+    a trial that was killed goes on after its last whole epoch; what it had told before is told again first.
     """
     assert spec.data == split.config
     where = _device(device)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     provenance.reset_peak_memory()
-    started, begin = datetime.now(UTC), time.perf_counter()
-    trained = train(spec, split, device=where, on_epoch=on_epoch)
-    model = trained.objective.model
-    seconds = {
-        "train": sum(log.seconds_train for log in trained.epochs),
-        "valid": sum(log.seconds_valid for log in trained.epochs),
-    }
-    tested = time.perf_counter()
-    ranks = {part: evaluate(model, split, part, device=where) for part in ("valid", "test")}
-    metrics: tuple[Metric, ...] = tuple(
-        metric
-        for part in ("valid", "test")
-        for metric in metrics_of(ranks[part], targets=split.targets(part), bucket=split.bucket, part=part)
-    )
-    now = time.perf_counter()
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+    begun, meter = time.perf_counter(), provenance.EnergyMeter(where.type)
+    past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
+    training = Training(spec, split, where)
+    checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
+    with checkpoint.held() if checkpoint else nullcontext():
+        saved = checkpoint.load(where) if checkpoint else None
+        if saved:
+            past = saved["past"]
+            training.load(saved["training"])
+            yield from tuple(training.epochs)
+        while not training.finished:
+            log = training.epoch()
+            if checkpoint:
+                spent = {
+                    "seconds": past["seconds"] + time.perf_counter() - begun,
+                    "joules": meter.total(past["joules"]),
+                }
+                checkpoint.save({"training": training.state(), "past": past | spent})
+            yield log
+        trained = training.end()
+        if checkpoint and keep_best:
+            checkpoint.keep_best(trained.objective.state_dict())
+        tested = time.perf_counter()
+        ranks = {part: evaluate(trained.objective.model, split, part, device=where) for part in ("valid", "test")}
+        metrics: tuple[Metric, ...] = tuple(
+            metric
+            for part in ("valid", "test")
+            for metric in metrics_of(ranks[part], targets=split.targets(part), bucket=split.bucket, part=part)
+        )
+        now = time.perf_counter()
+        return TrialResult(
+            spec=spec,
+            fingerprint=split.fingerprint,
+            metrics=metrics,
+            epochs=trained.epochs,
+            best_epoch=trained.best_epoch,
+            valid=ranks["valid"],
+            test=ranks["test"],
+            provenance=_provenance(
+                trained,
+                where,
+                threads=threads,
+                command=command,
+                started=past["started"],
+                seconds={"test": now - tested, "total": past["seconds"] + now - begun},
+                joules=meter.total(past["joules"]),
+            ),
+        )
+
+
+def _provenance(
+    trained: Trained,
+    where: torch.device,
+    *,
+    threads: int,
+    command: str,
+    started: str,
+    seconds: dict[str, float],
+    joules: float | None,
+) -> Provenance:
     revision, dirty = provenance.git_state()
-    return TrialResult(
-        spec=spec,
-        fingerprint=split.fingerprint,
-        metrics=metrics,
-        epochs=trained.epochs,
-        best_epoch=trained.best_epoch,
-        valid=ranks["valid"],
-        test=ranks["test"],
-        provenance=Provenance(
-            git_revision=revision,
-            git_dirty=dirty,
-            versions=provenance.versions(),
-            host=platform.node(),
-            device=torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
-            threads=threads,
-            precision="fp32",
-            kernels="torch",
-            command=command,
-            started=started.isoformat(timespec="seconds"),
-            seconds={**seconds, "test": now - tested, "total": now - begin},
-            peak_mib=provenance.peak_mib(),
-            batch_size=trained.batch_size,
-        ),
+    on_gpu = where.type == "cuda"
+    return Provenance(
+        git_revision=revision,
+        git_dirty=dirty,
+        versions=provenance.versions(),
+        host=platform.node(),
+        device=torch.cuda.get_device_name(where) if on_gpu else where.type,
+        threads=threads,
+        precision="fp32",
+        kernels="torch",
+        command=command,
+        started=started,
+        seconds={
+            "train": sum(log.seconds_train for log in trained.epochs),
+            "valid": sum(log.seconds_valid for log in trained.epochs),
+            **seconds,
+        },
+        peak_mib=provenance.peak_mib(),
+        batch_size=trained.batch_size,
+        gpu_peak_mib=torch.cuda.max_memory_allocated(where) / 2**20 if on_gpu else None,
+        joules=joules,
     )

@@ -13,6 +13,9 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 N_BUCKETS = 3
+FailureKind = Literal["error", "diverged", "out_of_memory", "worker_died"]
+"""Why a trial failed; only `diverged` would fail again in the same way, all others are worth another attempt."""
+
 TOP_K = 50
 """How many recommendations of each test user are kept."""
 
@@ -125,6 +128,10 @@ class Provenance:
     """Peak resident memory of the worker process, MiB."""
     batch_size: int
     """Sequences per training step after clamping to the training users."""
+    gpu_peak_mib: float | None = None
+    """Peak memory that torch held on the GPU, MiB; None without one."""
+    joules: float | None = None
+    """Energy of the whole device, or processor package, while the trial ran; None where the system does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +158,15 @@ class TrialFailure:
     """One line: type and message."""
     traceback: str
     last_epoch: int
+    kind: FailureKind = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPruned:
+    """A trial of a search that was given up because others are better; it has no test numbers."""
+
+    spec: TrialSpec
+    epochs: tuple[EpochLog, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,3 +175,28 @@ class EpochEvent:
 
     key: str
     log: EpochLog
+
+
+Outcome = TrialResult | TrialFailure | TrialPruned
+"""How a trial can end."""
+
+Cell = tuple[str, str, str]
+"""Data set, method, profile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one trial of a data set and method is expected to take."""
+
+    dataset: str
+    method: str
+    profile: str
+    seconds: float
+    peak_mib: float
+    source: str
+    """Where the numbers come from, in words."""
+
+    @property
+    def cell(self) -> Cell:
+        """What it is for."""
+        return self.dataset, self.method, self.profile

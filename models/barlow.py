@@ -1,5 +1,6 @@
 """The Barlow Twins term over two views of the same target (spec section 3.2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,15 +49,19 @@ def barlow_twins(
     *,
     reduction: Literal["mean_d", "sum"] = "mean_d",
     std: Literal["population", "unbiased"] = "population",
+    projector: Callable[[Tensor], Tensor] | None = None,
 ) -> BarlowTwins:
     """L_BT = [sum_i (1-C_ii)^2 + lam * sum_{i!=j} C_ij^2] / D of the l2-normalised rows of two views [B, D].
 
-    Equation (7) of the paper; `reduction="sum"` leaves out the division by D. Computed in float32 whatever the
-    autocast state. B must be at least 2.
+    Equation (7) of the paper; `reduction="sum"` leaves out the division by D. A projector [B, D] -> [B, P] is applied
+    to the normalised rows, and D is then P. Computed in float32 whatever the autocast state. B must be at least 2.
     """
     assert a.shape == b.shape and a.shape[0] >= 2
     with torch.autocast(a.device.type, enabled=False):
-        matrix, clamped = correlation(F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1), std)
+        views = [F.normalize(view.float(), dim=1) for view in (a, b)]
+        if projector is not None:
+            views = [projector(view) for view in views]
+        matrix, clamped = correlation(views[0], views[1], std)
         diagonal = matrix.diagonal()
         divisor = matrix.shape[0] if reduction == "mean_d" else 1
         on = (1 - diagonal).square().sum() / divisor

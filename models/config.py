@@ -1,8 +1,12 @@
 """Typed configuration of a model: frozen pydantic models, unknown fields refused, no torch imported."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+ADDED: dict[str, JsonValue] = {"added": True}
+"""Marks a field that came after results existed; see `Frozen.canonical`."""
 
 
 class Frozen(BaseModel):
@@ -25,6 +29,18 @@ class Frozen(BaseModel):
             out[name] = value.canonical() if isinstance(value, Frozen) else value
         return out
 
+    def _not_default(self) -> list[str]:
+        """Fields that differ from their defaults."""
+        fields = type(self).model_fields.items()
+        return [name for name, field in fields if getattr(self, name) != field.get_default(call_default_factory=True)]
+
+    def _check_used(self, kind: str, uses: Mapping[str, tuple[str, ...]]) -> None:
+        """Raise ValueError where a field is set that this kind would ignore, naming the kinds that use it."""
+        for name in self._not_default():
+            if name != "kind" and name not in uses[kind]:
+                fitting = [other for other, fields in uses.items() if name in fields]
+                raise ValueError(f"{name} has no effect with kind='{kind}': drop it, or use {' or '.join(fitting)}")
+
 
 class EncoderConfig(Frozen):
     """The SASRec encoder (spec section 1)."""
@@ -38,24 +54,154 @@ class EncoderConfig(Frozen):
     mask_pad_keys: Annotated[
         bool, Field(description="leave the reference's padded keys out of attention (spec 1.2)")
     ] = False
+    norm: Annotated[
+        Literal["reference", "pre", "post"],
+        Field(description="where the layer norms stand (spec 1.2)", json_schema_extra=ADDED),
+    ] = "reference"
+    inner_dim: Annotated[
+        int | None, Field(ge=1, description="inner width of the feed-forward; None: D", json_schema_extra=ADDED)
+    ] = None
+    activation: Annotated[
+        Literal["relu", "gelu"], Field(description="of the feed-forward", json_schema_extra=ADDED)
+    ] = "relu"
+    init: Annotated[
+        Literal["xavier", "normal"],
+        Field(description="xavier-uniform (spec 1.3), or normal(0, 0.02) with zero biases", json_schema_extra=ADDED),
+    ] = "xavier"
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"heads={self.heads} does not divide dim={self.dim}: choose a divisor")
+        if self.inner_dim == self.dim:
+            raise ValueError(f"inner_dim={self.inner_dim} is what None means with dim={self.dim}: leave it out")
         return self
+
+
+LOSS_USES: Mapping[str, tuple[str, ...]] = {
+    "ce": (),
+    "bce": ("negatives", "bce_reduction"),
+    "gbce": ("negatives", "bce_reduction", "gbce_t"),
+    "ce_sampled": ("negatives",),
+    "sce": ("sce_buckets", "sce_b_x", "sce_b_y", "sce_mix_x"),
+}
+"""Which fields of `LossConfig` each loss reads."""
+
+LOSS_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "bce": ("negatives",),
+    "gbce": ("negatives", "gbce_t"),
+    "ce_sampled": ("negatives",),
+    "sce": ("sce_b_y",),
+}
+"""Which of them have no default that would do."""
 
 
 class LossConfig(Frozen):
     """The prediction loss (spec section 2)."""
 
-    kind: Literal["ce"] = "ce"
+    kind: Literal["ce", "bce", "gbce", "ce_sampled", "sce"] = "ce"
+    negatives: Annotated[
+        int | None, Field(ge=1, description="k negatives per position (bce, gbce) or user", json_schema_extra=ADDED)
+    ] = None
+    bce_reduction: Annotated[
+        Literal["joint", "halves"],
+        Field(
+            description="joint: mean over the 1+k terms of a position; halves: positive plus mean of the negatives",
+            json_schema_extra=ADDED,
+        ),
+    ] = "joint"
+    gbce_t: Annotated[
+        float | None, Field(ge=0, le=1, description="calibration t of gBCE; 0 is BCE", json_schema_extra=ADDED)
+    ] = None
+    sce_buckets: Annotated[
+        int | None, Field(ge=1, description="SCE buckets n_b; None: by formula", json_schema_extra=ADDED)
+    ] = None
+    sce_b_x: Annotated[
+        int | None,
+        Field(ge=1, description="SCE positions per bucket; None: as many as buckets", json_schema_extra=ADDED),
+    ] = None
+    sce_b_y: Annotated[int | None, Field(ge=1, description="SCE items per bucket", json_schema_extra=ADDED)] = None
+    sce_mix_x: Annotated[
+        bool, Field(description="SCE centres are random mixtures of the outputs", json_schema_extra=ADDED)
+    ] = False
+
+    @model_validator(mode="after")
+    def _settings_fit_the_kind(self) -> Self:
+        self._check_used(self.kind, LOSS_USES)
+        for name in LOSS_NEEDS.get(self.kind, ()):
+            if getattr(self, name) is None:
+                what = type(self).model_fields[name].description
+                raise ValueError(f"kind='{self.kind}' needs {name} ({what}): give it a value")
+        return self
+
+    @property
+    def reduction(self) -> str:
+        """How the loss is reduced to one number, in words: alpha only compares between equal reductions."""
+        each = {
+            "ce": "-log softmax over all items",
+            "bce": "binary terms",
+            "gbce": "binary terms, the positive one weighted by beta",
+            "ce_sampled": "-log softmax over 1+k items",
+            "sce": "largest bucket loss",
+        }[self.kind]
+        if self.kind in {"bce", "gbce"}:
+            each += ", mean of 1+k" if self.bce_reduction == "joint" else ", positive plus mean of k"
+        return f"mean over {'selected ' if self.kind == 'sce' else ''}positions of {each}"
+
+
+_PARTNERS = ("partner_pool",)
+_OPERATORS = ("crop_eta", "mask_gamma", "reorder_beta")
+_NCE = ("alpha", "tau", "similarity")
+
+AUX_USES: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "barlow_twins": (
+        "alpha",
+        "lam",
+        "bt_reduction",
+        "bt_std",
+        "bt_view",
+        "no_partner",
+        "extra_dropout_view",
+        "projector_layers",
+        "projector_dim",
+        "substitute_p",
+        *_PARTNERS,
+        *_OPERATORS,
+    ),
+    "cl4srec": (*_NCE, *_OPERATORS),
+    "duorec": (*_NCE, *_PARTNERS),
+    "duorec_released": _NCE,
+    "ec4srec": (
+        *_NCE,
+        "importance",
+        "explain",
+        "explain_start",
+        "explain_every",
+        "r_plus",
+        "r_minus",
+        "tau_negative",
+        "negative_weight",
+        "supervised_weight",
+    ),
+}
+"""Which fields of `AuxConfig` each auxiliary term reads."""
+
+VIEW_USES: Mapping[str, tuple[str, ...]] = {
+    "supervised": ("no_partner", *_PARTNERS),
+    "mask": ("mask_gamma",),
+    "crop": ("crop_eta",),
+    "reorder": ("reorder_beta",),
+    "substitute": ("substitute_p",),
+    "dropout": (),
+}
+"""Which fields each second view of the Barlow Twins term reads."""
 
 
 class AuxConfig(Frozen):
-    """The auxiliary term: ``loss = prediction + alpha * auxiliary`` (spec section 3)."""
+    """The auxiliary term: ``loss = prediction + alpha * auxiliary`` (spec sections 3 to 5)."""
 
-    kind: Literal["none", "barlow_twins"] = "none"
+    kind: Literal["none", "barlow_twins", "cl4srec", "duorec", "duorec_released", "ec4srec"] = "none"
     alpha: Annotated[float, Field(ge=0, description="weight of the auxiliary term")] = 0.0
     lam: Annotated[float, Field(ge=0, description="weight of the off-diagonal part, lambda in the paper")] = 0.0
     bt_reduction: Annotated[
@@ -69,13 +215,86 @@ class AuxConfig(Frozen):
         Literal["self", "drop"],
         Field(description="an anchor without a same-target partner: pair with itself, or drop"),
     ] = "self"
+    partner_pool: Annotated[
+        Literal["final", "prefix"],
+        Field(description="partners end with the same final item, or any prefix does", json_schema_extra=ADDED),
+    ] = "final"
+    bt_view: Annotated[
+        Literal["supervised", "mask", "crop", "reorder", "substitute", "dropout"],
+        Field(description="second view of the Barlow Twins term (spec 5)", json_schema_extra=ADDED),
+    ] = "supervised"
+    extra_dropout_view: Annotated[
+        bool, Field(description="add a second Barlow Twins term, anchor to its dropout copy", json_schema_extra=ADDED)
+    ] = False
+    projector_layers: Annotated[
+        int, Field(ge=0, description="linear layers of the projector, 0: none", json_schema_extra=ADDED)
+    ] = 0
+    projector_dim: Annotated[
+        int | None, Field(ge=2, description="width P of the projector", json_schema_extra=ADDED)
+    ] = None
+    tau: Annotated[float, Field(gt=0, description="temperature of InfoNCE", json_schema_extra=ADDED)] = 1.0
+    similarity: Annotated[
+        Literal["dot", "cosine"], Field(description="similarity in InfoNCE", json_schema_extra=ADDED)
+    ] = "dot"
+    crop_eta: Annotated[float, Field(gt=0, lt=1, description="share that crop keeps", json_schema_extra=ADDED)] = 0.6
+    mask_gamma: Annotated[float, Field(gt=0, lt=1, description="share that mask hides", json_schema_extra=ADDED)] = 0.3
+    reorder_beta: Annotated[
+        float, Field(gt=0, lt=1, description="share that reorder shuffles", json_schema_extra=ADDED)
+    ] = 0.6
+    substitute_p: Annotated[
+        float, Field(gt=0, le=1, description="chance that an item is substituted", json_schema_extra=ADDED)
+    ] = 0.3
+    importance: Annotated[
+        Literal["saliency", "occlusion"], Field(description="EC4SRec's measure", json_schema_extra=ADDED)
+    ] = "saliency"
+    explain: Annotated[
+        Literal["label", "predicted"],
+        Field(description="the score explained: of the next item, or the largest", json_schema_extra=ADDED),
+    ] = "label"
+    explain_start: Annotated[
+        int, Field(ge=1, description="first epoch with explanations; the term is off before", json_schema_extra=ADDED)
+    ] = 15
+    explain_every: Annotated[int, Field(ge=1, description="epochs between explanations", json_schema_extra=ADDED)] = 15
+    r_plus: Annotated[float, Field(gt=0, lt=1, description="share kept by positive views", json_schema_extra=ADDED)] = (
+        0.3
+    )
+    r_minus: Annotated[
+        float, Field(gt=0, lt=1, description="share kept by negative views", json_schema_extra=ADDED)
+    ] = 0.7
+    tau_negative: Annotated[
+        float, Field(gt=0, description="temperature of the negative term", json_schema_extra=ADDED)
+    ] = 0.1
+    negative_weight: Annotated[
+        float, Field(ge=0, description="weight of L_cl- relative to L_cl+", json_schema_extra=ADDED)
+    ] = 0.5
+    supervised_weight: Annotated[
+        float, Field(ge=0, description="weight of L_sl+ relative to L_cl+", json_schema_extra=ADDED)
+    ] = 1.0
 
     @model_validator(mode="after")
-    def _no_idle_settings(self) -> Self:
+    def _settings_fit_the_kind(self) -> Self:
         if self.kind == "none":
-            idle = [n for n, f in type(self).model_fields.items() if n != "kind" and getattr(self, n) != f.default]
+            idle = self._not_default()
             if idle:
                 raise ValueError(
                     f"{', '.join(idle)} set without an auxiliary term: use kind='barlow_twins' or drop the setting"
                 )
+        self._check_used(self.kind, AUX_USES)
+        if self.kind == "barlow_twins":
+            self._check_view()
         return self
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch from which the term is on."""
+        return self.explain_start if self.kind == "ec4srec" and self.alpha > 0 else 1
+
+    def _check_view(self) -> None:
+        every = {name for fields in VIEW_USES.values() for name in fields}
+        for name in self._not_default():
+            if name in every and name not in VIEW_USES[self.bt_view]:
+                raise ValueError(f"{name} has no effect with bt_view='{self.bt_view}': drop it or change bt_view")
+        if self.bt_view == "dropout" and self.extra_dropout_view:
+            raise ValueError("extra_dropout_view repeats bt_view='dropout': drop one of the two")
+        if (self.projector_layers > 0) != (self.projector_dim is not None):
+            raise ValueError("projector_layers and projector_dim belong together: set both or neither")

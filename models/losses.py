@@ -4,8 +4,11 @@ Every reduction is the mean over the rows given; rows are real targets only, nev
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +16,17 @@ from torch.autograd.function import once_differentiable
 
 from models.config import LossConfig
 from models.linear import product_nt, round_up
+from models.sampled import (
+    Negatives,
+    bce_halves_rows,
+    bce_rows,
+    ce_sampled_rows,
+    gbce_beta,
+    gbce_rows,
+    per_row,
+    per_sequence,
+)
+from models.sce import Buckets, centres, sce
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits alive at a time: 4 MiB in float32, which stays in a processor's cache."""
@@ -61,9 +75,75 @@ def cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, n_items: int) 
     return loss
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {"ce": cross_entropy}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossInput:
+    """What a prediction loss sees of one step; the last three fields only where the loss uses them."""
+
+    hidden: Tensor
+    """[n, D] states, real targets only."""
+    table: Tensor
+    """[R, D] item embeddings, rows beyond `n_items` are no items."""
+    targets: Tensor
+    """[n] int64"""
+    n_items: int
+    last: Tensor
+    """[B] last row of each sequence; sequences lie end to end, longest first."""
+    negatives: Negatives | None = None
+    """Drawn items: of rows (bce, gbce) or of sequences (ce_sampled)."""
+    buckets: Buckets | None = None
+    """SCE's sizes."""
+    generator: torch.Generator | None = None
+    """For SCE's centres."""
 
 
-def prediction_loss(config: LossConfig, hidden: Tensor, table: Tensor, targets: Tensor, n_items: int) -> Tensor:
+Loss = tuple[Tensor, dict[str, Tensor]]
+"""A mean with gradient, and diagnostics (detached)."""
+
+
+def ce(config: LossConfig, given: LossInput) -> Loss:
+    """Full softmax (spec 2.3)."""
+    return cross_entropy(given.hidden, given.table, given.targets, given.n_items), {}
+
+
+def bce(config: LossConfig, given: LossInput) -> Loss:
+    """Binary cross-entropy with k unseen items per position (spec 2.1)."""
+    assert given.negatives is not None
+    rows = bce_rows if config.bce_reduction == "joint" else bce_halves_rows
+    return per_row(given.hidden, given.table, given.targets, given.n_items, given.negatives, rows), {}
+
+
+def gbce(config: LossConfig, given: LossInput) -> Loss:
+    """Generalised binary cross-entropy with k items per position drawn from all (spec 2.2)."""
+    assert given.negatives is not None and config.negatives is not None and config.gbce_t is not None
+    beta = gbce_beta(config.negatives, given.n_items, config.gbce_t)
+    rows = partial(gbce_rows if config.bce_reduction == "joint" else bce_halves_rows, beta=beta)
+    return per_row(given.hidden, given.table, given.targets, given.n_items, given.negatives, rows), {}
+
+
+def ce_sampled(config: LossConfig, given: LossInput) -> Loss:
+    """Softmax over the target and k unseen items, the same for all positions of a user (CE-, spec 2.4)."""
+    assert given.negatives is not None
+    lengths = np.diff(given.last.cpu().numpy(), prepend=-1)
+    return per_sequence(given.hidden, given.table, given.targets, lengths, given.negatives, ce_sampled_rows), {}
+
+
+def scalable_ce(config: LossConfig, given: LossInput) -> Loss:
+    """Softmax in buckets of hard items (SCE, spec 2.5); logs the buckets and the share of positions in any."""
+    assert given.buckets is not None and given.generator is not None
+    centre = centres(given.hidden, given.buckets, given.generator)
+    loss, selected = sce(given.hidden, given.table, given.targets, given.n_items, given.buckets, centre)
+    return loss, {"sce_selected": selected.float().mean(), "sce_buckets": torch.tensor(float(given.buckets.count))}
+
+
+LOSSES: dict[str, Callable[[LossConfig, LossInput], Loss]] = {
+    "ce": ce,
+    "bce": bce,
+    "gbce": gbce,
+    "ce_sampled": ce_sampled,
+    "sce": scalable_ce,
+}
+
+
+def prediction_loss(config: LossConfig, given: LossInput) -> Loss:
     """The loss that `config` names."""
-    return LOSSES[config.kind](hidden, table, targets, n_items)
+    return LOSSES[config.kind](config, given)

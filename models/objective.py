@@ -1,72 +1,99 @@
-"""prediction + alpha * auxiliary: the only place where alpha and lambda meet (equation 8 of the paper)."""
+"""prediction + alpha * auxiliary: the only place where the two meet (equation 8 of the paper)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.barlow import barlow_twins
+from models.auxiliary import AUXILIARIES, AuxInput, Projector, Views
 from models.config import AuxConfig, EncoderConfig, LossConfig
-from models.losses import prediction_loss
+from models.losses import LossInput, prediction_loss
 from models.packed import PackedBatch
+from models.sampled import Negatives
 from models.sasrec import SASRec
+from models.sce import Buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartnerView:
-    """The same-target partners of a batch, as a batch of their own."""
+class Step:
+    """One training step: its sequences, and everything that was drawn for it."""
 
     batch: PackedBatch
-    rows: Tensor
-    """[K] sequence of `batch` that is the partner of each anchor."""
-    anchors: Tensor
-    """[K] the anchors' sequence numbers in the anchor batch."""
-    share: float
-    """Share of the anchor batch that has a partner other than itself."""
+    targets: Tensor
+    """[n] the item that follows each token of `batch`."""
+    dropout: torch.Generator | None = None
+    """For the pass that feeds the prediction loss; none: no dropout."""
+    view_dropout: torch.Generator | None = None
+    """For all other passes, so that a run with alpha = 0 draws exactly what the base loss draws."""
+    views: Views | None = None
+    """None: the auxiliary term is off in this step."""
+    negatives: Negatives | None = None
+    centres: torch.Generator | None = None
+    """For SCE's bucket centres."""
 
 
 class Objective(nn.Module):
     """A model with its training loss."""
 
     def __init__(
-        self, encoder: EncoderConfig, loss: LossConfig, aux: AuxConfig, *, n_items: int, generator: torch.Generator
+        self,
+        encoder: EncoderConfig,
+        loss: LossConfig,
+        aux: AuxConfig,
+        *,
+        n_items: int,
+        generator: torch.Generator,
+        buckets: Buckets | None = None,
     ) -> None:
+        """`generator` draws the initial weights; `buckets` are needed by the SCE loss alone."""
         super().__init__()
         self.model = SASRec(encoder, n_items, generator)
         self.loss = loss
         self.aux = aux
+        self.buckets = buckets
+        self.projector = None
+        if aux.projector_dim is not None:
+            self.projector = Projector(encoder.dim, aux.projector_layers, aux.projector_dim, generator)
 
     @property
-    def wants_partners(self) -> bool:
-        """Whether the loss needs a second view; with alpha = 0 it does not, and nothing extra is drawn."""
-        return self.aux.kind == "barlow_twins" and self.aux.alpha > 0
+    def wants_views(self) -> bool:
+        """Whether the loss needs other views; with alpha = 0 it does not, and nothing extra is drawn."""
+        return self.aux.kind != "none" and self.aux.alpha > 0
 
-    def forward(
-        self,
-        batch: PackedBatch,
-        targets: Tensor,
-        generator: torch.Generator | None,
-        view: PartnerView | None = None,
-        view_generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss with gradient, and its parts (detached).
-
-        targets: [n] the item that follows each token of `batch`. The two generators drive the dropout of the two
-        passes, so that a run with alpha = 0 draws exactly what the base loss draws.
-        """
-        hidden = self.model(batch, generator)
-        prediction = prediction_loss(self.loss, hidden, self.model.table, targets, self.model.n_items)
-        parts = {"prediction": prediction.detach()}
-        if view is None or view.rows.shape[0] < 2:
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss with gradient, and its parts (detached)."""
+        batch = step.batch
+        hidden = self.model(batch, step.dropout)
+        prediction, named = prediction_loss(
+            self.loss,
+            LossInput(
+                hidden=hidden,
+                table=self.model.table,
+                targets=step.targets,
+                n_items=self.model.n_items,
+                last=batch.last,
+                negatives=step.negatives,
+                buckets=self.buckets,
+                generator=step.centres,
+            ),
+        )
+        parts = {"prediction": prediction.detach(), **named}
+        views = step.views
+        if views is None:
             return prediction, parts
-        anchor = hidden.index_select(0, batch.last.index_select(0, view.anchors))
-        partner = self.model(view.batch, view_generator, last_only=True).index_select(0, view.rows)
-        term = barlow_twins(anchor, partner, self.aux.lam, reduction=self.aux.bt_reduction, std=self.aux.bt_std)
-        parts |= {
-            "auxiliary": term.total.detach(),
-            "on_diagonal": term.on_diagonal,
-            "off_diagonal": term.off_diagonal,
-            "clamped_dims": term.clamped_dims,
-            "partner_share": torch.tensor(view.share),
-        }
-        return prediction + self.aux.alpha * term.total, parts
+
+        def encode(name: str) -> Tensor:
+            if name == "own":
+                states: Tensor = self.model(batch, step.view_dropout, last_only=True)
+                return states.index_select(0, views.anchors)
+            view = views.named[name]
+            states = self.model(view.batch, step.view_dropout, last_only=True)
+            return states.index_select(0, view.rows)
+
+        anchor = hidden.index_select(0, batch.last.index_select(0, views.anchors))
+        given = AuxInput(anchor=anchor, encode=encode, projector=self.projector)
+        term, named = AUXILIARIES[self.aux.kind](self.aux, given)
+        parts |= {"auxiliary": term.detach(), **named}
+        if views.partner_share is not None:
+            parts["partner_share"] = torch.tensor(views.partner_share)
+        return prediction + self.aux.alpha * term, parts

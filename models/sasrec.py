@@ -1,7 +1,7 @@
-"""SASRec on packed tokens, in the layout of the original program (spec section 1).
+"""SASRec on packed tokens, in the layout of the original program (spec section 1) or with usual layer norms.
 
-Neither pre- nor post-norm: the residual of attention is the *normalised* query, keys and values come from the
-un-normalised input, and the feed-forward's residual is its normalised input.
+The reference is neither pre- nor post-norm: the residual of attention is the *normalised* query, keys and values come
+from the un-normalised input, and the feed-forward's residual is its normalised input.
 """
 
 import math
@@ -18,6 +18,8 @@ from models.packed import PackedBatch
 
 EPS = 1e-8
 """LayerNorm epsilon of the reference."""
+NORMAL_STD = 0.02
+"""Standard deviation of `init = normal`, as in the programs of DuoRec, CL4SRec and EC4SRec."""
 
 
 def apply(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -26,7 +28,7 @@ def apply(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and feed-forward of one layer; D -> D without expansion."""
+    """Attention and feed-forward of one layer."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -37,38 +39,71 @@ class Block(nn.Module):
         self.key_value = nn.Linear(d, 2 * d)
         self.output = nn.Linear(d, d)
         self.norm_forward = nn.LayerNorm(d, eps=EPS)
-        self.inner = nn.Linear(d, d)
-        self.outer = nn.Linear(d, d)
+        wide = config.inner_dim or d
+        self.inner = nn.Linear(d, wide)
+        self.outer = nn.Linear(wide, d)
 
     def forward(self, x: Tensor, batch: PackedBatch, generator: torch.Generator | None, *, last_only: bool) -> Tensor:
         """[m, D] -> [m, D], or [B, D] with `last_only`: only what the last token of each sequence needs."""
-        config, p = self.config, self.config.dropout
+        norm = self.config.norm
         own = x.index_select(0, batch.last) if last_only else x
-        q = self.norm_attention(own)
-        kv = apply(self.key_value, x)
+        if norm == "reference":
+            q = self.norm_attention(own)
+            x = self.norm_forward(q + self._attend(q, x, self.key_value.bias, batch, generator, last_only=last_only))
+            return x + self._feed_forward(x, generator)
+        if norm == "pre":
+            all_normed = self.norm_attention(x)
+            q = all_normed.index_select(0, batch.last) if last_only else all_normed
+            # a padded position is a zero vector, which the norm turns into its bias
+            pad = F.linear(self.norm_attention.bias, self.key_value.weight, self.key_value.bias)
+            x = own + self._attend(q, all_normed, pad, batch, generator, last_only=last_only)
+            return x + self._feed_forward(self.norm_forward(x), generator)
+        attended = self._attend(own, x, self.key_value.bias, batch, generator, last_only=last_only)
+        x = self.norm_attention(own + attended)
+        out: Tensor = self.norm_forward(x + self._feed_forward(x, generator))
+        return out
+
+    def _attend(
+        self,
+        queries: Tensor,
+        source: Tensor,
+        pad: Tensor,
+        batch: PackedBatch,
+        generator: torch.Generator | None,
+        *,
+        last_only: bool,
+    ) -> Tensor:
+        """Projected attention of queries [m, D] or [B, D] over source [m, D]; pad: [2D] key and value of padding."""
+        config = self.config
+        kv = apply(self.key_value, source)
         attended = packed_attention(
-            apply(self.query, q),
-            torch.cat([self.key_value.bias[None], kv]),
+            apply(self.query, queries),
+            torch.cat([pad[None], kv]),
             batch,
             heads=config.heads,
             last_only=last_only,
             mask_pad_keys=config.mask_pad_keys,
-            p=p,
+            p=config.dropout,
             generator=generator,
         )
-        x = self.norm_forward(q + apply(self.output, attended))
-        inner = torch.relu_(dropout(apply(self.inner, x), p, generator))
-        return x + dropout(apply(self.outer, inner), p, generator)
+        return apply(self.output, attended)
+
+    def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        p = self.config.dropout
+        inner = dropout(apply(self.inner, x), p, generator)
+        inner = torch.relu_(inner) if self.config.activation == "relu" else F.gelu(inner)
+        return dropout(apply(self.outer, inner), p, generator)
 
 
 class SASRec(nn.Module):
     """Self-attentive sequential recommendation: item ids in, hidden states out; the item table scores them.
 
-    The table has N + 1 rows: items 0..N-1 and one row that stands for padding and is never scored.
+    The table has N + 1 rows: items 0..N-1 and one that is never scored. Padding is never looked up in a packed batch,
+    so that the row serves as the mask item of augmented sequences.
     """
 
     def __init__(self, config: EncoderConfig, n_items: int, generator: torch.Generator) -> None:
-        """Xavier-uniform on every matrix, drawn from `generator` (spec 1.3)."""
+        """Weights are drawn from `generator`, as `config.init` says (spec 1.3)."""
         super().__init__()
         self.config = config
         self.n_items = n_items
@@ -80,6 +115,14 @@ class SASRec(nn.Module):
 
     def _initialise(self, generator: torch.Generator) -> None:
         d = self.config.dim
+        if self.config.init == "normal":
+            for parameter in self.parameters():
+                if parameter.ndim >= 2:
+                    nn.init.normal_(parameter, std=NORMAL_STD, generator=generator)
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.zeros_(layer.bias)
+            return
         nn.init.xavier_uniform_(self.table, generator=generator)
         nn.init.xavier_uniform_(self.positions, generator=generator)
         for block in self.blocks:
@@ -98,9 +141,18 @@ class SASRec(nn.Module):
         self, batch: PackedBatch, generator: torch.Generator | None = None, *, last_only: bool = False
     ) -> Tensor:
         """Hidden states [n, D] of every token, or [B, D] of the last tokens; dropout only with a generator."""
+        return self.encode(self.embed(batch), batch, generator, last_only=last_only)
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """[m, D] sqrt(D) times the items' embeddings: the encoder's input but for the positions."""
+        return F.embedding(batch.items, self.table) * math.sqrt(self.config.dim)
+
+    def encode(
+        self, embedded: Tensor, batch: PackedBatch, generator: torch.Generator | None = None, *, last_only: bool = False
+    ) -> Tensor:
+        """Hidden states of a batch whose items are embedded as [m, D] already."""
         config = self.config
-        x = F.embedding(batch.items, self.table) * math.sqrt(config.dim) + F.embedding(batch.positions, self.positions)
-        x = dropout(x, config.dropout, generator)
+        x = dropout(embedded + F.embedding(batch.positions, self.positions), config.dropout, generator)
         for i, block in enumerate(self.blocks):
             x = block(x, batch, generator, last_only=last_only and i == config.blocks - 1)
         hidden: Tensor = self.norm_last(x if last_only else x[: batch.count])

@@ -1,14 +1,23 @@
-"""Second views of a training sequence: another user's sequence with the same target (spec section 3.1)."""
+"""Same-target partners of a training sequence: drawn uniformly (spec 3.1) or by explanation (spec 4.3)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.augment import Ragged
+from models.negatives import draw_distinct
+from models.packed import ranges
+
+NO_OVERLAP = 0.01
+"""Sum of importances of a candidate that has no item in common with the anchor."""
+MOST_CANDIDATES = 64
+"""Candidates looked at for one anchor; more are thinned out at random."""
+
 
 class PartnerPool:
-    """For every sequence the other sequences whose final item is the same."""
+    """For every example the other examples whose target is the same."""
 
     def __init__(self, targets: NDArray[np.int32]) -> None:
-        """targets: [S] final item of each sequence."""
+        """targets: [S] the item that each example leads to."""
         order = np.argsort(targets, kind="stable")
         ordered = targets[order]
         self._order = order
@@ -19,15 +28,80 @@ class PartnerPool:
 
     @property
     def share(self) -> float:
-        """Share of sequences that have a partner."""
+        """Share of examples that have a partner."""
         return float((self._size > 1).mean())
 
     def draw(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """A partner for each anchor, uniform over its pool without itself; the anchor itself where there is none.
 
-        Returns the partners [B] and whether each is another sequence [B].
+        Returns the partners [B] and whether each is another example [B].
         """
         size, first = self._size[anchors], self._first[anchors]
         place = first + rng.integers(0, np.maximum(size - 1, 1))
         place = np.where((place >= self._place[anchors]) & (size > 1), place + 1, place)
         return np.where(size > 1, self._order[place], anchors), size > 1
+
+    def candidates(
+        self, anchors: NDArray[np.int64], most: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Up to `most` partners of each anchor: number in `anchors` and example [P], uniform where there are more."""
+        others = self._size[anchors] - 1
+        count = np.minimum(others, most)
+        number = np.repeat(np.arange(len(anchors)), count)
+        place = ranges(np.zeros_like(count), count)
+        many = np.flatnonzero(others > most)
+        if len(many):
+            place[ranges((np.cumsum(count) - count)[many], count[many])] = draw_distinct(
+                others[many], most, rng
+            ).ravel()
+        place += self._first[anchors][number]
+        place += place >= self._place[anchors][number]
+        return number, self._order[place]
+
+
+def utilities(
+    x: Ragged,
+    importance: NDArray[np.float32],
+    anchors: NDArray[np.int64],
+    number: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+    *,
+    max_len: int,
+) -> NDArray[np.float64]:
+    """[P] exp(g) * o of each candidate sequence for anchor anchors[number] (spec 4.3).
+
+    g: sum of the candidate's importances at places whose items the anchor has too (0.01 if none); o: number of such
+    places over max_len. importance: aligned with x.items.
+    """
+    n_items = int(x.items.max()) + 1
+    mine = x.take(anchors)
+    keys = np.unique(mine.owner * n_items + mine.items)
+    rows = x.rows(candidates)
+    pair = np.repeat(np.arange(len(candidates)), x.lengths[candidates])
+    wanted = number[pair] * n_items + x.items[rows]
+    common = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
+    overlap = np.bincount(pair[common], minlength=len(candidates))
+    g = np.bincount(pair[common], weights=importance[rows][common], minlength=len(candidates))
+    return np.exp(np.where(overlap > 0, g, NO_OVERLAP)) * overlap / max_len
+
+
+def draw_by_explanation(
+    pool: PartnerPool,
+    x: Ragged,
+    importance: NDArray[np.float32],
+    anchors: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    max_len: int,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A partner for each anchor with probability softmax(utility) over its candidates; like `PartnerPool.draw`."""
+    number, candidates = pool.candidates(anchors, MOST_CANDIDATES, rng)
+    partners, real = anchors.copy(), np.zeros(len(anchors), np.bool_)
+    if len(candidates):
+        value = utilities(x, importance, anchors, number, candidates, max_len=max_len) + rng.gumbel(
+            size=len(candidates)
+        )
+        order = np.lexsort((value, number))  # the last of each anchor is its maximum, a draw by softmax
+        last = order[np.append(np.flatnonzero(np.diff(number[order])), len(order) - 1)]
+        partners[number[last]], real[number[last]] = candidates[last], True
+    return partners, real

@@ -1,20 +1,17 @@
 """`btsr-report`: tables and figures from a results database. Heavy imports happen inside the command."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.config import PAPER_DATASETS
 from harness.errors import BtsrError, ConfigError
 
-if TYPE_CHECKING:
-    from reports.results import Evidence
-    from reports.table import Table
-
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
+
+TABLES, FIGURES = (1, 2, 3), (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 class Format(StrEnum):
@@ -24,6 +21,13 @@ class Format(StrEnum):
     markdown = "markdown"
     latex = "latex"
     csv = "csv"
+    html = "html"
+
+
+class ExportName(StrEnum):
+    """What whole tables are written as."""
+
+    parquet = "parquet"
 
 
 class ProfileName(StrEnum):
@@ -40,70 +44,53 @@ class TieName(StrEnum):
     random = "random"
 
 
-DEFAULT_STUDY = {"table": "table2", "figure": "alpha_lambda"}
-
-
 def _names(words: list[str]) -> tuple[str, ...]:
     """Data sets from repeated or comma-separated words; `all` means the paper's five."""
     names = [name.strip() for word in words for name in word.split(",") if name.strip()]
     return tuple(dict.fromkeys(n for name in names for n in (PAPER_DATASETS if name == "all" else (name,))))
 
 
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"folder {path} cannot be made ({error.strerror}): choose another --out") from error
-    return path
-
-
-def _write_table(table: "Table", formats: list[Format], out: Path) -> list[Path]:
-    from reports.render import RENDERERS
-
-    written = []
-    for name in formats:
-        suffix, render = RENDERERS[name]
-        path = _folder(out) / f"{table.name}{suffix}"
-        try:
-            path.write_text(render(table), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --out") from error
-        written.append(path)
-    return written
-
-
-def _print_table(table: "Table", style: Format) -> None:
-    from reports.render import RENDERERS, show
-
-    if style is Format.text and sys.stdout.isatty():
-        from rich.console import Console
-
-        show(table, Console(highlight=False))
-    else:
-        sys.stdout.write(RENDERERS[style][1](table))
-
-
-def _write_figures(number: int, evidence: "Evidence", datasets: tuple[str, ...], out: Path) -> list[Path]:
-    from reports.figures import FIGURES, save
-
-    written: list[Path] = []
-    for dataset in datasets:
-        figure = FIGURES[number](evidence, dataset)
-        try:
-            written += save(figure, _folder(out) / f"figure{number}_{dataset}")
-        except OSError as error:
-            raise ConfigError(f"figure in {out} cannot be written ({error.strerror}): choose another --out") from error
-    return written
-
-
 @app.command()
 def report(
-    table: Annotated[int | None, typer.Option(help="Number of the table in the paper: 2.")] = None,
-    figure: Annotated[
-        int | None, typer.Option(help="Number of the figure in the paper: 3 (alpha sensitivity).")
+    table: Annotated[list[int] | None, typer.Option(help="Number of a table in the paper: 1, 2, 3.")] = None,
+    figure: Annotated[list[int] | None, typer.Option(help="Number of a figure in the paper: 1 to 9.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All tables and figures, audit and claims; what cannot be made is named.")
+    ] = False,
+    verdict: Annotated[
+        bool, typer.Option("--verdict", help="With --table: ours, published, gap and verdict, cell by cell.")
+    ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="The printed numbers alone, recomputed; needs no database.")
+    ] = False,
+    claims: Annotated[
+        bool,
+        typer.Option("--claims", help="What the paper's text says, in our results: yes, no or undecided."),
+    ] = False,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="ndcg@10 against cov@10 over alpha and lambda; heat maps where a grid is.")
+    ] = False,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            help="The alpha and lambda that a rule chooses on validation: precise, balanced, diverse, or such as "
+            "'max cov@10 subject to ndcg@10 >= 0.99*best'."
+        ),
+    ] = None,
+    why: Annotated[
+        str | None,
+        typer.Option(help="The runs behind a row or cell: 'table 2, ml1m, hr@1' (and a method)."),
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Everything in one HTML file that needs no network.")] = None,
+    sql: Annotated[
+        str | None, typer.Option(help="A query of your own, such as 'select * from results'; reading only.")
+    ] = None,
+    export: Annotated[ExportName | None, typer.Option(help="All tables as files of this kind, into --out.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="With --table: these rows, such as hr@10,ndcg@20 (K up to 50).")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Study to report (default: table2 for tables, alpha_lambda for figures).")
+        str | None, typer.Option(help="Study to report (default: table2 or alpha_lambda, as the paper has it).")
     ] = None,
     dataset: Annotated[
         list[str] | None,
@@ -120,7 +107,7 @@ def report(
     ] = None,
     db: Annotated[str, typer.Option(help="Results database: a file or a URL.")] = "runs/btsr.db",
     style: Annotated[
-        Format | None, typer.Option("--format", help="Of a table (default: text; with --out all four).")
+        list[Format] | None, typer.Option("--format", help="Of a table (default: text; with --out all five).")
     ] = None,
     out: Annotated[
         Path | None,
@@ -130,42 +117,66 @@ def report(
     ] = None,
 ) -> None:
     """Tables and figures from the results of btsr-sweep, the published numbers beside ours."""
+    from reports.output import Output
+
+    tables, figures = tuple(table or ()), tuple(figure or ())
+    folder = Path("report") if "://" in db else Path(db).parent / "report"
+    if verdict and not tables:
+        raise ConfigError("--verdict is about the cells of a table: add --table 2")
+    if metric and not tables:
+        raise ConfigError("--metric chooses the rows of a table: add --table 2")
+    of_database = any((tables, figures, everything, claims, pareto, pick, why, page, sql, export))
+    if not of_database and not audit:
+        raise ConfigError("nothing asked for: use --table 2, --figure 3, --all, --audit, or --help for the rest")
+    for number in tables:
+        if number not in TABLES:
+            raise ConfigError(f"there is no table {number}: use --table {', '.join(map(str, TABLES))}")
+    for number in figures:
+        if number not in FIGURES:
+            raise ConfigError(f"there is no figure {number}: use --figure {', '.join(map(str, FIGURES))}")
+    output = Output(out, [name.value for name in style or ()], folder)
+    if audit:
+        from reports.audit import audit as recomputed
+
+        output.sheet(recomputed())
+        if not of_database:
+            return
+
     from harness.store import open_store
-    from reports.results import Request, gather
+    from reports.asked import Asked
+    from reports.measure import metrics_of
 
-    if table is None and figure is None:
-        raise ConfigError("nothing asked for: use --table 2 or --figure 3")
-    if figure is not None:
-        from reports.figures import FIGURES
-
-        if figure not in FIGURES:
-            raise ConfigError(f"there is no figure {figure} yet: use --figure {', '.join(map(str, FIGURES))}")
-
-    def request(kind: str) -> Request:
-        return Request(
-            study=study or DEFAULT_STUDY[kind],
+    metrics = metrics_of(metric or ())
+    with open_store(db, read_only=True) as store:
+        asked = Asked(
+            store=store,
+            output=output,
+            study=study,
             profile=profile.value if profile else None,
             datasets=_names(dataset or []),
             tie=tie.value if tie else None,
             fingerprints=tuple(fingerprint or ()),
         )
-
-    with open_store(db, read_only=True) as store:
-        if table is not None:
-            from reports.tables import table as make_table
-
-            made = make_table(table, store, request("table"))
-            if out is None:
-                _print_table(made, style or Format.text)
-            else:
-                for path in _write_table(made, [style] if style else list(Format), out):
-                    typer.echo(f"wrote {path}", err=True)
-        if figure is not None:
-            evidence = gather(store, request("figure"))
-            there = evidence.datasets if dataset else evidence.finished
-            folder = out or (Path("report") if "://" in db else Path(db).parent / "report")
-            for path in _write_figures(figure, evidence, there, folder):
-                typer.echo(f"wrote {path}", err=True)
+        for number in tables:
+            asked.table(number, metrics, verdict=verdict)
+        for number in figures:
+            asked.figure(number)
+        if claims:
+            asked.claims()
+        if pareto:
+            asked.pareto()
+        if pick is not None:
+            asked.pick(pick)
+        if why is not None:
+            asked.why(why)
+        if sql is not None:
+            asked.sql(sql)
+        if everything:
+            asked.everything()
+        if page is not None:
+            asked.page(page)
+        if export is not None:
+            asked.export(out or folder)
 
 
 def main() -> None:

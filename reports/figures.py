@@ -1,140 +1,163 @@
-"""Figures: what is shown (a value, without matplotlib) and how it is drawn, apart from one another.
+"""The paper's figures by number: what each shows of a study, drawn by `reports.draw`."""
 
-Drawing uses no pyplot state: every figure is its own object with the Agg canvas.
-"""
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
-from reports.lines import AlphaLine, Point, alpha_line
-from reports.results import Evidence
+from harness.errors import ConfigError
+from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, bars
+from reports.draw import draw_bars, draw_line, draw_lines
+from reports.lines import CAPTION_CHARACTERS, Axis, Line, kept_together, line, lines
+from reports.names import dataset_title
+from reports.results import SELECT_ON, Evidence
 
-SUFFIXES: tuple[str, ...] = (".png", ".svg", ".pdf")
-WIDTH_INCHES, HEIGHT_INCHES, FONT_POINTS, DPI = 5.5, 4.9, 8.0, 220
-COMMON: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 5), ("hr", 10), ("cov", 1), ("cov", 5), ("cov", 10))
-BUCKETED: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 10), ("cov", 10))
-BUCKET_TITLES: tuple[str, ...] = ("head", "mid", "tail")
-BUCKET_MARKERS: tuple[str, ...] = ("o", "s", "^")
+Drawn = Iterator[tuple[str, Figure]]
+"""Stem of the files, and the figure."""
 
-_STYLE: dict[Any, Any] = {
-    "font.size": FONT_POINTS,
-    "axes.titlesize": FONT_POINTS,
-    "axes.labelsize": FONT_POINTS,
-    "xtick.labelsize": FONT_POINTS - 1,
-    "ytick.labelsize": FONT_POINTS - 1,
-    "legend.fontsize": FONT_POINTS,
-    "legend.title_fontsize": FONT_POINTS,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "btsr",
-    "pdf.fonttype": 42,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigurePlan:
+    """A figure of the paper."""
+
+    number: int
+    what: str
+    study: str
+    """Read by default."""
+    datasets: tuple[str, ...]
+    """Of the paper's figure; empty: all that have results."""
+    draw: Callable[[Evidence, Sequence[str]], Drawn]
+
+
+def _sensitivity(number: int) -> Callable[[Evidence, Sequence[str]], Drawn]:
+    def draw(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+        for dataset in datasets:
+            yield f"figure{number}_{dataset}", draw_line(line(evidence, dataset, "alpha"))
+
+    return draw
+
+
+def _overview(number: int, axis: Axis, *, buckets: bool) -> Callable[[Evidence, Sequence[str]], Drawn]:
+    def draw(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+        found = lines(evidence, datasets, axis)
+        title = f"Sensitivity to {axis}{' per popularity bucket' if buckets else ''}"
+        caption = _common_caption(
+            evidence, found, [name for name in datasets if name not in {f.dataset for f in found}]
+        )
+        yield f"figure{number}", draw_lines(found, title, caption, buckets=buckets)
+
+    return draw
+
+
+def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> tuple[str, ...]:
+    """What all data sets share, then what each has of its own."""
+    sentences = [
+        f"study {evidence.study}, profile {evidence.profile}; band: one sample std over seeds; dashed: best mean "
+        f"validation {SELECT_ON}"
+    ]
+    for one in found:
+        spec = one.groups[-1].spec
+        most = max(len(group.runs) for group in one.groups)
+        other = "lambda" if one.axis == "alpha" else "alpha"
+        sentences.append(
+            f"{one.title.split(':')[0]}: {other} {one.fixed:g}, {spec.loss.kind.upper()}, B {spec.train.batch_size}, "
+            f"{spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
+        )
+    if any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups):
+        sentences.append("hollow: fewer seeds")
+    if absent:
+        sentences.append(f"not run: {', '.join(map(dataset_title, absent))}")
+    return tuple(row for words in sentences for row in wrap(kept_together(words), CAPTION_CHARACTERS))
+
+
+def _bar_caption(evidence: Evidence, captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std"
+    return (first, *(words for caption in captions for words in caption))
+
+
+def _figure1(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+    found = bars(evidence, datasets, FIGURE1_COLUMNS)
+    yield (
+        "figure1",
+        draw_bars(found, "Hit rate per popularity bucket", _bar_caption(evidence, [b.caption for b in found])),
+    )
+
+
+def _figure2(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+    raise ConfigError(
+        "figure 2 (score separation, singular values) needs scores and user states, which this version does not store"
+    )
+
+
+def _figure5(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+    for dataset in datasets:
+        found = bars(evidence, (dataset,), FIGURE5_COLUMNS)
+        name = "figure5" if dataset == "yelp" else f"figure5_{dataset}"
+        title = f"{found[0].title}: hit rate per popularity bucket at two values of alpha"
+        yield name, draw_bars(found, title, _bar_caption(evidence, [b.caption for b in found]))
+
+
+FIGURES: Mapping[int, FigurePlan] = {
+    plan.number: plan
+    for plan in (
+        FigurePlan(
+            number=1,
+            what="hit rate per popularity bucket",
+            study="table2",
+            datasets=("ml1m", "yelp", "gowalla"),
+            draw=_figure1,
+        ),
+        FigurePlan(number=2, what="score separation", study="table2", datasets=(), draw=_figure2),
+        FigurePlan(number=3, what="sensitivity to alpha", study="alpha_lambda", datasets=(), draw=_sensitivity(3)),
+        FigurePlan(
+            number=4,
+            what="sensitivity to alpha, MovieLens",
+            study="alpha_lambda",
+            datasets=("ml1m",),
+            draw=_sensitivity(4),
+        ),
+        FigurePlan(
+            number=5,
+            what="buckets at two values of alpha",
+            study="alpha_lambda",
+            datasets=("yelp",),
+            draw=_figure5,
+        ),
+        FigurePlan(
+            number=6,
+            what="sensitivity to alpha, all data sets",
+            study="alpha_lambda",
+            datasets=(),
+            draw=_overview(6, "alpha", buckets=False),
+        ),
+        FigurePlan(
+            number=7,
+            what="sensitivity to lambda, all data sets",
+            study="alpha_lambda",
+            datasets=(),
+            draw=_overview(7, "lambda", buckets=False),
+        ),
+        FigurePlan(
+            number=8,
+            what="sensitivity to alpha per bucket",
+            study="alpha_lambda",
+            datasets=(),
+            draw=_overview(8, "alpha", buckets=True),
+        ),
+        FigurePlan(
+            number=9,
+            what="sensitivity to lambda per bucket",
+            study="alpha_lambda",
+            datasets=(),
+            draw=_overview(9, "lambda", buckets=True),
+        ),
+    )
 }
 
 
-def _curve(axes: Axes, points: Sequence[Point], color: object, marker: str, label: str) -> None:
-    """Mean and one standard deviation over seeds; points with fewer seeds are hollow and unconnected."""
-    full = [point for point in points if point.complete]
-    alphas, means = [p.alpha for p in full], [p.mean for p in full]
-    sns.lineplot(
-        x=alphas,
-        y=means,
-        ax=axes,
-        color=color,
-        marker=marker,
-        markersize=4,
-        linewidth=1.2,
-        markeredgewidth=0,
-        label=label,
-    )
-    low = [p.mean - (p.std or 0.0) for p in full]
-    high = [p.mean + (p.std or 0.0) for p in full]
-    axes.fill_between(alphas, low, high, color=color, alpha=0.18, linewidth=0)
-    rest = [point for point in points if not point.complete]
-    axes.plot(
-        [p.alpha for p in rest],
-        [p.mean for p in rest],
-        linestyle="",
-        marker=marker,
-        markersize=3.5,
-        markerfacecolor="none",
-        markeredgecolor=color,
-        markeredgewidth=0.7,
-    )
-
-
-def draw_alpha_line(line: AlphaLine) -> Figure:
-    """Left: hr and cov at 1, 5, 10 over all users, an axis each; right: hr@1, hr@10, cov@10 per popularity bucket."""
-    palette = sns.color_palette("colorblind")
-    style: dict[Any, Any] = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **_STYLE}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        shares = (1, 0.035 + 0.032 * len(line.caption))
-        upper, lower = figure.subfigures(2, 1, height_ratios=shares, squeeze=False)[:, 0]
-        grid = upper.subplots(3, 3, sharex=True)
-        for index, (name, k) in enumerate(COMMON):
-            axes = grid[index % 3, index // 3]
-            _curve(axes, line.points(name, k, 0), palette[0 if name == "hr" else 2], "o", "")
-            axes.set_title(f"{name.upper()}@{k}", pad=3)
-        for row, (name, k) in enumerate(BUCKETED):
-            axes = grid[row, 2]
-            for bucket in (1, 2, 3):
-                points = line.points(name, k, bucket)
-                if points:
-                    color = palette[(0, 1, 4)[bucket - 1]]
-                    _curve(axes, points, color, BUCKET_MARKERS[bucket - 1], BUCKET_TITLES[bucket - 1])
-            axes.set_title(f"{name.upper()}@{k} by bucket", pad=3)
-        handles, labels = grid[0, 2].get_legend_handles_labels()
-        for axes in grid.flat:
-            if axes.get_legend():
-                axes.get_legend().remove()
-            axes.axvline(line.optimum, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
-            axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.set(xlabel="", ylabel="")
-        for axes in grid[-1]:
-            axes.set_xlabel(r"$\alpha$")
-            axes.xaxis.set_major_locator(MaxNLocator(6))
-            axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        sns.despine(fig=figure)
-        upper.suptitle(line.title, fontsize=FONT_POINTS + 1)
-        if handles:
-            names = [f"target in {label} bucket" for label in labels]
-            upper.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
-        words = "\n".join(line.caption)
-        lower.text(0.5, 0.5, words, ha="center", va="center", fontsize=FONT_POINTS - 1.5, color="0.25", linespacing=1.4)
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once: every file shows the same
-    return figure
-
-
-def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
-    """Write PNG, SVG and PDF beside each other; the same data gives the same bytes. Raises OSError."""
-    out = []
-    for suffix in SUFFIXES:
-        path = stem.with_name(stem.name + suffix)
-        dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[suffix]
-        with mpl.rc_context(_STYLE):
-            figure.savefig(path, metadata=dates)
-        out.append(path)
-    return tuple(out)
-
-
-def figure3(evidence: Evidence, dataset: str) -> Figure:
-    """Alpha sensitivity of one data set (spec 7.4, rows 3, 4 and 6)."""
-    return draw_alpha_line(alpha_line(evidence, dataset))
-
-
-FIGURES: Mapping[int, Callable[[Evidence, str], Figure]] = {3: figure3}
-"""Number in the paper: function of the evidence and a data set."""
+def plan_of(number: int) -> FigurePlan:
+    """The plan of a figure. Raises ConfigError for a number that the paper does not have."""
+    if number not in FIGURES:
+        raise ConfigError(f"there is no figure {number}: use --figure {', '.join(map(str, FIGURES))}")
+    return FIGURES[number]

@@ -1,25 +1,34 @@
-"""Sensitivity lines (spec 7.4, rows 3, 4 and 6): how the metrics move with alpha at a fixed lambda."""
+"""Sensitivity lines (spec 7.4, rows 3, 4 and 6 to 9): how the metrics move with alpha, or with lambda."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
 from reports.names import dataset_title
+from reports.plans import OURS
 from reports.results import SELECT_ON, Evidence, Group, choose
 from reports.stats import summarise
 
-METHOD = "bt_sr"
 CAPTION_CHARACTERS = 92
 NO_BREAK = "\u00a0"
+
+Axis = Literal["alpha", "lambda"]
+
+_COORDINATES: Mapping[Axis, Callable[[TrialSpec], tuple[float, float]]] = {
+    "alpha": lambda spec: (spec.aux.alpha, spec.aux.lam),
+    "lambda": lambda spec: (spec.aux.lam, spec.aux.alpha),
+}
+"""Axis: (what moves, what is fixed)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A metric at one alpha."""
+    """A metric at one place of the line."""
 
-    alpha: float
+    x: float
     mean: float
     std: float | None
     """Sample standard deviation over seeds; None for one seed."""
@@ -30,15 +39,19 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlphaLine:
-    """One data set's sensitivity to alpha."""
+class Line:
+    """One data set's sensitivity to alpha or lambda."""
 
     dataset: str
-    lam: float
+    axis: Axis
+    fixed: float
+    """The other one of alpha and lambda."""
     optimum: float
-    """The alpha with the best mean validation ndcg@10 among the complete points."""
+    """Where the mean validation ndcg@10 is best among the complete points."""
+    groups: tuple[Group, ...]
+    """The configurations behind the points, ascending."""
     metrics: Mapping[tuple[str, int, int], tuple[Point, ...]]
-    """Test points by (name, k, bucket), alpha ascending; empty where the bucket has no targets."""
+    """Test points by (name, k, bucket), ascending; empty where the bucket has no targets."""
     title: str
     caption: tuple[str, ...]
 
@@ -47,64 +60,89 @@ class AlphaLine:
         return self.metrics.get((name, k, bucket), ())
 
 
-def _family(spec: TrialSpec) -> str:
+def family(spec: TrialSpec) -> str:
     """Everything of a specification but the seed, alpha and lambda: only within one family are points comparable."""
     still = spec.aux.model_copy(update={"alpha": 0.0, "lam": 0.0})
     return spec.model_copy(update={"aux": still, "seed": 0}).canonical_json()
 
 
-def _centre(groups: Sequence[Group]) -> list[Group]:
-    """The groups of the line: the lambda with most alphas (then most trials, then the smaller), alpha ascending.
+def families(evidence: Evidence, dataset: str) -> list[list[Group]]:
+    """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first."""
+    found: dict[str, list[Group]] = {}
+    for group in evidence.groups(dataset, lambda spec: spec.method == OURS):
+        found.setdefault(family(group.spec), []).append(group)
+    return sorted(found.values(), key=len, reverse=True)
 
-    With alpha = 0 lambda has no effect: such a group joins the line whatever its lambda is.
+
+def _centre(groups: Sequence[Group], axis: Axis) -> list[Group]:
+    """The groups of the line: the fixed value with most points (then most trials, then the smaller), ascending.
+
+    With alpha = 0 lambda has no effect: such a group joins every line over alpha, and is on none over lambda.
     """
-    lams = sorted({group.spec.aux.lam for group in groups if group.spec.aux.alpha > 0})
+    where = _COORDINATES[axis]
+    fixed = sorted({where(group.spec)[1] for group in groups if group.spec.aux.alpha > 0})
     lines: list[list[Group]] = []
-    for lam in lams or [0.0]:
-        at_alpha: dict[float, Group] = {}
+    for value in fixed or [0.0]:
+        at: dict[float, Group] = {}
         for group in groups:
-            aux = group.spec.aux
-            if aux.lam == lam or (aux.alpha == 0 and 0.0 not in at_alpha):
-                at_alpha[aux.alpha] = group
-        lines.append([at_alpha[alpha] for alpha in sorted(at_alpha)])
+            x, other = where(group.spec)
+            if other == value or (axis == "alpha" and x == 0 and 0.0 not in at):
+                at[x] = group
+        lines.append([at[x] for x in sorted(at)])
     return max(lines, key=lambda line: (len(line), sum(len(group.runs) for group in line)))
 
 
-def alpha_line(evidence: Evidence, dataset: str) -> AlphaLine:
+def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     """The line of one data set from what its study has finished so far.
 
-    Raises ConfigError (with the command to run) where fewer than two alphas are there.
+    Raises ConfigError (with the command to run) where it has fewer than two points.
     """
-    families: dict[str, list[Group]] = {}
-    for group in evidence.groups(dataset, METHOD):
-        families.setdefault(_family(group.spec), []).append(group)
-    line = max((_centre(groups) for groups in families.values()), key=len, default=[])
-    if len(line) < 2:
+    there = families(evidence, dataset)
+    groups = max((_centre(groups, axis) for groups in there), key=len, default=[])
+    if len(groups) < 2:
         raise ConfigError(
-            f"study {evidence.study} has {len(line)} finished values of alpha on {dataset} with profile "
+            f"study {evidence.study} has {len(groups)} finished values of {axis} on {dataset} with profile "
             f"{evidence.profile}, a line needs two: run `{evidence.command((dataset,))}`"
         )
-    most = max(len(group.runs) for group in line)
-    complete = [group for group in line if len(group.runs) == most]
+    most = max(len(group.runs) for group in groups)
+    complete = [group for group in groups if len(group.runs) == most]
     optimum = choose(complete, evidence.store.validation()).group
-    return AlphaLine(
+    where = _COORDINATES[axis]
+    return Line(
         dataset=dataset,
-        lam=line[-1].spec.aux.lam,
-        optimum=optimum.spec.aux.alpha,
-        metrics=_points(evidence, line, most),
-        title=f"{dataset_title(dataset)}: sensitivity to alpha",
-        caption=_caption(evidence, line, optimum, most, len(families)),
+        axis=axis,
+        fixed=where(groups[-1].spec)[1],
+        optimum=where(optimum.spec)[0],
+        groups=tuple(groups),
+        metrics=_points(evidence, groups, axis, most),
+        title=f"{dataset_title(dataset)}: sensitivity to {axis}",
+        caption=_caption(evidence, groups, axis, optimum, most, len(there)),
     )
 
 
-def _points(evidence: Evidence, line: Sequence[Group], most: int) -> dict[tuple[str, int, int], tuple[Point, ...]]:
+def lines(evidence: Evidence, datasets: Sequence[str], axis: Axis) -> tuple[Line, ...]:
+    """The lines of all data sets that have one. Raises the ConfigError of the first where none has."""
+    out, refused = [], []
+    for dataset in datasets:
+        try:
+            out.append(line(evidence, dataset, axis))
+        except ConfigError as error:
+            refused.append(error)
+    if not out:
+        raise refused[0]
+    return tuple(out)
+
+
+def _points(
+    evidence: Evidence, groups: Sequence[Group], axis: Axis, most: int
+) -> dict[tuple[str, int, int], tuple[Point, ...]]:
     points: dict[tuple[str, int, int], tuple[Point, ...]] = {}
-    for group in line:
+    for group in groups:
         for place, values in evidence.test_metrics(group).items():
             if values:
                 spread = summarise(values)
                 point = Point(
-                    alpha=group.spec.aux.alpha,
+                    x=_COORDINATES[axis](group.spec)[0],
                     mean=spread.mean,
                     std=spread.std,
                     n=spread.n,
@@ -114,22 +152,31 @@ def _points(evidence: Evidence, line: Sequence[Group], most: int) -> dict[tuple[
     return points
 
 
-def _caption(evidence: Evidence, line: Sequence[Group], optimum: Group, most: int, families: int) -> tuple[str, ...]:
-    """Profile, data, lambda, B, base loss, reduction, seeds, how the optimum was found: never an alpha without them."""
-    spec, data = line[-1].spec, evidence.data(optimum)
+def kept_together(words: str) -> str:
+    """The same with B, alpha and lambda never apart from their values."""
+    for name in ("B ", "lambda ", "alpha ", "n = "):
+        words = words.replace(name, name.replace(" ", NO_BREAK))
+    return words
+
+
+def _caption(
+    evidence: Evidence, groups: Sequence[Group], axis: Axis, optimum: Group, most: int, n_families: int
+) -> tuple[str, ...]:
+    """Profile, data, B, base loss, reduction, seeds, how the optimum was found: never an alpha without them."""
+    spec, data = groups[-1].spec, evidence.data(optimum)
+    best, fixed = _COORDINATES[axis](optimum.spec)[0], _COORDINATES[axis](spec)[1]
     sentences = [
         f"study {evidence.study}, profile {evidence.profile}",
         f"data {data.fingerprint[:8]} ({data.n_test_users:,} test users, ties {data.config.tie})",
-        f"lambda {spec.aux.lam:g}, B {spec.train.batch_size}, base loss {spec.loss.kind.upper()}, "
-        f"bt_reduction {spec.aux.bt_reduction}, bt_std {spec.aux.bt_std}",
+        f"{'lambda' if axis == 'alpha' else 'alpha'} {fixed:g}, B {spec.train.batch_size}, "
+        f"base loss {spec.loss.kind.upper()}, bt_reduction {spec.aux.bt_reduction}, bt_std {spec.aux.bt_std}",
         f"n = {most} seed{'s' if most > 1 else ''} ({', '.join(map(str, optimum.seeds))})",
     ]
     if most > 1:
         sentences.append("band: one sample std over seeds")
-    if any(len(group.runs) < most for group in line):
+    if any(len(group.runs) < most for group in groups):
         sentences.append("hollow: fewer seeds")
-    sentences.append(f"dashed: best mean validation {SELECT_ON} (alpha {optimum.spec.aux.alpha:g})")
-    if families > 1:
-        sentences.append(f"{families} configurations exist, the one with most alphas is shown")
-    whole = "; ".join(sentences).replace("B ", f"B{NO_BREAK}").replace("lambda ", f"lambda{NO_BREAK}")
-    return tuple(wrap(whole, CAPTION_CHARACTERS))
+    sentences.append(f"dashed: best mean validation {SELECT_ON} ({axis} {best:g})")
+    if n_families > 1:
+        sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")
+    return tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS))

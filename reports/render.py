@@ -1,4 +1,4 @@
-"""A Table as text, Markdown, LaTeX or CSV: formats only, nothing is computed here."""
+"""A Table as text, Markdown, LaTeX, CSV or HTML: formats only, nothing is computed here."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from io import StringIO
@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from reports.sheet import templates
 from reports.table import Cell, Row, Table, number
+from reports.words import latex_words, markdown_escape
 
 MISSING = "—"
 OTHER_DATA = "†"
 DOUBTFUL = "?"
-TEXT_WIDTH = 132
+TEXT_WIDTH = 150
 """Columns of text that is not written to a terminal."""
 
 _TEXT_MARKS = {"best": "¹", "second": "²", "": ""}
@@ -23,10 +25,11 @@ _TEXT_STYLES = {"best": "bold", "second": "underline", "": ""}
 
 
 def _published(cell: Cell) -> str:
-    """(0.0494), with a question mark if it is doubtful and a dagger if it was measured on other data."""
+    """(0.0494*): the paper's asterisk, a question mark if doubtful, a dagger if it was measured on other data."""
     if cell.published is None:
         return ""
-    return f"({number(cell.published)}{DOUBTFUL if cell.doubtful else ''}{'' if cell.applies else OTHER_DATA})"
+    signs = ("*" if cell.published_star else "") + (DOUBTFUL if cell.doubtful else "")
+    return f"({number(cell.published, cell.percent)}{signs}{'' if cell.applies else OTHER_DATA})"
 
 
 def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell, ...]]]]]:
@@ -38,7 +41,8 @@ def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell
 
 
 def _seeds(table: Table, dataset: str) -> list[str]:
-    return [f"n = {n}" if n else MISSING for n in table.seeds(dataset)]
+    heads = zip(table.columns, table.heads(dataset), strict=True)
+    return ["%" if column.derived else head or MISSING for column, head in heads]
 
 
 def _text_cell(cell: Cell) -> Text:
@@ -46,7 +50,8 @@ def _text_cell(cell: Cell) -> Text:
     if cell.value is None:
         return Text.assemble(MISSING, " ", (_published(cell), "dim"))
     spread = f" ±{number(cell.std)}" if cell.std is not None else ""
-    out = Text.assemble((number(cell.value), _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], spread)
+    value = number(cell.value, cell.percent)
+    out = Text.assemble((value, _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], cell.star, spread)
     return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
 
 
@@ -90,7 +95,7 @@ def show(table: Table, console: Console) -> None:
 
 
 _LEGEND = (
-    f"(published value); {MISSING} not run; {OTHER_DATA} published on other data, does not compare; "
+    f"(published value, * as printed); {MISSING} not run; {OTHER_DATA} published on other data, does not compare; "
     f"{DOUBTFUL} doubtful."
 )
 
@@ -102,34 +107,28 @@ def text(table: Table, width: int = TEXT_WIDTH) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + "\n"
 
 
-def _markdown_escape(words: str) -> str:
-    out = words.replace("\\", "\\\\")
-    for sign in "|*_<>`[]":
-        out = out.replace(sign, f"\\{sign}")
-    return out.replace("\n", " ")
-
-
 def _markdown_cell(cell: Cell) -> str:
     if cell.value is None:
         ours = MISSING
     else:
-        value = number(cell.value)
+        value = number(cell.value, cell.percent)
         ours = {"best": f"**{value}**", "second": f"<u>{value}</u>", "": value}[cell.mark]
+        ours += markdown_escape(cell.star)
         ours += f" ±{number(cell.std)}" if cell.std is not None else ""
-    return f"{ours} {_published(cell)}".strip()
+    return f"{ours} {markdown_escape(_published(cell))}".strip()
 
 
 def markdown(table: Table) -> str:
     """A pipe table and a list of footnotes."""
-    titles = [_markdown_escape(column.title) for column in table.columns]
-    lines = [f"### {_markdown_escape(table.title)}", ""]
+    titles = [markdown_escape(column.title) for column in table.columns]
+    lines = [f"### {markdown_escape(table.title)}", ""]
     lines.append(f"| data set | metric | {' | '.join(titles)} |")
     lines.append(f"|---|---|{'---|' * len(titles)}")
     for dataset, title, rows in _groups(table):
-        lines.append(f"| **{_markdown_escape(title)}** | seeds | {' | '.join(_seeds(table, dataset))} |")
+        lines.append(f"| **{markdown_escape(title)}** | seeds | {' | '.join(_seeds(table, dataset))} |")
         lines += [f"|  | {row.metric} | {' | '.join(map(_markdown_cell, cells))} |" for row, cells in rows]
     lines += ["", f"**bold**: best, <u>underlined</u>: second best of our values in a row; {_LEGEND}", ""]
-    lines += [f"- {_markdown_escape(note)}" for note in table.footnotes]
+    lines += [f"- {markdown_escape(note)}" for note in table.footnotes]
     if table.commands:
         lines += ["", "To run what is missing:", "", "```", *table.commands, "```"]
     return "\n".join(lines) + "\n"
@@ -140,17 +139,16 @@ def _latex_cell(cell: Cell) -> str:
     if cell.value is None:
         ours = "---"
     else:
-        value = number(cell.value)
+        value = number(cell.value, cell.percent)
         ours = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[cell.mark]
+        ours += f"$^{{{cell.star}}}$" if cell.star else ""
         ours += rf" {{\scriptsize $\pm$ {number(cell.std)}}}" if cell.std is not None else ""
-    theirs = _published(cell).replace(OTHER_DATA, r"$^{\dagger}$")
+    theirs = _published(cell).replace("*", "$^{*}$").replace(OTHER_DATA, r"$^{\dagger}$")
     return f"{ours} {theirs}".strip()
 
 
-def _latex_words(lines: list[str], columns: str) -> str:
-    """A tabular of one column with these lines, escaped by pandas."""
-    frame = pd.DataFrame({"": lines}).style.hide(axis=0).hide(axis=1)
-    return str(frame.format(escape="latex").to_latex(column_format=columns))
+def _latex_head(head: str) -> str:
+    return {"%": r"\%", MISSING: "---"}.get(head, head.replace("n = ", "$n$ = "))
 
 
 def latex(table: Table) -> str:
@@ -158,14 +156,14 @@ def latex(table: Table) -> str:
     heads: list[Hashable] = ["data set", "metric"]
     body: list[list[str]] = []
     for dataset, title, rows in _groups(table):
-        body.append([title, "seeds", *(f"$n = {n}$" if n else "---" for n in table.seeds(dataset))])
+        body.append([title, "seeds", *(_latex_head(head) for head in _seeds(table, dataset))])
         body += [["", row.metric, *map(_latex_cell, cells)] for row, cells in rows]
     frame = pd.DataFrame(body, columns=[*heads, *(column.title for column in table.columns)])
     style = frame.style.hide(axis=0).format(escape="latex", subset=heads).format_index(escape="latex", axis=1)
     grid = style.to_latex(hrules=True, column_format="l" * frame.shape[1])
     legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
-    below = _latex_words([legend, *table.footnotes], r"@{}p{\linewidth}@{}")
-    caption = _latex_words([table.title], "l").splitlines()[1].removesuffix(r"\\").strip()
+    below = latex_words([legend, *table.footnotes], r"@{}p{\linewidth}@{}")
+    caption = latex_words([table.title], "l").splitlines()[1].removesuffix(r"\\").strip()
     commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
     return (
         f"% needs \\usepackage{{booktabs}}\n{commands}"
@@ -187,9 +185,17 @@ def tidy(table: Table) -> pd.DataFrame:
             "n": cell.n,
             "published": cell.published,
             "published_std": cell.published_std,
+            "published_star": cell.published_star,
             "published_applies": cell.applies,
             "profile": table.profile,
             "fingerprint": cell.fingerprint,
+            "base_loss": cell.base,
+            "star": cell.star,
+            "against": cell.test.against if cell.test else None,
+            "difference": cell.test.comparison.difference if cell.test else None,
+            "p_seeds": cell.test.comparison.p_seeds if cell.test else None,
+            "p_users": cell.test.comparison.p_users if cell.test else None,
+            "p_holm": cell.test.p_holm if cell.test else None,
         }
         for row, cells in zip(table.rows, table.cells, strict=True)
         for column, cell in zip(table.columns, cells, strict=True)
@@ -201,10 +207,35 @@ def csv(table: Table) -> str:
     return tidy(table).to_csv(index=False, lineterminator="\n")
 
 
+def html(table: Table) -> str:
+    """A fragment: one table with headers for rows and columns, footnotes and commands below."""
+    groups = [
+        {
+            "title": title,
+            "heads": _seeds(table, dataset),
+            "rows": [{"metric": row.metric, "cells": [_html_cell(cell) for cell in cells]} for row, cells in rows],
+        }
+        for dataset, title, rows in _groups(table)
+    ]
+    notes = (f"bold: best, underlined: second best of our values in a row; {_LEGEND}", *table.footnotes)
+    return templates().get_template("table.html").render(table=table, groups=groups, notes=notes)
+
+
+def _html_cell(cell: Cell) -> dict[str, str]:
+    return {
+        "value": MISSING if cell.value is None else number(cell.value, cell.percent),
+        "mark": cell.mark,
+        "star": cell.star,
+        "std": "" if cell.std is None else number(cell.std),
+        "published": _published(cell),
+    }
+
+
 RENDERERS: Mapping[str, tuple[str, Callable[[Table], str]]] = {
     "text": (".txt", text),
     "markdown": (".md", markdown),
     "latex": (".tex", latex),
     "csv": (".csv", csv),
+    "html": (".html", html),
 }
 """Format: suffix of its file, function."""

@@ -3,7 +3,7 @@
 Never mixes profiles, and never two versions of one data set: where several exist, the error lists the choices.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +97,21 @@ def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
     return Choice(group=best, score=scores[best.key], candidates=len(full), fewer_seeds=len(groups) - len(full))
 
 
+def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
+    """Finished trials by configuration, seeds in the order of `harness.config.SEEDS`."""
+    found: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        if row.status == "done":
+            found.setdefault(row.group, []).append(row)
+    out = []
+    for key, mine in found.items():
+        mine.sort(key=lambda row: (SEEDS.index(row.spec.seed) if row.spec.seed in SEEDS else len(SEEDS), row.key))
+        fingerprint = mine[0].fingerprint
+        assert fingerprint is not None and all(row.fingerprint == fingerprint for row in mine)
+        out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(mine)))
+    return tuple(out)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One study in one profile; every data set in one version."""
@@ -116,28 +131,26 @@ class Evidence:
         there = {row.spec.data.dataset for row in self.rows if row.status == "done"}
         return tuple(dataset for dataset in self.datasets if dataset in there)
 
-    def groups(self, dataset: str, method: str) -> tuple[Group, ...]:
-        """Finished configurations of a method."""
-        found: dict[str, list[TrialRow]] = {}
-        for row in self.rows:
-            if row.status == "done" and row.spec.data.dataset == dataset and row.spec.method == method:
-                found.setdefault(row.group, []).append(row)
-        out = []
-        for key, rows in found.items():
-            rows.sort(key=lambda row: (SEEDS.index(row.spec.seed) if row.spec.seed in SEEDS else len(SEEDS), row.key))
-            fingerprint = rows[0].fingerprint
-            assert fingerprint is not None and all(row.fingerprint == fingerprint for row in rows)
-            out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(rows)))
-        return tuple(out)
+    def groups(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
+        """Finished configurations that fit."""
+        return _grouped(row for row in self.rows if row.spec.data.dataset == dataset and fits(row.spec))
 
-    def missing(self, dataset: str, method: str | None = None) -> tuple[TrialSpec, ...]:
-        """What the study asks for and has not finished."""
-        done = {row.key for row in self.rows if row.status == "done"}
-        return tuple(
-            spec
-            for spec in self.specs
-            if spec.data.dataset == dataset and method in {None, spec.method} and spec.key not in done
-        )
+    def elsewhere(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
+        """Finished configurations that fit, of any study, on the same data with the same profile.
+
+        Where this study has nothing on the data set, of its only version; none where there are several.
+        """
+        rows = self.store.trials(dataset=dataset, profile=self.profile)
+        mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
+        versions = mine or {row.fingerprint for row in rows}
+        if len(versions) != 1:
+            return ()
+        return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+
+    def missing(self, dataset: str) -> tuple[TrialSpec, ...]:
+        """What the study asks for and has neither finished nor given up (pruned)."""
+        done = {row.key for row in self.rows if row.status != "failed"}
+        return tuple(spec for spec in self.specs if spec.data.dataset == dataset and spec.key not in done)
 
     def failed(self, dataset: str) -> tuple[TrialRow, ...]:
         """Trials that ended in an error."""

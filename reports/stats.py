@@ -1,12 +1,33 @@
-"""Spread over seeds and over users."""
+"""Spread over seeds and over users, and tests of a difference between two methods (spec 6.9).
+
+The unit of pairing is (user, seed): the same test users are evaluated after training with the same seeds. Seeds and
+users are crossed, so both are sources of chance. Three views of one difference: the t test over seeds (users fixed),
+the permutation test over users (trained models fixed), and the bootstrap over both. A difference is called
+significant only if both tests say so (`Comparison.p`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from harness.metrics import USER_METRICS
 from harness.values import UserRanks
+
+Float64 = NDArray[np.float64]
+
+LEVEL = 0.05
+POWER = 0.8
+RESAMPLES = 10_000
+STREAM = 20_26
+"""Resampling draws from its own generator with this seed: a report gives the same numbers every time."""
+CHUNK = 8_000_000
+"""Resampled counts held at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +40,83 @@ class Summary:
     n: int
 
 
-def summarise(values: Sequence[float]) -> Summary:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One metric of one configuration, run by run."""
+
+    seeds: tuple[int, ...]
+    by_seed: Float64
+    """[S] the metric of every run."""
+    by_user: Float64 | None = None
+    """[S, V] every user's value, whose mean over users is `by_seed`; None for a metric of all lists together (cov)."""
+
+    def of(self, seeds: Sequence[int]) -> "Measured":
+        """The same, only these seeds, in this order."""
+        at = [self.seeds.index(seed) for seed in seeds]
+        users = None if self.by_user is None else self.by_user[at]
+        return Measured(seeds=tuple(seeds), by_seed=self.by_seed[at], by_user=users)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % interval, and what it generalises over."""
+
+    low: float
+    high: float
+    over: Literal["seeds and users", "seeds", "users"]
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One method against another on the seeds that both have."""
+
+    n: int
+    """Common seeds."""
+    difference: float
+    """Mean of ours minus mean of theirs."""
+    interval: Interval | None
+    """Of the difference; None where there is nothing to resample."""
+    p_seeds: float | None
+    """Two-sided paired t test over seeds, the paper's; None for fewer than two."""
+    p_users: float | None
+    """Two-sided paired permutation test over users, None for metrics that are no mean over users."""
+    p_exact: float | None
+    """Two-sided exact signed-rank test over seeds: no assumption of normality, but see `least_exact`."""
+    detectable: float | None
+    """The true difference that the t test finds with probability 0.8, given the observed spread."""
+
+    @property
+    def p(self) -> float | None:
+        """The larger of the tests over seeds and over users: small only if neither new seeds nor new users explain it.
+
+        None where there are not enough runs for the test over seeds.
+        """
+        if self.p_seeds is None:
+            return None
+        return self.p_seeds if self.p_users is None else max(self.p_seeds, self.p_users)
+
+    @property
+    def least_exact(self) -> float:
+        """The smallest p that the exact test can reach with so many runs: 2 / 2^n (5 runs: 0.0625)."""
+        return min(1.0, 2.0 / 2.0**self.n)
+
+    @property
+    def note(self) -> str:
+        """What the number of runs does not allow; empty if nothing."""
+        if self.n < 2:
+            return f"not enough runs: {self.n} common seed{'' if self.n == 1 else 's'}, a test over seeds needs 2"
+        if self.least_exact >= LEVEL:
+            return (
+                f"not enough runs for an exact test: {self.n} runs cannot reach p < {self.least_exact:g}; "
+                "the t test assumes normal differences"
+            )
+        return ""
+
+
+def summarise(values: Sequence[float] | Float64) -> Summary:
     """Mean, sample standard deviation and count of at least one value."""
     assert len(values), "nothing to summarise"
     data = np.asarray(values, np.float64)
@@ -35,3 +132,149 @@ def user_standard_error(replications: Sequence[UserRanks], metric: str, k: int) 
     assert replications
     values = np.mean([USER_METRICS[metric](ranks.rank, k) for ranks in replications], axis=0)
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _same(values: Float64) -> bool:
+    """Whether all values are equal but for rounding."""
+    return float(np.ptp(values)) <= 1e-12 * max(float(np.abs(values).max()), 1e-300)
+
+
+def paired_t(differences: Float64) -> float | None:
+    """p of the two-sided t test that the mean of [S] differences is 0; None for fewer than two.
+
+    Without any variance p is 0, or 1 if the differences are 0 (spec 6.9).
+    """
+    if len(differences) < 2:
+        return None
+    if _same(differences):
+        return 0.0 if abs(float(differences.mean())) > 1e-15 else 1.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def exact_signed_rank(differences: Float64) -> float | None:
+    """p of the two-sided signed-rank test over all 2^S sign patterns of [S] differences; None for fewer than two."""
+    if len(differences) < 2:
+        return None
+    if not np.any(differences):
+        return 1.0
+    enough = 2 ** len(differences) if len(differences) <= 13 else RESAMPLES
+    method = stats.PermutationMethod(n_resamples=enough, rng=np.random.default_rng(STREAM))
+    return float(stats.wilcoxon(differences, zero_method="pratt", method=method).pvalue)
+
+
+def paired_permutation(differences: Float64, *, resamples: int = RESAMPLES) -> float:
+    """p of the two-sided test that exchanges the two methods user by user, of differences [S, V].
+
+    A user's runs are exchanged together: they share the user. Users with the same sum over seeds are drawn together
+    (the signs of n equal users sum to a binomial), so 10,000 resamples of 20,000 users take a second.
+    """
+    size, counts = np.unique(np.abs(differences.sum(axis=0).round(12)), return_counts=True)
+    size, counts = size[size > 0], counts[size > 0]
+    if not len(size):
+        return 1.0
+    observed = abs(float(differences.sum()))
+    rng = np.random.default_rng(STREAM)
+    extreme, step = 0, max(1, CHUNK // len(size))
+    for start in range(0, resamples, step):
+        ups = rng.binomial(counts, 0.5, size=(min(step, resamples - start), len(size)))
+        extreme += int((np.abs((2 * ups - counts) @ size) >= observed - 1e-9).sum())
+    return (extreme + 1) / (resamples + 1)
+
+
+def bootstrap_means(values: Float64, *, resamples: int = RESAMPLES) -> Float64:
+    """[R] means of [S, V] values with seeds resampled, then users; users are drawn once for all seeds of a resample,
+    because every run is evaluated on the same users.
+
+    Drawing S of S seeds shows only (S-1)/S of their variance, a fifth less with five runs: the deviation of the drawn
+    weights is widened by sqrt(S / (S-1)). With one seed only users are resampled. Users with the same values are
+    drawn together by a multinomial, which changes nothing but the time.
+    """
+    n_seeds, n_users = values.shape
+    patterns, counts = np.unique(values, axis=1, return_counts=True)
+    rng = np.random.default_rng(STREAM)
+    out, step = np.empty(resamples), max(1, CHUNK // len(counts))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        means = rng.multinomial(n_users, counts / n_users, size=size) @ patterns.T / n_users  # [R, S]
+        drawn = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size) / n_seeds
+        widen = np.sqrt(n_seeds / (n_seeds - 1)) if n_seeds > 1 else 1.0
+        out[start : start + size] = (means * (1 / n_seeds + (drawn - 1 / n_seeds) * widen)).sum(axis=1)
+    return out
+
+
+def interval(measured: Measured, *, resamples: int = RESAMPLES) -> Interval | None:
+    """95 % interval of a mean or of a mean difference.
+
+    With users: the bootstrap over seeds and users. Without (cov): Student's t over seeds, because a resample of
+    users always has fewer distinct users, hence less coverage, than the users themselves. None where neither is
+    possible.
+    """
+    if measured.by_user is not None and measured.by_user.shape[1] > 1:
+        means = bootstrap_means(measured.by_user, resamples=resamples)
+        low, high = np.quantile(means, (LEVEL / 2, 1 - LEVEL / 2))
+        over: Literal["users", "seeds and users"] = "users" if len(measured.seeds) == 1 else "seeds and users"
+        return Interval(low=float(low), high=float(high), over=over)
+    if len(measured.seeds) < 2:
+        return None
+    spread = summarise(measured.by_seed)
+    assert spread.std is not None
+    half = float(stats.t.ppf(1 - LEVEL / 2, spread.n - 1)) * spread.std / np.sqrt(spread.n)
+    return Interval(low=spread.mean - half, high=spread.mean + half, over="seeds")
+
+
+def detectable_difference(differences: Float64, *, power: float = POWER) -> float | None:
+    """The true mean difference that the paired t test (two-sided, 0.05) finds with this probability.
+
+    Uses the sample standard deviation of the [S] differences; None for fewer than two.
+    """
+    if len(differences) < 2:
+        return None
+    std = float(differences.std(ddof=1))
+    n = len(differences)
+    return std * float(TTestPower().solve_power(nobs=n, alpha=LEVEL, power=power, alternative="two-sided"))
+
+
+def difference(ours: Measured, theirs: Measured) -> Measured | None:
+    """Ours minus theirs, run by run and user by user, on the seeds that both have; None without a common seed."""
+    common = [seed for seed in ours.seeds if seed in theirs.seeds]
+    if not common:
+        return None
+    a, b = ours.of(common), theirs.of(common)
+    users = None if a.by_user is None or b.by_user is None else a.by_user - b.by_user
+    return Measured(seeds=a.seeds, by_seed=a.by_seed - b.by_seed, by_user=users)
+
+
+def compare(ours: Measured, theirs: Measured, *, resamples: int = RESAMPLES, with_interval: bool = True) -> Comparison:
+    """Everything that can be said of the difference between two configurations on the same test users.
+
+    `with_interval=False` leaves out the bootstrap, the slow part, where only the tests are needed.
+    """
+    gap = difference(ours, theirs)
+    if gap is None:
+        return Comparison(
+            n=0,
+            difference=float(ours.by_seed.mean() - theirs.by_seed.mean()),
+            interval=None,
+            p_seeds=None,
+            p_users=None,
+            p_exact=None,
+            detectable=None,
+        )
+    return Comparison(
+        n=len(gap.seeds),
+        difference=float(gap.by_seed.mean()),
+        interval=interval(gap, resamples=resamples) if with_interval else None,
+        p_seeds=paired_t(gap.by_seed),
+        p_users=None if gap.by_user is None else paired_permutation(gap.by_user, resamples=resamples),
+        p_exact=exact_signed_rank(gap.by_seed),
+        detectable=detectable_difference(gap.by_seed),
+    )
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p of a family of tests; those that could not be made (None) are not part of it."""
+    made = [value for value in values if value is not None]
+    if not made:
+        return list(values)
+    adjusted = iter(multipletests(made, method="holm")[1].tolist())
+    return [None if value is None else next(adjusted) for value in values]

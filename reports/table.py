@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from reports.stats import LEVEL, Comparison
+
 DECIMALS = 4
 
 Mark = Literal["", "best", "second"]
@@ -10,10 +12,12 @@ Mark = Literal["", "best", "second"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A method."""
+    """A method, or what follows from the methods."""
 
     key: str
     title: str
+    derived: bool = False
+    """Percent computed from the other columns (Improve): no seeds, no mark, not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,28 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Our value against another column's."""
+
+    against: str
+    """Key of that column."""
+    comparison: Comparison
+    p_holm: float | None = None
+    """`comparison.p` after Holm over all tests of the table."""
+
+    @property
+    def star(self) -> Literal["", "(*)", "*"]:
+        """* larger, and significant over seeds and over users after Holm; (*) by the paper's rule alone: larger, and
+        p < 0.05 in the paired t test over seeds, uncorrected."""
+        found = self.comparison
+        if found.difference <= 0 or found.p_seeds is None:
+            return ""
+        if self.p_holm is not None and self.p_holm < LEVEL:
+            return "*"
+        return "(*)" if found.p_seeds < LEVEL else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """Our number over seeds, and the published one beside it."""
 
@@ -39,6 +65,8 @@ class Cell:
     """Seeds behind `value`."""
     published: float | None = None
     published_std: float | None = None
+    published_star: bool = False
+    """The paper prints an asterisk."""
     doubtful: bool = False
     """The published number contradicts itself or its table (spec 8); a footnote says how."""
     applies: bool = True
@@ -47,6 +75,17 @@ class Cell:
     """Among our own values of the row."""
     fingerprint: str | None = None
     """Of the data behind `value`."""
+    base: str = ""
+    """Base loss behind `value`, such as CE."""
+    test: Contest | None = None
+    """Against the column that it has to beat."""
+    percent: bool = False
+    """A relative change in percent, not a metric."""
+
+    @property
+    def star(self) -> str:
+        """See `Contest.star`."""
+        return self.test.star if self.test else ""
 
     def with_mark(self, mark: Mark) -> "Cell":
         """The same with another mark."""
@@ -73,15 +112,16 @@ class Table:
         assert len(self.cells) == len(self.rows)
         assert all(len(row) == len(self.columns) for row in self.cells)
 
-    def seeds(self, dataset: str) -> tuple[int, ...]:
-        """[columns] seeds behind the data set's cells."""
+    def heads(self, dataset: str) -> tuple[str, ...]:
+        """[columns] number of seeds and base loss behind the data set's cells; empty where nothing was run."""
         mine = [cells for row, cells in zip(self.rows, self.cells, strict=True) if row.dataset == dataset]
-        return tuple(max(cell.n for cell in column) for column in zip(*mine, strict=True))
+        best = [max(column, key=lambda cell: cell.n) for column in zip(*mine, strict=True)]
+        return tuple(f"n = {cell.n}{f', {cell.base}' if cell.base else ''}" if cell.n else "" for cell in best)
 
 
-def number(value: float) -> str:
-    """A value as it is printed."""
-    return f"{value:.{DECIMALS}f}"
+def number(value: float, percent: bool = False) -> str:
+    """A value as it is printed: four decimals, or percent with its sign and one decimal."""
+    return f"{value:+.1f}" if percent else f"{value:.{DECIMALS}f}"
 
 
 def marked(values: list[float | None]) -> list[Mark]:

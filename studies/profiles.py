@@ -7,7 +7,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.config import DataConfig, Filter, Profile, StudyOptions, TrainConfig, TrialSpec
+from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file, profile_data
 from harness.errors import unknown_name
 from models.config import AuxConfig, EncoderConfig, LossConfig
 
@@ -38,6 +38,8 @@ POINTS: Mapping[str, Mapping[str, Point]] = {
         "gowalla": _point(32, 0.3, 300, 10),
         "beauty": _point(512, 0.6, 300, 10),
         "kindle_store": _point(64, 0.3, 300, 10),
+        "behance": _point(64, 0.3, 300, 10),
+        "beeradvocate": _point(64, 0.3, 300, 10),
         "ml100k": _point(64, 0.3, 50, 5),
         "synthetic": _point(128, 0.2, 30, 5),
     },
@@ -48,24 +50,18 @@ POINTS: Mapping[str, Mapping[str, Point]] = {
         "gowalla": _point(32, 0.3, 300, 10, 0.25, 0.05),
         "beauty": _point(512, 0.6, 300, 50, 0.25, 0.05),
         "kindle_store": _point(64, 0.3, 300, 10, 1.0, 0.05),
+        "behance": _point(64, 0.3, 300, 10, 0.1, 0.05),
+        "beeradvocate": _point(64, 0.3, 300, 10, 0.1, 0.05),
         "ml100k": _point(64, 0.3, 50, 5, 0.2, 0.05),
         "synthetic": _point(128, 0.2, 30, 5, 0.1, 0.05),
     },
 }
 """Method -> data set -> its row. The base loss is CE throughout: the released yelp and gowalla files for BT-SR use SCE
-with B = 512 and 2048; here they keep their alpha and lambda and take the batch size of the CE file. The last two data
-sets are not in the paper; their values are ours."""
+with B = 512 and 2048; here they keep their alpha and lambda and take the batch size of the CE file. The last four data
+sets are not in the paper's tables; their values are ours, and a file of the user's takes those of yelp."""
 
-RELEASED_FILTERS: Mapping[str, tuple[Filter, int, int]] = {
-    "ml1m": ("none", 1, 1),
-    "yelp": ("one_pass", 5, 20),
-    "gowalla": ("one_pass", 5, 20),
-    "beauty": ("iterative", 5, 5),
-    "kindle_store": ("one_pass", 5, 20),
-    "ml100k": ("none", 1, 1),
-    "synthetic": ("none", 1, 1),
-}
-"""Data set -> filter, min_item, min_user of the released profile; the paper profile is iterative 5, 5 for all."""
+OWN_FILE = "yelp"
+"""The data set whose rows a file of the user's takes."""
 
 MAX_LEN: Mapping[Profile, int] = {"paper": 50, "released": 200}
 
@@ -79,17 +75,18 @@ def point(method: str, dataset: str) -> Point:
     """The row of a method and data set. Raises ConfigError for one that has none."""
     if method not in POINTS:
         raise unknown_name("method", method, POINTS)
-    if dataset not in POINTS[method]:
+    known = OWN_FILE if is_file(dataset) else dataset
+    if known not in POINTS[method]:
         raise unknown_name("data set", dataset, POINTS[method])
-    return POINTS[method][dataset]
+    return POINTS[method][known]
 
 
 def data_config(dataset: str, options: StudyOptions) -> DataConfig:
-    """The data set as the profile filters it. Raises ConfigError for an unknown one."""
-    if dataset not in RELEASED_FILTERS:
-        raise unknown_name("data set", dataset, RELEASED_FILTERS)
-    name, min_item, min_user = RELEASED_FILTERS[dataset] if options.profile == "released" else ("iterative", 5, 5)
-    return DataConfig(dataset=dataset, filter=name, min_item=min_item, min_user=min_user, tie=options.tie)
+    """The data set as the profile filters it, with the tie rule and, for a file, the columns that were asked for."""
+    base = profile_data(dataset, options.profile)
+    user_col, item_col, time_col = options.columns if is_file(dataset) else ("", "", "")
+    changes = {"tie": options.tie, "user_col": user_col, "item_col": item_col, "time_col": time_col}
+    return DataConfig.model_validate(base.model_dump() | changes)
 
 
 def trial(

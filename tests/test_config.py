@@ -94,3 +94,10 @@ def test_configurations_are_immutable() -> None:
 def test_a_study_lists_no_trial_twice() -> None:
     with pytest.raises(ValidationError, match="twice"):
         Study(name="x", title="x", specs=(SPEC, SPEC.model_copy()))
+
+
+def test_a_copy_with_other_values_has_its_own_key() -> None:
+    spec = TrialSpec(method="sasrec_ce", data=DataConfig(dataset="ml1m"))
+    before = spec.key, spec.group
+    other = spec.model_copy(update={"seed": 7, "train": spec.train.model_copy(update={"lr": 0.5})})
+    assert other.key != before[0] and other.group != before[1] and (spec.key, spec.group) == before

@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
 VALUES = {"models.config", "harness.config", "harness.errors", "harness.values"}
 
+STORE = {"harness.schema", "harness.database", "harness.recording", "harness.upgrade", "harness"}
+SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
+
 RULES: dict[str, tuple[set[str], set[str]]] = {
     # module or package: (ours it may import, third parties it may import)
     "models.config": (set(), {"pydantic"}),
@@ -21,27 +24,69 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.values": ({"harness.config"}, {"numpy"}),
     "harness.data": (
         VALUES | {"harness.data", "harness.prepare"},
-        {"numpy", "pandas", "pyarrow", "pooch", "typer", "rich", "pydantic"},
+        {"numpy", "pandas", "pyarrow", "pooch", "requests", "urllib3", "filelock", "typer", "rich", "pydantic"},
     ),
-    "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "pandas", "filelock"}),
+    "harness.data.output": (VALUES | {"harness.data", "reports.data_figures"}, {"rich"}),
+    "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "filelock", "rich"}),
     "harness.metrics": (VALUES, {"numpy"}),
-    "harness.provenance": (VALUES, set()),
-    "harness.train": (VALUES | {"models", "harness.evaluate", "harness.metrics"}, {"torch", "numpy"}),
+    "harness.provenance": (VALUES, {"pynvml"}),
+    "harness.checkpoint": (VALUES, {"torch"}),
+    "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
+    "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
+    "harness.train": (
+        VALUES | {"models", "harness.evaluate", "harness.examples", "harness.metrics", "harness.views"},
+        {"torch", "numpy"},
+    ),
     "harness.evaluate": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.trial": (
-        VALUES | {"models", "harness.train", "harness.evaluate", "harness.metrics", "harness.provenance", "harness"},
+        VALUES
+        | {
+            "models",
+            "harness.train",
+            "harness.evaluate",
+            "harness.metrics",
+            "harness.provenance",
+            "harness.checkpoint",
+            "harness",
+        },
         {"torch"},
     ),
     "harness.database": (VALUES, {"sqlalchemy"}),
     "harness.schema": (VALUES | {"harness.database"}, {"sqlalchemy"}),
-    "harness.store": (VALUES | {"harness.schema", "harness.database"}, {"sqlalchemy", "numpy"}),
-    "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, {"torch"}),
-    "harness.sweep": (VALUES | {"harness.store", "harness.executors", "harness.prepare"}, {"rich"}),
-    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click"}),
+    "harness.upgrade": (VALUES | {"harness.schema", "harness"}, set()),
+    "harness.recording": (VALUES | {"harness.schema", "harness"}, {"sqlalchemy"}),
+    "harness.store": (VALUES | STORE, {"sqlalchemy", "numpy"}),
+    "harness.exchange": (VALUES | STORE | {"harness.store"}, {"sqlalchemy"}),
+    "harness.options": ({"models.config"}, {"pydantic"}),
+    "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, set()),
+    "harness.local_executor": (VALUES | {"harness.executors"}, set()),
+    "harness.ray_cluster": (VALUES | {"harness"}, {"ray"}),
+    "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
+    "harness.ledger_page": (VALUES, set()),
+    "harness.ledger_storage": (VALUES | {"harness.database"}, {"optuna", "sqlalchemy"}),
+    "harness.ledger": (
+        VALUES
+        | {"harness.database", "harness.store", "harness.ledger_page", "harness.ledger_storage", "harness"}
+        | {"harness.options"},
+        {"optuna", "optuna_dashboard", "sqlalchemy"},
+    ),
+    "harness.dashboard": (VALUES | {"harness.database", "harness.local_executor"}, {"optuna", "optuna_dashboard"}),
+    "harness.progress": (VALUES | {"harness.executors"}, {"rich"}),
+    "harness.driver": (VALUES | SWEEP | {"harness.checkpoint"}, set()),
+    "harness.sweep": (VALUES | SWEEP | {"harness.driver", "harness.prepare", "harness.database"}, {"rich"}),
+    "harness.price": (
+        VALUES | SWEEP | {"harness.sweep", "harness.trial", "harness.prepare", "harness.provenance", "harness"},
+        set(),
+    ),
+    "harness.show": (
+        VALUES | SWEEP | {"harness.sweep", "harness.price", "harness.ledger_storage", "studies"},
+        {"rich"},
+    ),
+    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click", "pydantic"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),
     "reports": (
-        VALUES | {"harness.store", "harness.metrics", "reports", "studies"},
+        VALUES | {"harness.store", "harness.exchange", "harness.metrics", "reports", "studies"},
         {"numpy", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn", "jinja2", "typer", "rich"},
     ),
 }

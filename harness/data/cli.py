@@ -1,26 +1,32 @@
-"""`btsr-data`: which data sets there are, where their files lie, and what the split makes of them.
+"""`btsr-data`: which data sets there are, getting them, and what filter and split make of them.
 
 Heavy libraries are imported inside the commands, so that help and list answer at once.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import PAPER_DATASETS, DataConfig, Filter, RunPaths
-from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset, locate
-from harness.errors import BtsrError, ConfigError, DataError
-from harness.values import Split
+from harness.config import Count, DataConfig, Filter, Profile, Repeats, RunPaths, SplitRule, profile_data
+from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
+from harness.data.catalogue import dataset as registered
+from harness.data.kinds import DatasetSpec
+from harness.errors import BtsrError, ConfigError
+
+if TYPE_CHECKING:
+    from harness.data.describe import Value
+    from harness.data.shelf import Finding
 
 app = typer.Typer(
     name="btsr-data",
-    help="The data sets: list them, prepare them for training, describe what the temporal split makes of them.",
+    help="The data sets: list, download, add, verify, prepare and describe them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -28,22 +34,40 @@ app = typer.Typer(
 
 DatasetOption = Annotated[
     list[str],
-    typer.Option("--dataset", help="key, several by comma or by repeating; all: the five of the paper"),
+    typer.Option(
+        "--dataset",
+        help="key, several by comma or by repeating; all: the five of the paper; or a csv, parquet or jsonl file",
+    ),
 ]
 DataDirOption = Annotated[
     Path | None, typer.Option(help=f"folder of the raw files [default: {DATA_DIR_VARIABLE}, else ./data]")
 ]
+EditionOption = Annotated[str, typer.Option(help="which edition of the raw data, see btsr-data list")]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run; prepared data go to OUT/prepared")]
+NoDownloadOption = Annotated[bool, typer.Option("--no-download", help="never fetch a raw file that is missing")]
+ProfileOption = Annotated[
+    Profile | None, typer.Option(help="filter as the paper says or as the released program has it [default: 5-core]")
+]
 TieOption = Annotated[
     Literal["stable", "random"], typer.Option(help="order among equal times: the raw file's, or at random (seed 0)")
 ]
-FilterOption = Annotated[Filter, typer.Option(help="none, one_pass (distinct partners) or iterative (k-core)")]
+FilterOption = Annotated[
+    Filter | None,
+    typer.Option(help="one_pass: items first; at_once: counted on raw rows; iterative: k-core [default: iterative]"),
+]
 MinItemOption = Annotated[
     int | None, typer.Option(min=1, help="an item needs this many [default: 5; 1 without a filter]")
 ]
 MinUserOption = Annotated[
     int | None, typer.Option(min=1, help="a user needs this many [default: 5; 1 without a filter]")
 ]
+CountOption = Annotated[Count, typer.Option(help="what the filter counts; usual: distinct partners in one pass")]
+RepeatsOption = Annotated[Repeats, typer.Option(help="which rows of one user and item stay; exact: one of identical")]
+SplitOption = Annotated[SplitRule, typer.Option(help="leave_one_out leaks the future and is labelled so")]
+QuantileOption = Annotated[float | None, typer.Option(help="of all times, where the boundary is [default: 0.95]")]
+UserColOption = Annotated[str, typer.Option(help="user column of a file")]
+ItemColOption = Annotated[str, typer.Option(help="item column of a file")]
+TimeColOption = Annotated[str, typer.Option(help="time column of a file")]
 
 
 @app.command("list")
@@ -53,8 +77,9 @@ def list_datasets(data_dir: DataDirOption = None) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for spec in DATASETS.values():
-        table.add_row(spec.key, f"{spec.title}: {_file(spec.key, data_dir)}")
-        for text in (spec.note, spec.licence, spec.url):
+        table.add_row(spec.key, f"{spec.title}: {_file(spec, data_dir)}")
+        editions = f"editions: {', '.join(spec.editions)}" if spec.editions else ""
+        for text in (spec.note, editions, spec.licence, spec.url):
             if text:
                 table.add_row("", text, style="dim")
     console = Console()
@@ -63,25 +88,109 @@ def list_datasets(data_dir: DataDirOption = None) -> None:
 
 
 @app.command()
+def download(
+    dataset: DatasetOption,
+    data_dir: DataDirOption = None,
+    edition: EditionOption = "",
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="you have read and accept the source's terms (Yelp)")
+    ] = False,
+) -> None:
+    """Fetch the official files of data sets; what is there already stays as it is."""
+    from harness.data.fetch import download as fetch
+
+    for name in named_datasets(dataset):
+        spec = dataset_of(asked(name, edition=edition))
+        where = "generated" if spec.embedded else fetch(spec, data_dir, consent=accept_terms)
+        typer.echo(f"{spec.key}: {where}")
+
+
+@app.command()
+def add(
+    dataset: Annotated[str, typer.Argument(help="key of the data set")],
+    file: Annotated[Path, typer.Argument(help="its official file, wherever you got it")],
+    data_dir: DataDirOption = None,
+    edition: EditionOption = "",
+) -> None:
+    """Check a file that you have and copy it to where it is looked for: for use without a network."""
+    from harness.data.shelf import add as put
+
+    finding = put(registered(dataset), file, edition=edition, data_dir=data_dir)
+    typer.echo(f"{dataset}: {finding.path}: {finding.words}")
+
+
+@app.command()
+def verify(
+    dataset: DatasetOption = ["all"],  # noqa: B006
+    data_dir: DataDirOption = None,
+) -> None:
+    """Read the files that are there to their end, compare them with the official ones; exit code 1 if one is bad."""
+    from harness.data.shelf import verify as check
+
+    found: list[Finding] = []
+    for name in named_datasets(dataset):
+        spec = registered(name)
+        findings = check(spec, data_dir)
+        if not findings and not spec.embedded:
+            typer.echo(f"{name}: no file of it in {data_folder(data_dir).absolute()}")
+        for finding in findings:
+            typer.echo(f"{name}: {'ok' if finding.good else 'BAD'}: {finding.words}")
+        found += findings
+    if any(not finding.good for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def prepare(
     dataset: DatasetOption,
     data_dir: DataDirOption = None,
     out: OutOption = Path("runs"),
+    no_download: NoDownloadOption = False,
+    edition: EditionOption = "",
+    profile: ProfileOption = None,
     tie: TieOption = "stable",
-    filter: FilterOption = "iterative",
+    filter: FilterOption = None,
     min_item: MinItemOption = None,
     min_user: MinUserOption = None,
+    count: CountOption = "usual",
+    repeats: RepeatsOption = "keep",
+    split: SplitOption = "temporal",
+    quantile: QuantileOption = None,
+    user_col: UserColOption = "",
+    item_col: ItemColOption = "",
+    time_col: TimeColOption = "",
 ) -> None:
     """Filter, split and check data sets, and keep them for training; what is there already is only checked."""
+    from harness.prepare import prepare as prepare_one
+
+    configs = [
+        asked(
+            name,
+            profile=profile,
+            filter=filter,
+            min_item=min_item,
+            min_user=min_user,
+            count=count,
+            tie=tie,
+            repeats=repeats,
+            split=split,
+            quantile=quantile,
+            edition=edition,
+            columns=(user_col, item_col, time_col),
+        )
+        for name in named_datasets(dataset)
+    ]
+    paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
     table = Table("data set", "users", "items", "rows", "test users", "fingerprint", box=box.SIMPLE)
-    for split in _splits(dataset, tie, filter, min_item, min_user, RunPaths(data_dir=data_dir, work_dir=out)):
+    for config in _ready(configs, paths):
+        made = prepare_one(config, paths)
         table.add_row(
-            split.config.dataset,
-            f"{split.n_train_users:,}",
-            f"{split.n_items:,}",
-            f"{len(split.train_items):,}",
-            f"{split.n_test_users:,}",
-            split.fingerprint[:12],
+            registered(made.config.dataset).key,
+            f"{made.n_train_users:,}",
+            f"{made.n_items:,}",
+            f"{len(made.train_items):,}",
+            f"{made.n_test_users:,}",
+            made.fingerprint[:12],
         )
     console = Console()
     console.print(table)
@@ -93,21 +202,61 @@ def describe(
     dataset: DatasetOption,
     data_dir: DataDirOption = None,
     out: OutOption = Path("runs"),
+    no_download: NoDownloadOption = False,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="also draw the distributions")] = True,
+    edition: EditionOption = "",
+    profile: ProfileOption = None,
     tie: TieOption = "stable",
-    filter: FilterOption = "iterative",
+    filter: FilterOption = None,
     min_item: MinItemOption = None,
     min_user: MinUserOption = None,
+    count: CountOption = "usual",
+    repeats: RepeatsOption = "keep",
+    split: SplitOption = "temporal",
+    quantile: QuantileOption = None,
+    user_col: UserColOption = "",
+    item_col: ItemColOption = "",
+    time_col: TimeColOption = "",
 ) -> None:
-    """Every count of filter and split, step by step (prepares what is not there yet)."""
-    from harness.prepare import describe as lines_of
+    """Every count of filter and split, step by step, and a table and pictures of the data sets, saved in OUT/data."""
+    from harness.data.describe import statistics
+    from harness.data.output import comparison, draw_distributions, save_statistics, steps
+    from harness.prepare import distributions_of
+    from harness.prepare import prepare as prepare_one
 
-    console = Console()
-    for split in _splits(dataset, tie, filter, min_item, min_user, RunPaths(data_dir=data_dir, work_dir=out)):
-        spec = DATASETS[split.config.dataset]
-        table = Table(box=box.SIMPLE, show_header=False, title=spec.title, caption=spec.note)
-        for label, value in lines_of(split):
-            table.add_row(label, value)
-        console.print(table)
+    configs = [
+        asked(
+            name,
+            profile=profile,
+            filter=filter,
+            min_item=min_item,
+            min_user=min_user,
+            count=count,
+            tie=tie,
+            repeats=repeats,
+            split=split,
+            quantile=quantile,
+            edition=edition,
+            columns=(user_col, item_col, time_col),
+        )
+        for name in named_datasets(dataset)
+    ]
+    paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
+    console, folder = Console(), out / "data"
+    columns: dict[str, dict[str, Value]] = {}
+    for config in _ready(configs, paths):
+        made, found = prepare_one(config, paths), distributions_of(config, paths)
+        spec = registered(config.dataset)
+        console.print(steps(spec, made))
+        name = spec.key if spec.key not in columns else f"{spec.key}-{len(columns)}"
+        columns[name] = statistics(made, found)
+        if pictures:
+            for path in draw_distributions(spec.title, made, found, folder / name):
+                typer.echo(path)
+    for path in save_statistics(columns, folder):
+        typer.echo(path)
+    if len(columns) > 1:
+        console.print(comparison(columns))
 
 
 def main() -> None:
@@ -119,46 +268,64 @@ def main() -> None:
         sys.exit(2)
 
 
-def _file(key: str, data_dir: Path | None) -> str:
-    """The file that a data set would be read from, in words."""
-    if DATASETS[key].embedded:
-        return "embedded"
-    try:
-        return locate(DATASETS[key], data_dir).name
-    except DataError:
-        return "missing"
-
-
-def _keys(named: list[str]) -> list[str]:
-    """The data set keys that the option means, each once; raises ConfigError for an unknown one."""
-    keys: list[str] = []
-    for word in (part.strip() for value in named for part in value.split(",")):
-        keys += PAPER_DATASETS if word == "all" else [dataset(word).key] if word else []
-    if not keys:
-        raise ConfigError(f"--dataset names no data set: use all or some of {', '.join(DATASETS)}")
-    return list(dict.fromkeys(keys))
-
-
-def _splits(
-    named: list[str],
-    tie: Literal["stable", "random"],
-    filter: Filter,
-    min_item: int | None,
-    min_user: int | None,
-    paths: RunPaths,
-) -> Iterator[Split]:
-    """Prepare the named data sets one after the other; all names and files are looked up before the first."""
-    from harness.prepare import prepare as prepare_one
-
-    keys = _keys(named)
-    for key in keys:
-        if not DATASETS[key].embedded:
-            locate(DATASETS[key], paths.data_dir)
-    least = 1 if filter == "none" else 5
+def asked(
+    name: str,
+    *,
+    profile: Profile | None = None,
+    filter: Filter | None = None,
+    min_item: int | None = None,
+    min_user: int | None = None,
+    count: Count = "usual",
+    tie: Literal["stable", "random"] = "stable",
+    repeats: Repeats = "keep",
+    split: SplitRule = "temporal",
+    quantile: float | None = None,
+    edition: str = "",
+    columns: tuple[str, str, str] = ("", "", ""),
+) -> DataConfig:
+    """The configuration that options mean for one data set; raises ConfigError where they contradict each other."""
+    if profile and (filter or min_item or min_user):
+        raise ConfigError("--profile says what is filtered: leave out --filter, --min-item and --min-user")
     if filter == "none" and (min_item or min_user or 1) > 1:
         raise ConfigError("--filter none drops nothing: leave out --min-item and --min-user, or choose a filter")
-    for key in keys:
-        config = DataConfig(dataset=key, filter=filter, min_item=min_item or least, min_user=min_user or least, tie=tie)
-        with Console(stderr=True).status(f"preparing {key}"):
-            split = prepare_one(config, paths)
-        yield split
+    least = 1 if filter == "none" else 5
+    base = profile_data(name, profile) if profile else None
+    try:
+        return DataConfig(
+            dataset=name,
+            filter=base.filter if base else filter or "iterative",
+            min_item=base.min_item if base else min_item or least,
+            min_user=base.min_user if base else min_user or least,
+            count=count,
+            tie=tie,
+            repeats=repeats,
+            split=split,
+            quantile=DataConfig.model_fields["quantile"].default if quantile is None else quantile,
+            edition=edition,
+            user_col=columns[0],
+            item_col=columns[1],
+            time_col=columns[2],
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = f"--{first['loc'][0]}: " if first["loc"] else ""
+        raise ConfigError(f"{field}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _file(spec: DatasetSpec, data_dir: Path | None) -> str:
+    """The file that a data set would be read from, in words."""
+    if spec.embedded:
+        return "embedded"
+    path = find(spec, data_dir)
+    return path.name if path else "missing"
+
+
+def _ready(configs: Sequence[DataConfig], paths: RunPaths) -> Iterator[DataConfig]:
+    """The configurations one after the other; the files of all are looked up, and fetched, before the first."""
+    from harness.prepare import raw_file
+
+    for config in configs:
+        raw_file(config, paths)
+    for config in configs:
+        with Console(stderr=True).status(f"preparing {config.dataset}"):
+            yield config

@@ -1,4 +1,4 @@
-"""From raw rows to a `Split` (spec 6.1): filter, temporal boundary, item ids, popularity buckets, leak checks.
+"""From raw rows to a `Split` (spec 6.1): repeats, filter, temporal boundary, item ids, popularity buckets, leak checks.
 
 Arrays in, values out: no file is touched. Everything is vectorised: no loop over users or rows.
 """
@@ -14,25 +14,40 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.config import DataConfig
-from harness.errors import DataError, LeakError
+from harness.data.filters import Mask, distinct, filter_rows, repeat_rows
+from harness.data.leaks import FEWEST_TEST_ROWS, Evidence, check_leaks, popularity_of
+from harness.errors import DataError
 from harness.values import N_BUCKETS, Int32, Int64, Split
-
-FEWEST_TEST_ROWS = 3
-"""Of an evaluated user: validation input, validation target, test target."""
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What the leak checks need beyond the split itself."""
+class Kept:
+    """The rows that repeats policy and filter leave, sorted by (user, time, tie)."""
 
-    train_times: Int64
-    """[E] Unix seconds of `Split.train_items`."""
-    train_user_ids: NDArray[np.str_]
-    """[U] raw ids of the training users."""
-    test_times: Int64
-    """[F] Unix seconds of `Split.test_items`."""
+    users: Int64
+    """[n] codes 0.. in the order of the raw ids."""
+    items: Int64
+    """[n] likewise."""
+    times: Int64
+    """[n] Unix seconds."""
+    user_names: NDArray[np.str_]
+    """The raw ids by code."""
+    item_names: NDArray[np.str_]
+    report: Mapping[str, float]
+    """Counts up to here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What a split rule says of the kept rows [n]."""
+
+    boundary: int
+    train: Mask
+    held: Mask
+    """Rows that the rule keeps out of training for the test."""
+    test: Mask
+    """Rows of evaluated users that are input or target."""
+    report: Mapping[str, float]
 
 
 def split_rows(rows: pd.DataFrame, config: DataConfig) -> tuple[Split, Evidence]:
@@ -41,66 +56,75 @@ def split_rows(rows: pd.DataFrame, config: DataConfig) -> tuple[Split, Evidence]
     The order of a user's rows is (time, raw row) for ``tie="stable"`` and (time, a number drawn with seed 0 for every
     row that the filter leaves) for ``tie="random"``. Training users, evaluated users and items each stand in the
     order of their raw ids: by value if all of them are decimal integers, else by code point.
+    ``split="leave_one_out"`` leaks the future by design: every user with three rows or more is evaluated on the last
+    two and trained on the rest, unless a target is no training item; the boundary is then 0.
     Raises DataError when no row, no test user or no training sequence of two items is left.
     """
-    kept = rows[filter_rows(pd.factorize(rows["user"])[0], pd.factorize(rows["item"])[0], config)]
-    if kept.empty:
+    return split_kept(keep_rows(rows, config), config)
+
+
+def keep_rows(rows: pd.DataFrame, config: DataConfig) -> Kept:
+    """What repeats policy and filter leave of raw rows. Raises DataError when that is nothing."""
+    user_codes, user_names = pd.factorize(rows["user"])
+    item_codes, item_names = pd.factorize(rows["item"])
+    times = rows["time"].to_numpy(np.int64)
+    at = np.flatnonzero(repeat_rows(user_codes, item_codes, times, config))
+    n_without_repeats = len(at)
+    at = at[filter_rows(user_codes[at], item_codes[at], config)]
+    if not len(at):
         raise DataError(
             f"{config.dataset}: filter {config.filter} with min_item={config.min_item}, min_user={config.min_user} "
             f"leaves none of {len(rows)} rows: lower the two numbers or use more data"
         )
-    users, user_names = _coded(kept["user"])
-    items, item_names = _coded(kept["item"])
-    times = kept["time"].to_numpy(np.int64)
-    tie = np.arange(len(kept)) if config.tie == "stable" else np.random.default_rng(0).random(len(kept))
+    users, kept_user_names = _coded(user_codes[at], user_names)
+    items, kept_item_names = _coded(item_codes[at], item_names)
+    times = times[at]
+    tie = np.arange(len(at)) if config.tie == "stable" else np.random.default_rng(0).random(len(at))
     order = np.lexsort((tie, times, users))
-    users, items, times = users[order], items[order], times[order]
+    pairs = len(distinct(users * len(kept_item_names) + items))
+    return Kept(
+        users=users[order],
+        items=items[order],
+        times=times[order],
+        user_names=kept_user_names,
+        item_names=kept_item_names,
+        report={
+            "raw_rows": len(rows),
+            "raw_users": len(user_names),
+            "raw_items": len(item_names),
+            "rows_dropped_as_repeats": len(rows) - n_without_repeats,
+            "rows": len(at),
+            "users": len(kept_user_names),
+            "items": len(kept_item_names),
+            "repeated_rows": len(at) - pairs,
+            "first_time": int(times.min()),
+            "last_time": int(times.max()),
+        },
+    )
 
-    # Python rounds halves to even, as the specification does.
-    position = round(config.quantile * (len(times) - 1))
-    boundary = int(np.partition(times, position)[position])
-    late = times >= boundary
-    is_tester = np.bincount(users[late], minlength=len(user_names)) > 0
-    train = ~late & ~is_tester[users]
-    known_items = np.unique(items[train])
-    item_ids, item_of = _training_ids(item_names, known_items)
-    known = late & (item_of[items] >= 0)
-    is_evaluated = np.bincount(users[known], minlength=len(user_names)) >= FEWEST_TEST_ROWS
-    test = known & is_evaluated[users]
 
+def split_kept(kept: Kept, config: DataConfig) -> tuple[Split, Evidence]:
+    """The split of the rows that the filter left: see `split_rows`."""
+    users, items, times = kept.users, kept.items, kept.times
+    parts = (_temporal if config.split == "temporal" else _leave_one_out)(kept, config)
+    train, test = parts.train, parts.test
+    item_ids, item_of = _training_ids(kept.item_names, np.flatnonzero(np.bincount(items[train])))
     train_users, train_offsets = _runs(users[train])
     test_users, test_offsets = _runs(users[test])
-    if np.diff(train_offsets).max(initial=0) < 2:
-        raise DataError(
-            f"{config.dataset}: no training user has two rows before the boundary {boundary} "
-            f"({len(train_users)} users, quantile {config.quantile} of {len(times)} rows): use more data"
-        )
-    if not len(test_users):
-        raise DataError(
-            f"{config.dataset}: zero test users: of {is_tester.sum()} users with rows at or after the boundary "
-            f"{boundary} (quantile {config.quantile} of {len(times)} rows) none has {FEWEST_TEST_ROWS} such rows of "
-            f"items known from training: lower the quantile or use more data"
-        )
     train_items, test_items = item_of[items[train]], item_of[items[test]]
-    popularity = _popularity(train_items, train_offsets, len(item_ids))
+    popularity = popularity_of(train_items, train_offsets, len(item_ids))
     report: dict[str, float] = {
-        "raw_rows": len(rows),
-        "raw_users": rows["user"].nunique(),
-        "raw_items": rows["item"].nunique(),
-        "rows": len(kept),
-        "users": len(user_names),
-        "items": len(item_names),
-        "boundary": boundary,
-        "rows_before_boundary": int((~late).sum()),
-        "test_rows": int(late.sum()),
-        "test_users": int(is_tester.sum()),
-        "test_users_with_earlier_rows": len(np.unique(users[~late & is_tester[users]])),
-        "test_rows_of_unseen_items": int((late & ~known).sum()),
+        **kept.report,
+        "boundary": parts.boundary,
+        "test_rows": int(parts.held.sum()),
+        "test_rows_of_unseen_items": int((item_of[items[parts.held]] < 0).sum()),
+        **parts.report,
         "train_rows": len(train_items),
         "train_users": len(train_users),
         "train_items": len(item_ids),
         "train_sequences": int((np.diff(train_offsets) >= 2).sum()),
         "evaluated_users": len(test_users),
+        "future_rows": int((times[train] >= times[test][test_offsets[1:] - 1].min()).sum()),
         "repeat_share": _repeat_share(test_items, test_offsets),
         "partner_share": _partner_share(train_items, train_offsets),
     }
@@ -112,17 +136,17 @@ def split_rows(rows: pd.DataFrame, config: DataConfig) -> tuple[Split, Evidence]
         "popularity": popularity,
         "bucket": popularity_buckets(popularity),
         "item_ids": item_ids,
-        "user_ids": user_names[test_users],
+        "user_ids": kept.user_names[test_users],
     }
     evidence: dict[str, NDArray[Any]] = {
         "train_times": times[train],
-        "train_user_ids": user_names[train_users],
+        "train_user_ids": kept.user_names[train_users],
         "test_times": times[test],
     }
     split = Split(
         config=config,
-        fingerprint=fingerprint(config, boundary, arrays | evidence),
-        boundary=boundary,
+        fingerprint=fingerprint(config, parts.boundary, arrays | evidence),
+        boundary=parts.boundary,
         n_items=len(item_ids),
         report=report,
         **arrays,
@@ -130,27 +154,6 @@ def split_rows(rows: pd.DataFrame, config: DataConfig) -> tuple[Split, Evidence]
     proof = Evidence(**evidence)
     check_leaks(split, proof)
     return split, proof
-
-
-def filter_rows(users: Int64, items: Int64, config: DataConfig) -> Mask:
-    """[n] which rows the filter of `config` keeps; `users`, `items` [n] are codes from 0 on.
-
-    one_pass: items with at least `min_item` distinct users, then users with at least `min_user` distinct items among
-    what is left; items may end below. iterative: items with `min_item` rows and users with `min_user` rows, again and
-    again until nothing changes (k-core).
-    """
-    n_users, n_items = int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1
-    keep = np.ones(len(users), np.bool_)
-    if config.filter == "one_pass":
-        keep = _distinct(items, users)[items] >= config.min_item
-        keep &= _distinct(users[keep], items[keep], size=n_users)[users] >= config.min_user
-    elif config.filter == "iterative":
-        left = -1
-        while left != keep.sum():
-            left = keep.sum()
-            keep &= np.bincount(items[keep], minlength=n_items)[items] >= config.min_item
-            keep &= np.bincount(users[keep], minlength=n_users)[users] >= config.min_user
-    return keep
 
 
 def popularity_buckets(popularity: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
@@ -174,46 +177,6 @@ def popularity_buckets(popularity: NDArray[np.integer[Any]]) -> NDArray[np.int8]
     return bucket
 
 
-def check_leaks(split: Split, evidence: Evidence) -> None:
-    """Raise LeakError unless the split keeps what it promises; run on every prepare and on every load.
-
-    No training row at or after the boundary and no test row before it; no user on both sides (by raw id); items and
-    their popularity from training rows alone; at least three rows of every test user, in order of time, so that
-    the validation target comes before the test target.
-    """
-    name = split.config.dataset
-    late = int((evidence.train_times >= split.boundary).sum())
-    if late:
-        raise LeakError(f"{name}: {late} training rows are at or after the boundary {split.boundary}: prepare again")
-    early = int((evidence.test_times < split.boundary).sum())
-    if early:
-        raise LeakError(f"{name}: {early} test rows are before the boundary {split.boundary}: prepare again")
-    both = np.intersect1d(evidence.train_user_ids, split.user_ids)
-    if len(both):
-        raise LeakError(f"{name}: {len(both)} users are in training and test, such as {both[0]!s}: prepare again")
-    n_items = split.n_items
-    if (
-        split.train_items.min() < 0
-        or split.train_items.max() >= n_items
-        or (np.bincount(split.train_items, minlength=n_items) == 0).any()
-    ):
-        raise LeakError(f"{name}: the items 0..{n_items - 1} are not exactly those of the training rows: prepare again")
-    if split.test_items.min() < 0 or split.test_items.max() >= n_items:
-        raise LeakError(f"{name}: test rows hold items that no training row has: prepare again")
-    if not np.array_equal(split.popularity, _popularity(split.train_items, split.train_offsets, n_items)):
-        raise LeakError(f"{name}: item popularity does not come from the training rows alone: prepare again")
-    if np.diff(split.test_offsets).min() < FEWEST_TEST_ROWS:
-        raise LeakError(f"{name}: a test user has fewer than {FEWEST_TEST_ROWS} rows: prepare again")
-    for part, times, offsets in (
-        ("training", evidence.train_times, split.train_offsets),
-        ("test", evidence.test_times, split.test_offsets),
-    ):
-        backwards = np.diff(times) < 0
-        backwards[offsets[1:-1] - 1] = False
-        if backwards.any():
-            raise LeakError(f"{name}: rows of a {part} user are not in order of time: prepare again")
-
-
 def fingerprint(config: DataConfig, boundary: int, arrays: Mapping[str, NDArray[Any]]) -> str:
     """32 hexadecimal digits of the content: the configuration, the boundary and every array by name."""
     digest = hashlib.sha256()
@@ -226,13 +189,88 @@ def fingerprint(config: DataConfig, boundary: int, arrays: Mapping[str, NDArray[
     return digest.hexdigest()[:32]
 
 
-def _coded(names: "pd.Series[str]") -> tuple[Int64, NDArray[np.str_]]:
-    """[n] the position of each name among the distinct names [M] in their order, and these."""
-    codes, distinct = pd.factorize(names)
-    order = _order(distinct.tolist())
-    position = np.empty(len(order), np.int64)
-    position[order] = np.arange(len(order))
-    return position[codes], np.array(distinct.tolist(), dtype=np.str_)[order]
+def _temporal(kept: Kept, config: DataConfig) -> _Parts:
+    """One boundary for all: the quantile of all times; who has a row from it on is not trained on."""
+    users, items, times, n_users = kept.users, kept.items, kept.times, len(kept.user_names)
+    # Python rounds halves to even, as the specification does.
+    position = round(config.quantile * (len(times) - 1))
+    boundary = int(np.partition(times, position)[position])
+    late = times >= boundary
+    is_tester = np.bincount(users[late], minlength=n_users) > 0
+    train = ~late & ~is_tester[users]
+    _need_training(users[train], f"before the boundary {boundary} (quantile {config.quantile})", kept, config)
+    known = late & _among(items, items[train], len(kept.item_names))
+    test = known & (np.bincount(users[known], minlength=n_users) >= FEWEST_TEST_ROWS)[users]
+    if not test.any():
+        raise DataError(
+            f"{config.dataset}: zero test users: of {is_tester.sum()} users with rows at or after the boundary "
+            f"{boundary} (quantile {config.quantile} of {len(times)} rows) none has {FEWEST_TEST_ROWS} such rows of "
+            f"items known from training: lower the quantile or use more data"
+        )
+    earlier = ~late & is_tester[users]
+    return _Parts(
+        boundary=boundary,
+        train=train,
+        held=late,
+        test=test,
+        report={
+            "rows_before_boundary": int((~late).sum()),
+            "test_users": int(is_tester.sum()),
+            "test_users_with_earlier_rows": int((np.bincount(users[earlier], minlength=1) > 0).sum()),
+        },
+    )
+
+
+def _leave_one_out(kept: Kept, config: DataConfig) -> _Parts:
+    """Every user's last two rows, of users with three or more; no boundary, so training holds the future."""
+    users, items, n_users = kept.users, kept.items, len(kept.user_names)
+    lengths = np.bincount(users, minlength=n_users)
+    from_end = np.cumsum(lengths)[users] - np.arange(len(users))
+    held = (from_end <= 2) & (lengths >= FEWEST_TEST_ROWS)[users]
+    train = ~held
+    _need_training(users[train], "besides those left out", kept, config)
+    unseen = held & ~_among(items, items[train], len(kept.item_names))
+    is_evaluated = (lengths >= FEWEST_TEST_ROWS) & (np.bincount(users[unseen], minlength=n_users) == 0)
+    test = is_evaluated[users]
+    if not test.any():
+        raise DataError(
+            f"{config.dataset}: zero test users: of {(lengths >= FEWEST_TEST_ROWS).sum()} users with "
+            f"{FEWEST_TEST_ROWS} rows none has two last items that are known from training: use more data"
+        )
+    return _Parts(
+        boundary=0,
+        train=train,
+        held=held,
+        test=test,
+        report={
+            "rows_before_boundary": int(train.sum()),
+            "test_users": int((lengths >= FEWEST_TEST_ROWS).sum()),
+            "test_users_with_earlier_rows": int((lengths >= FEWEST_TEST_ROWS).sum()),
+        },
+    )
+
+
+def _need_training(train_users: Int64, where: str, kept: Kept, config: DataConfig) -> None:
+    if np.bincount(train_users, minlength=1).max() < 2:
+        raise DataError(
+            f"{config.dataset}: no training user has two rows {where}, only {len(distinct(train_users))} users with "
+            f"one, of {len(kept.times)} rows: use more data"
+        )
+
+
+def _among(codes: Int64, chosen: Int64, size: int) -> Mask:
+    """[n] whether each code is one of `chosen`."""
+    return np.asarray((np.bincount(chosen, minlength=size) > 0)[codes])
+
+
+def _coded(codes: Int64, names: "pd.Index[str]") -> tuple[Int64, NDArray[np.str_]]:
+    """[n] the position of each code's name among the names [M] that occur, in their order, and these."""
+    occurring = np.flatnonzero(np.bincount(codes))
+    present = names[occurring].tolist()
+    order = _order(present)
+    position = np.zeros(len(names), np.int64)
+    position[occurring[order]] = np.arange(len(order))
+    return position[codes], np.array(present, dtype=np.str_)[order]
 
 
 def _order(names: list[str]) -> Int64:
@@ -256,20 +294,8 @@ def _training_ids(names: NDArray[np.str_], known: Int64) -> tuple[NDArray[np.str
 
 def _runs(users: Int64) -> tuple[Int64, Int64]:
     """The distinct values of a sorted array, and where each begins, with the length as last entry."""
-    distinct, first = np.unique(users, return_index=True)
-    return distinct, np.append(first, len(users)).astype(np.int64)
-
-
-def _distinct(of: Int64, partners: Int64, size: int = 0) -> Int64:
-    """How many distinct partners each code of `of` has."""
-    width = int(partners.max(initial=0)) + 1
-    return np.bincount(np.unique(of * width + partners) // width, minlength=size)
-
-
-def _popularity(train_items: Int32, train_offsets: Int64, n_items: int) -> Int32:
-    """[N] distinct training users of each item."""
-    users = np.repeat(np.arange(len(train_offsets) - 1), np.diff(train_offsets))
-    return _distinct(train_items.astype(np.int64), users, size=n_items).astype(np.int32)
+    first = np.flatnonzero(np.diff(users, prepend=-1))
+    return users[first], np.append(first, len(users)).astype(np.int64)
 
 
 def _repeat_share(test_items: Int32, test_offsets: Int64) -> float:

@@ -26,7 +26,7 @@ static_assert(ROWS % GRADIENT_ROWS == 0 && ROWS % 2 == 0 && ITEMS % ITEM_ROWS ==
 #define INLINE inline __attribute__((always_inline))
 
 typedef float Vec __attribute__((vector_size(WIDTH * 4), may_alias));
-typedef int32_t IVec __attribute__((vector_size(WIDTH * 4), may_alias));
+typedef uint32_t IVec __attribute__((vector_size(WIDTH * 4), may_alias));
 typedef float LooseVec __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
 
 INLINE Vec broadcast(float x) { return Vec{} + x; }
@@ -38,6 +38,12 @@ INLINE float sum(Vec v) {
   float total = 0;
   for (int i = 0; i < WIDTH; ++i) total += v[i];
   return total;
+}
+
+INLINE float largest(Vec v) {
+  float top = v[0];
+  for (int i = 1; i < WIDTH; ++i) top = v[i] > top ? v[i] : top;
+  return top;
 }
 
 // 2^x with a relative error below 2e-7; where the result would be below 2^-126 it is below 2^-125.
@@ -67,19 +73,18 @@ INLINE Vec power_of_two(Vec x) {
 
 // Products of float32 numbers.
 struct Float32 {
-  typedef float Element;          // what is multiplied at a time
-  static constexpr int PACK = 1;  // numbers of the summed dimension in an element
-  static constexpr long TILE = 64;  // rows that a thread works on at a time
+  typedef float Element;                       // what is multiplied at a time
+  static constexpr int PACK = 1;               // numbers of the summed dimension in an element
+  static constexpr long TILE = 64;             // rows that a thread works on at a time
+  static constexpr long MANY_ITEMS = 1 << 14;  // beyond, keeping a tile's exponentials costs more than new logits
 
   static INLINE Vec multiply_add(Vec sum, float a, const float* b) { return broadcast(a) * load(b) + sum; }
   static INLINE float element(const float (&x)[1]) { return x[0]; }
 
-  // Keep the exponentials of a tile for both gradients: [ROWS, ITEMS] serves as either operand.
-  static INLINE void keep(const Vec (&p)[ROWS][COLUMNS], float*, float* to) {
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; ++r)
+  // Keep exponentials as operands of both gradients; here one copy serves as either.
+  static INLINE void keep(const Vec (&p)[1][COLUMNS], float*, float* to) {
 #pragma GCC unroll 8
-      for (int c = 0; c < COLUMNS; ++c) store(to + r * ITEMS + c * WIDTH, p[r][c]);
+    for (int c = 0; c < COLUMNS; ++c) store(to + c * WIDTH, p[0][c]);
   }
 };
 
@@ -89,6 +94,7 @@ struct BFloat16 {
   typedef uint32_t Element;
   static constexpr int PACK = 2;
   static constexpr long TILE = 128;
+  static constexpr long MANY_ITEMS = 1 << 16;
 
   static INLINE Vec multiply_add(Vec sum, uint32_t a, const uint32_t* b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)_mm512_loadu_si512(b));
@@ -96,18 +102,16 @@ struct BFloat16 {
 
   static INLINE uint32_t element(const float (&x)[2]) { return rounded(x[0]) | rounded(x[1]) << 16; }
 
-  // by_row: [ROWS, ITEMS/2] pairs of items; by_item: [ROWS/2, ITEMS] pairs of rows.
-  static INLINE void keep(const Vec (&p)[ROWS][COLUMNS], uint32_t* by_row, uint32_t* by_item) {
+  // by_row: [2, ITEMS/2] pairs of items; by_item: [ITEMS] pairs of rows.
+  static INLINE void keep(const Vec (&p)[2][COLUMNS], uint32_t* by_row, uint32_t* by_item) {
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r += 2)
-#pragma GCC unroll 8
-      for (int c = 0; c < COLUMNS; ++c) {
-        const __m256i even = (__m256i)_mm512_cvtneps_pbh(p[r][c]), odd = (__m256i)_mm512_cvtneps_pbh(p[r + 1][c]);
-        _mm256_storeu_si256((__m256i*)(by_row + r * (ITEMS / 2) + c * 8), even);
-        _mm256_storeu_si256((__m256i*)(by_row + (r + 1) * (ITEMS / 2) + c * 8), odd);
-        const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
-        _mm512_storeu_si512(by_item + (r / 2) * ITEMS + c * WIDTH, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
-      }
+    for (int c = 0; c < COLUMNS; ++c) {
+      const __m256i even = (__m256i)_mm512_cvtneps_pbh(p[0][c]), odd = (__m256i)_mm512_cvtneps_pbh(p[1][c]);
+      _mm256_storeu_si256((__m256i*)(by_row + c * 8), even);
+      _mm256_storeu_si256((__m256i*)(by_row + ITEMS / 2 + c * 8), odd);
+      const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
+      _mm512_storeu_si512(by_item + c * WIDTH, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
+    }
   }
 
  private:
@@ -119,39 +123,41 @@ struct BFloat16 {
 };
 #endif
 
-// tile += a b: a element (r, k) at a[r * A_ROW + k * A_STEP], row k of b at b + k * b_step.
-template <class M, int A_ROW, int A_STEP, int R, int C>
-INLINE void multiply(Vec (&tile)[R][C], const typename M::Element* a, const typename M::Element* b, long b_step,
-                     long depth) {
-  for (long k = 0; k < depth; ++k, a += A_STEP, b += b_step)
+// tile += a b: a element (r, k) at a[r * a_row + k * a_step], row k of b at b + k * b_step.
+template <class M, int R, int C>
+INLINE void multiply(Vec (&tile)[R][C], const typename M::Element* a, long a_row, long a_step,
+                     const typename M::Element* b, long b_step, long depth) {
+  for (long k = 0; k < depth; ++k, a += a_step, b += b_step)
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) tile[r][c] = M::multiply_add(tile[r][c], a[r * A_ROW], b + c * WIDTH);
+      for (int c = 0; c < C; ++c) tile[r][c] = M::multiply_add(tile[r][c], a[r * a_row], b + c * WIDTH);
 }
 
 // out (+)= a b for R rows and C vectors of out, whose rows are `out_row` floats apart.
-template <class M, int A_ROW, int A_STEP, int R, int C>
-INLINE void product_tile(float* out, long out_row, bool add, const typename M::Element* a,
+template <class M, int R, int C>
+INLINE void product_tile(float* out, long out_row, bool add, const typename M::Element* a, long a_row, long a_step,
                          const typename M::Element* b, long b_step, long depth) {
   Vec tile[R][C];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) tile[r][c] = add ? load(out + r * out_row + c * WIDTH) : Vec{};
-  multiply<M, A_ROW, A_STEP>(tile, a, b, b_step, depth);
+  multiply<M>(tile, a, a_row, a_step, b, b_step, depth);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) store(out + r * out_row + c * WIDTH, tile[r][c]);
 }
 
-// The same for all `width` columns; width is a multiple of WIDTH, b has `width` elements a row.
-template <class M, int A_ROW, int A_STEP, int R>
-INLINE void product(float* out, long width, bool add, const typename M::Element* a, const typename M::Element* b,
-                    long depth) {
+// The same for `columns` columns, a multiple of WIDTH; at most C vectors at a time.
+template <class M, int R, int C = SPAN>
+INLINE void product(float* out, long out_row, long columns, bool add, const typename M::Element* a, long a_row,
+                    long a_step, const typename M::Element* b, long b_step, long depth) {
   long c = 0;
-  for (; c + SPAN * WIDTH <= width; c += SPAN * WIDTH)
-    product_tile<M, A_ROW, A_STEP, R, SPAN>(out + c, width, add, a, b + c, width, depth);
-  for (; c < width; c += WIDTH) product_tile<M, A_ROW, A_STEP, R, 1>(out + c, width, add, a, b + c, width, depth);
+  for (; c + C * WIDTH <= columns; c += C * WIDTH)
+    product_tile<M, R, C>(out + c, out_row, add, a, a_row, a_step, b + c, b_step, depth);
+  if constexpr (C > 1)
+    if (c < columns)
+      product<M, R, C - 1>(out + c, out_row, columns - c, add, a, a_row, a_step, b + c, b_step, depth);
 }

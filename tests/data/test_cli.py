@@ -1,13 +1,22 @@
 """`btsr-data`: what it prints, and that a mistake is one line and exit code 2."""
 
+import csv
 import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.config import Profile, StudyOptions
 from harness.data.catalogue import DATASETS
-from harness.data.cli import main
+from harness.data.cli import asked, main
+from harness.data.digest import sha256
+from harness.data.kinds import RawFile
+from harness.data.synthetic import generate
+from studies.profiles import data_config
+from tests.data.server import served
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -62,12 +71,25 @@ def test_options_reach_the_split(
     ("words", "part"),
     [
         (("describe", "--dataset", "sintetic"), "did you mean 'synthetic'"),
-        (("prepare", "--dataset", "all"), "ml-1m.zip"),
-        (("prepare", "--dataset", "synthetic,beauty"), "reviews_Beauty_5.json.gz"),
+        (("prepare", "--dataset", "all", "--no-download"), "ml-1m.zip"),
+        (("prepare", "--dataset", "synthetic,beauty", "--no-download"), "reviews_Beauty_5.json.gz"),
         (("prepare", "--dataset", ","), "names no data set"),
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-user", "3"), "--filter none drops nothing"),
         (("prepare", "--dataset", "synthetic", "--min-item", "2000"), "leaves none of 47739 rows"),
         (("prepare", "--dataset", "synthetic", "--out", "file"), "choose another folder by --out"),
+        (("prepare", "--dataset", "synthetic", "--profile", "paper", "--filter", "none"), "--profile says what"),
+        (("prepare", "--dataset", "synthetic", "--filter", "none", "--count", "rows"), "drops nothing"),
+        (("prepare", "--dataset", "synthetic", "--split", "leave_one_out", "--quantile", "0.9"), "no effect"),
+        (("prepare", "--dataset", "synthetic", "--quantile", "1.5"), "--quantile: Input should be less than 1"),
+        (("prepare", "--dataset", "synthetic", "--user-col", "u"), "columns are named for a file only"),
+        (("prepare", "--dataset", "yelp", "--edition", "2017"), "unknown edition of yelp"),
+        (("prepare", "--dataset", "gone.csv"), "there is no file"),
+        (("prepare", "--dataset", "folder/x.dat"), "its name must end in .csv, .csv.gz"),
+        (("download", "--dataset", "yelp"), "--accept-terms"),
+        (("add", "ml1m", "gone.zip"), "there is no file"),
+        (("add", "ml1m", "file"), "file is empty"),
+        (("add", "ml1", "file"), "did you mean 'ml1m'"),
+        (("add", "synthetic", "file"), "has no file to add"),
     ],
 )
 def test_mistake_is_one_line(
@@ -80,8 +102,118 @@ def test_mistake_is_one_line(
     assert not list(folder.rglob("split.json"))
 
 
+def movielens(rows: int = 3) -> bytes:
+    return b"".join(b"%d::%d::5::%d\n" % (i, i, 978300760 + i) for i in range(rows))
+
+
+def test_add_and_verify(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file got by hand is read to its end, copied under its name, and found again; a bad one is told."""
+    (folder / "hand").mkdir()
+    source = folder / "hand" / "ratings.dat"
+    source.write_bytes(movielens())
+    assert run(monkeypatch, "add", "ml1m", str(source)) == 0
+    text = capsys.readouterr().out
+    assert (folder / "data" / "ratings.dat").read_bytes() == movielens()
+    assert "3 rows" in text and "no official SHA-256 is known" in text and "official file has 1,000,209 rows" in text
+    assert run(monkeypatch, "add", "ml1m", str(source)) == 0
+    assert run(monkeypatch, "verify", "--dataset", "ml1m,beauty,synthetic") == 0
+    text = capsys.readouterr().out
+    assert "ml1m: ok: " in text and "beauty: no file of it in" in text
+    source.write_bytes(movielens(4))
+    assert run(monkeypatch, "add", "ml1m", str(source)) == 2
+    assert "there already and differs" in capsys.readouterr().err
+    (folder / "data" / "ratings.dat").write_bytes(movielens()[:-12])
+    assert run(monkeypatch, "verify") == 1
+    assert "ml1m: BAD: " in capsys.readouterr().out
+    source.write_bytes(movielens()[:-12])
+    assert run(monkeypatch, "add", "ml1m", str(source)) == 2
+    assert "it is not added" in capsys.readouterr().err
+
+
+def test_add_tells_the_file_by_sum_name_or_edition(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = folder / "archive.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("review.json", '{"user_id": "u", "business_id": "b", "date": "2018-01-01"}\n')
+    assert run(monkeypatch, "add", "yelp", str(source)) == 2
+    assert "no known file of yelp" in capsys.readouterr().err
+    assert run(monkeypatch, "add", "yelp", str(source), "--edition", "2018") == 0
+    assert "its SHA-256 is not that of the official file" in capsys.readouterr().out
+    assert (folder / "data" / "yelp-2018.zip").is_file()
+    (folder / "data" / "yelp-2018.zip").unlink()
+    spec = DATASETS["yelp"]
+    known = tuple(replace(file, sha256=sha256(source)) if file.edition == "2021" else file for file in spec.files)
+    monkeypatch.setitem(DATASETS, "yelp", replace(spec, files=known))
+    assert run(monkeypatch, "add", "yelp", str(source)) == 0
+    assert "the official file" in capsys.readouterr().out and (folder / "data" / "yelp-2021.zip").is_file()
+
+
+def test_download_says_what_it_fetches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with served(movielens()) as site:
+        file = RawFile(name="ratings.dat", reader="movielens", urls=(f"{site.url}/good/ratings.dat",), megabytes=1)
+        monkeypatch.setitem(DATASETS, "ml1m", replace(DATASETS["ml1m"], files=(file,)))
+        assert run(monkeypatch, "download", "--dataset", "ml1m,synthetic") == 0
+        said = capsys.readouterr()
+        assert f"from {site.url}/good/ratings.dat; licence: GroupLens" in said.err and "about 1 MB" in said.err
+        assert "ml1m: data/ratings.dat" in said.out and "synthetic: generated" in said.out
+        assert run(monkeypatch, "download", "--dataset", "ml1m") == 0
+        assert len(site.asked) == 1 and not capsys.readouterr().err
+
+
+def test_describe_saves_tables_and_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generate(users=400, items=60).rename(columns={"time": "when"}).to_csv(folder / "mine.csv", index=False)
+    words = ("--dataset", "synthetic", "--dataset", "mine.csv", "--out", "o")
+    assert run(monkeypatch, "describe", *words, "--split", "leave_one_out", "--no-pictures") == 2
+    assert "no time column, only user, item, when: name one by --time-col" in capsys.readouterr().err
+    generate(users=400, items=60).to_csv(folder / "mine.csv", index=False)
+    assert run(monkeypatch, "describe", *words) == 0
+    assert "test users" in capsys.readouterr().out
+    saved = folder / "o" / "data"
+    names = {f"{name}{end}" for name in ("synthetic", "mine.csv") for end in (".png", ".svg")}
+    assert {path.name for path in saved.iterdir()} == names | {"statistics.csv", "statistics.md"}
+    with (saved / "statistics.csv").open() as file:
+        table = {line["statistic"]: line for line in csv.DictReader(file)}
+    assert table["interactions"]["synthetic"] == "47669" and table["test users"]["synthetic"] == "216"
+    assert float(table["density"]["synthetic"]) == 47669 / (3000 * 575)
+    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "400"
+    assert "| interactions" in (saved / "statistics.md").read_text()
+    svg = (saved / "synthetic.svg").read_text()
+    assert "boundary" in svg and "Synthetic Markov chain" in svg
+
+
+def test_leave_one_out_is_labelled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--dataset", "synthetic", "--no-pictures", "--split", "leave_one_out")
+    assert run(monkeypatch, "describe", *words) == 0
+    assert "LEAKS THE FUTURE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "filtering"),
+    [
+        ("gowalla", "paper", ("iterative", 5, 5)),
+        ("gowalla", "released", ("one_pass", 5, 20)),
+        ("behance", "released", ("one_pass", 5, 20)),
+        ("ml1m", "released", ("none", 1, 1)),
+        ("beauty", "released", ("iterative", 5, 5)),
+    ],
+)
+def test_profiles(name: str, profile: Profile, filtering: tuple[str, int, int]) -> None:
+    config = asked(name, profile=profile)
+    assert (config.filter, config.min_item, config.min_user) == filtering
+    assert config == data_config(name, StudyOptions(datasets=(name,), profile=profile))
+
+
 def test_missing_file_is_found_before_anything_is_prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, "prepare", "--dataset", "synthetic", "--dataset", "ml1m") == 2
+    assert run(monkeypatch, "prepare", "--dataset", "synthetic", "--dataset", "ml1m", "--no-download") == 2
     assert not (folder / "runs").exists()
 
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.realdata
 
 NONE = {"filter": "none", "min_item": 1, "min_user": 1}
 ONE_PASS = {"filter": "one_pass", "min_item": 5, "min_user": 5}
+USERS_FIRST = {"filter": "one_pass_users_first", "min_item": 5, "min_user": 5}
 ITERATIVE = {"filter": "iterative", "min_item": 5, "min_user": 5}
 
 
@@ -81,6 +82,9 @@ def test_split(
         ("gowalla", ONE_PASS, (86_627, 3_145, 5_276)),
         ("yelp", ITERATIVE, (316_354, 30_431, 20_033)),
         ("yelp", ONE_PASS, (304_489, 28_689, 19_332)),
+        ("gowalla", USERS_FIRST, (87_257, 3_651, 4_988)),
+        ("yelp", USERS_FIRST, (304_648, 29_061, 18_998)),
+        ("ml100k", USERS_FIRST, (99_287, 943, 1_349)),
         ("ml100k", ITERATIVE, (99_287, 943, 1_349)),
         ("ml100k", ONE_PASS, (99_287, 943, 1_349)),
         ("beauty", ONE_PASS, (198_502, 22_363, 12_101)),
@@ -93,6 +97,20 @@ def test_filter(
 ) -> None:
     split = prepare(DataConfig(dataset=key, **filtering), RunPaths(data_dir=research_data, work_dir=work_dir))
     assert tuple(split.report[name] for name in ("rows", "users", "items")) == sizes
+
+
+@pytest.mark.parametrize(
+    ("key", "rows", "exact", "repeated"),
+    [("gowalla", 138_957, 6, 35_462), ("yelp", 316_354, 0, 11_830), ("beauty", 198_502, 0, 0), ("ml1m", 999_611, 0, 0)],
+)
+def test_repeats(research_data: Path, work_dir: Path, key: str, rows: int, exact: int, repeated: int) -> None:
+    paths = RunPaths(data_dir=research_data, work_dir=work_dir)
+    filtering = NONE if key == "gowalla" else ITERATIVE
+    assert prepare(DataConfig(dataset=key, **filtering), paths).report["repeated_rows"] == repeated
+    if key == "gowalla":
+        for policy, dropped in (("exact", exact), ("first", repeated), ("last", repeated)):
+            report = prepare(DataConfig(dataset=key, repeats=policy, **NONE), paths).report
+            assert report["rows_dropped_as_repeats"] == dropped and report["rows"] == rows - dropped
 
 
 @pytest.fixture(scope="module")

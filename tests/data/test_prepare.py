@@ -12,13 +12,16 @@ import pytest
 
 from harness import prepare as module
 from harness.config import DataConfig, RunPaths
-from harness.data.split import fingerprint, split_rows
+from harness.data import digest
+from harness.data.describe import lines
+from harness.data.profile import distributions
+from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, DataError, LeakError
-from harness.prepare import describe, load_split, prepare, prepared_folder
+from harness.prepare import distributions_of, load_split, prepare, prepared_folder
 
 SYNTHETIC = DataConfig(dataset="synthetic")
-FILES = {f"{name}.npy" for name in (*module._SPLIT_ARRAYS, *module._EVIDENCE_ARRAYS)} | {"split.json"}
+FILES = {f"{name}.npy" for name in (*module._SPLIT_ARRAYS, *module._EVIDENCE_ARRAYS)} | {"split.json", "profile.npz"}
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_synthetic_needs_no_file(tmp_path: Path) -> None:
     split = prepare(SYNTHETIC, RunPaths(data_dir=tmp_path / "nowhere", work_dir=tmp_path))
     expected, _ = split_rows(generate(), SYNTHETIC)
     assert split.fingerprint == expected.fingerprint
-    assert dict(split.report) == dict(expected.report)
+    assert dict(split.report) == {**expected.report, "rows_dropped_by_reader": 0}
     for name in module._SPLIT_ARRAYS:
         np.testing.assert_array_equal(getattr(split, name), getattr(expected, name))
 
@@ -53,7 +56,7 @@ def test_arrays_are_memory_mapped_and_read_only(paths: RunPaths) -> None:
 
 def test_second_time_reads_no_raw_rows(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(ML1M, paths)
-    monkeypatch.setattr(module, "split_rows", None)
+    monkeypatch.setattr(module, "keep_rows", None)
     second = prepare(ML1M, paths)
     assert second.fingerprint == first.fingerprint and second.config == ML1M
     assert load_split(prepared_folder(ML1M, paths)).fingerprint == first.fingerprint
@@ -79,6 +82,10 @@ def test_folder_of_synthetic_depends_on_the_generator(paths: RunPaths, monkeypat
 
 def damage_missing(folder: Path) -> None:
     (folder / "bucket.npy").unlink()
+
+
+def damage_profile(folder: Path) -> None:
+    (folder / "profile.npz").unlink()
 
 
 def damage_cut(folder: Path) -> None:
@@ -138,6 +145,75 @@ def test_left_over_of_a_killed_process_is_cleared(paths: RunPaths) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
 
 
+def test_distributions_are_kept_with_the_split(paths: RunPaths) -> None:
+    split = prepare(ML1M, paths)
+    found = distributions_of(ML1M, paths)
+    assert found.user_rows.sum() == found.item_rows.sum() == found.time_rows.sum() == split.report["rows"]
+    assert (len(found.user_rows), len(found.item_rows)) == (split.report["users"], split.report["items"])
+    assert (np.diff(found.user_rows) <= 0).all() and (np.diff(found.item_rows) <= 0).all()
+    assert found.time_edges[0] == split.report["first_time"] and found.time_edges[-1] > split.report["last_time"]
+    profile = prepared_folder(ML1M, paths) / "profile.npz"
+    profile.unlink()
+    assert distributions_of(ML1M, paths).time_rows.tolist() == found.time_rows.tolist() and profile.is_file()
+
+
+def test_large_files_are_hashed_once(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.data_dir is not None
+    monkeypatch.setattr(digest, "REMEMBERED_BYTES", 1)
+    first = prepare(ML1M, paths)
+    monkeypatch.setattr(digest, "sha256", None)
+    assert prepare(ML1M, paths).fingerprint == first.fingerprint
+    monkeypatch.undo()
+    monkeypatch.setattr(digest, "REMEMBERED_BYTES", 1)
+    with (paths.data_dir / "ml-1m.csv").open("a") as file:
+        file.write("77,1,1600000000\n")
+    assert prepare(ML1M, paths).report["raw_rows"] == first.report["raw_rows"] + 1
+
+
+def test_dropped_rows_are_counted(tmp_path: Path) -> None:
+    rows = generate(users=400, items=60)
+    rows.loc[:4, "user"] = ""
+    header = "review_profilename,beer_beerid,review_time"
+    text = "\n".join(f"{u},{i},{t}" for u, i, t in rows.itertuples(index=False))
+    (tmp_path / "beer_reviews.csv").write_text(f"{header}\n{text}\n")
+    split = prepare(DataConfig(dataset="beeradvocate"), RunPaths(data_dir=tmp_path, work_dir=tmp_path / "runs"))
+    assert split.report["rows_dropped_by_reader"] == 5 and split.report["raw_rows"] == len(rows)
+    assert dict(lines(split))["rows dropped by the reader (no user)"] == "5"
+
+
+def test_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine" / "Täble.csv"
+    path.parent.mkdir()
+    generate(users=400, items=60).set_axis(["who", "what", "when"], axis=1).to_csv(path, index=False)
+    columns = {"user_col": "who", "item_col": "what", "time_col": "when"}
+    config = DataConfig(dataset=str(path), **columns)
+    split = prepare(config, RunPaths(work_dir=tmp_path))
+    expected, _ = split_rows(generate(users=400, items=60), config)
+    assert split.fingerprint == expected.fingerprint and split.config == config
+    assert prepared_folder(config, RunPaths(work_dir=tmp_path)).name.startswith("Täble.csv-")
+    with pytest.raises(DataError, match="there is no file"):
+        prepare(DataConfig(dataset=str(tmp_path / "nowhere.csv")), RunPaths(work_dir=tmp_path))
+
+
+def test_edition_is_chosen_and_part_of_the_key(tmp_path: Path) -> None:
+    rows = generate(users=400, items=60)
+    paths = RunPaths(data_dir=tmp_path, work_dir=tmp_path / "runs")
+    for name in ("yelp-2019-5core.csv", "yelp_academic_dataset_review.json"):
+        table = rows if name.endswith("csv") else rows[rows["user"] != "1"]
+        if name.endswith("csv"):
+            table.to_csv(tmp_path / name, index=False)
+        else:
+            found = table.assign(date=pd.to_datetime(table["time"], unit="s").dt.strftime("%Y-%m-%d %H:%M:%S"))
+            found = found.rename(columns={"user": "user_id", "item": "business_id"}).drop(columns="time")
+            found.to_json(tmp_path / name, orient="records", lines=True)
+    configs = [DataConfig(dataset="yelp", edition=edition) for edition in ("", "unpacked", "2019-5core")]
+    first, unpacked, table = (prepare(config, paths) for config in configs)
+    assert first.report == unpacked.report and first.report["raw_users"] == 399 and table.report["raw_users"] == 400
+    assert len({prepared_folder(config, paths) for config in configs}) == 3
+    with pytest.raises(ConfigError, match="unknown edition of yelp '2021x': did you mean '2021'"):
+        prepare(DataConfig(dataset="yelp", edition="2021x"), paths)
+
+
 def test_failure_leaves_no_folder(paths: RunPaths) -> None:
     assert paths.data_dir is not None
     (paths.data_dir / "ml-1m.csv").write_text("user,item,time\n1,1,978300760\n")
@@ -158,7 +234,8 @@ def test_leak_is_found_on_load(paths: RunPaths) -> None:
     planted = replace(split, fingerprint=fingerprint(ML1M, split.boundary, arrays))
     folder = prepared_folder(ML1M, paths)
     folder.parent.mkdir(parents=True)
-    module._save(folder, planted, replace(evidence, train_times=late))
+    kept = keep_rows(generate(users=400, items=60), ML1M)
+    module._save(folder, planted, replace(evidence, train_times=late), distributions(kept))
     with pytest.raises(LeakError, match="1 training rows are at or after the boundary"):
         load_split(folder)
     with pytest.raises(LeakError):
@@ -208,11 +285,11 @@ def test_nothing_prepared_there(tmp_path: Path) -> None:
 
 
 def test_describe(paths: RunPaths) -> None:
-    lines = dict(describe(prepare(SYNTHETIC, paths)))
-    assert lines["raw"] == "47,739 rows, 3,000 users, 599 items"
-    assert lines["evaluated users (three rows or more)"] == "216"
-    assert lines["boundary"] == "1607842421 (2020-12-13T06:53:41 UTC), quantile 0.95, ties stable"
-    assert lines["fingerprint"] == "381ddd2f6f959b99e2c9fa688bca575f"
+    found = dict(lines(prepare(SYNTHETIC, paths)))
+    assert found["raw"] == "47,739 rows, 3,000 users, 599 items"
+    assert found["evaluated users (three rows or more)"] == "216"
+    assert found["boundary"] == "1607842421 (2020-12-13T06:53:41 UTC), quantile 0.95, ties stable"
+    assert found["fingerprint"] == "381ddd2f6f959b99e2c9fa688bca575f"
 
 
 def test_random_ties_are_another_folder_with_the_same_counts(paths: RunPaths) -> None:

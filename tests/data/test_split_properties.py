@@ -10,7 +10,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from harness.config import DataConfig
-from harness.data.split import check_leaks, popularity_buckets, split_rows
+from harness.data.leaks import check_leaks
+from harness.data.split import popularity_buckets, split_rows
 from harness.errors import DataError
 from tests.data.rows import Row, frame, parts, unfiltered
 
@@ -26,16 +27,37 @@ def test_buckets_walk_as_the_specification_says(popularity: list[int]) -> None:
     assert popularity_buckets(np.array(popularity)).tolist() == [expected[i] for i in range(len(popularity))]
 
 
+def without_repeats(rows: list[Row], config: DataConfig) -> list[Row]:
+    """The policies for repeats, read word by word."""
+    if config.repeats == "keep":
+        return rows
+    chosen: dict[tuple[Any, ...], int] = {}
+    for at in sorted(range(len(rows)), key=lambda at: rows[at][2]):
+        key = rows[at] if config.repeats == "exact" else rows[at][:2]
+        if config.repeats == "last" or key not in chosen:
+            chosen[key] = at
+    return [rows[at] for at in sorted(chosen.values())]
+
+
 def filtered_slowly(rows: list[Row], config: DataConfig) -> list[Row]:
     """The filter variants, read word by word."""
-    if config.filter == "one_pass":
-        by_item = Counter(item for _, item in {(u, i) for u, i, _ in rows})
-        rows = [row for row in rows if by_item[row[1]] >= config.min_item]
-        by_user = Counter(user for user, _ in {(u, i) for u, i, _ in rows})
-        rows = [row for row in rows if by_user[row[0]] >= config.min_user]
+
+    def enough(rows: list[Row], side: int, least: int) -> set[str]:
+        counted = rows if config.counted == "rows" else {(u, i, 0) for u, i, _ in rows}
+        return {name for name, count in Counter(row[side] for row in counted).items() if count >= least}
+
+    rows = without_repeats(rows, config)
+    sides = {0: config.min_user, 1: config.min_item}
+    if config.filter in {"one_pass", "one_pass_users_first"}:
+        for side in (1, 0) if config.filter == "one_pass" else (0, 1):
+            good = enough(rows, side, sides[side])
+            rows = [row for row in rows if row[side] in good]
+    elif config.filter == "at_once":
+        users, items = enough(rows, 0, config.min_user), enough(rows, 1, config.min_item)
+        rows = [row for row in rows if row[0] in users and row[1] in items]
     while config.filter == "iterative":
-        users, items = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
-        left = [row for row in rows if users[row[0]] >= config.min_user and items[row[1]] >= config.min_item]
+        users, items = enough(rows, 0, config.min_user), enough(rows, 1, config.min_item)
+        left = [row for row in rows if row[0] in users and row[1] in items]
         if left == rows:
             break
         rows = left
@@ -47,20 +69,28 @@ def split_slowly(rows: list[Row], config: DataConfig) -> dict[str, Any] | None:
     rows = filtered_slowly(rows, config)
     if not rows:
         return None
-    exact = Decimal(str(config.quantile)) * (len(rows) - 1)
-    boundary = sorted(row[2] for row in rows)[int(exact.quantize(Decimal(1), ROUND_HALF_EVEN))]
-    testers = {row[0] for row in rows if row[2] >= boundary}
     order = sorted(rows, key=lambda row: row[2])
     train: dict[str, list[str]] = {}
     test: dict[str, list[str]] = {}
-    for user, item, _ in order:
-        if user not in testers:
-            train.setdefault(user, []).append(item)
-    known = sorted({item for items in train.values() for item in items}, key=int)
-    for user, item, time in order:
-        if time >= boundary and item in known:
+    boundary = 0
+    if config.split == "leave_one_out":
+        for user, item, _ in order:
             test.setdefault(user, []).append(item)
-    test = {user: items for user, items in test.items() if len(items) >= 3}
+        train = {user: items[:-2] if len(items) >= 3 else items for user, items in test.items()}
+        known = sorted({item for items in train.values() for item in items}, key=int)
+        test = {user: items for user, items in test.items() if len(items) >= 3 and set(items[-2:]) <= set(known)}
+    else:
+        exact = Decimal(str(config.quantile)) * (len(rows) - 1)
+        boundary = sorted(row[2] for row in rows)[int(exact.quantize(Decimal(1), ROUND_HALF_EVEN))]
+        testers = {row[0] for row in rows if row[2] >= boundary}
+        for user, item, _ in order:
+            if user not in testers:
+                train.setdefault(user, []).append(item)
+        known = sorted({item for items in train.values() for item in items}, key=int)
+        for user, item, time in order:
+            if time >= boundary and item in known:
+                test.setdefault(user, []).append(item)
+        test = {user: items for user, items in test.items() if len(items) >= 3}
     if not test or max(map(len, train.values()), default=0) < 2:
         return None
     return {
@@ -86,17 +116,23 @@ def raw_rows(draw: st.DrawFn) -> list[Row]:
 
 ROWS = raw_rows()
 CONFIGS = st.builds(
-    lambda filter, item, user, quantile: DataConfig(
+    lambda filter, item, user, quantile, count, repeats, split: DataConfig(
         dataset="synthetic",
         filter=filter,
         min_item=1 if filter == "none" else item,
         min_user=1 if filter == "none" else user,
-        quantile=quantile,
+        quantile=quantile if split == "temporal" else 0.95,
+        count="usual" if filter == "none" else count,
+        repeats=repeats,
+        split=split,
     ),
-    st.sampled_from(["none", "one_pass", "iterative"]),
+    st.sampled_from(["none", "one_pass", "one_pass_users_first", "at_once", "iterative"]),
     st.sampled_from([1, 1, 2, 3]),
     st.sampled_from([1, 1, 2, 3]),
     st.sampled_from([0.3, 0.5, 0.6, 0.75, 0.9]),
+    st.sampled_from(["usual", "rows", "partners"]),
+    st.sampled_from(["keep", "keep", "first", "last", "exact"]),
+    st.sampled_from(["temporal", "temporal", "leave_one_out"]),
 )
 
 

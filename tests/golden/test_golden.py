@@ -27,6 +27,57 @@ SPECS: dict[str, dict[str, Any]] = {
         "method": "bt_sr",
         "aux": {"kind": "barlow_twins", "alpha": 0.2, "lam": 0.05, "bt_std": "unbiased", "no_partner": "drop"},
     },
+    "norm_pre": {"method": "sasrec_ce", "encoder": {"dim": 16, "max_len": 8, "norm": "pre"}},
+    "norm_post": {"method": "sasrec_ce", "encoder": {"dim": 16, "max_len": 8, "norm": "post"}},
+    "originals": {
+        "method": "cl4srec",
+        "encoder": {
+            "dim": 16,
+            "max_len": 8,
+            "heads": 2,
+            "norm": "post",
+            "activation": "gelu",
+            "inner_dim": 32,
+            "init": "normal",
+        },
+    },
+    "bce": {"method": "sasrec_bce", "loss": {"kind": "bce", "negatives": 8}},
+    "bce_scarce": {"method": "sasrec_bce", "loss": {"kind": "bce", "negatives": 24}},
+    "gbce": {"method": "sasrec_gbce", "loss": {"kind": "gbce", "negatives": 8, "gbce_t": 0.75}},
+    "ce_sampled": {"method": "sasrec_ce_sampled", "loss": {"kind": "ce_sampled", "negatives": 8}},
+    "sce": {"method": "sasrec_sce", "loss": {"kind": "sce", "sce_b_y": 16}},
+    "sce_mixed": {"method": "sasrec_sce", "loss": {"kind": "sce", "sce_b_y": 16, "sce_mix_x": True, "sce_buckets": 9}},
+    "bt_sce": {
+        "method": "bt_sr",
+        "loss": {"kind": "sce", "sce_b_y": 16},
+        "aux": {"kind": "barlow_twins", "alpha": 0.2, "lam": 0.05, "extra_dropout_view": True},
+    },
+    "bt_prefix_projected": {
+        "method": "bt_sr",
+        "aux": {
+            "kind": "barlow_twins",
+            "alpha": 0.2,
+            "lam": 0.05,
+            "partner_pool": "prefix",
+            "projector_layers": 2,
+            "projector_dim": 24,
+        },
+    },
+    **{
+        f"bt_{view}": {
+            "method": "bt_sr",
+            "aux": {"kind": "barlow_twins", "alpha": 0.2, "lam": 0.05, "bt_view": view},
+        }
+        for view in ("mask", "crop", "reorder", "substitute", "dropout")
+    },
+    "cl4srec": {"method": "cl4srec", "aux": {"kind": "cl4srec", "alpha": 0.1}},
+    "duorec": {"method": "duorec", "aux": {"kind": "duorec", "alpha": 0.1, "partner_pool": "prefix"}},
+    "duorec_released": {"method": "duorec", "aux": {"kind": "duorec_released", "alpha": 0.1}},
+    "ec4srec": {"method": "ec4srec", "aux": {"kind": "ec4srec", "alpha": 0.1, "explain_start": 2, "explain_every": 2}},
+    "ec4srec_occlusion": {
+        "method": "ec4srec",
+        "aux": {"kind": "ec4srec", "alpha": 0.1, "explain_start": 3, "importance": "occlusion", "explain": "predicted"},
+    },
 }
 
 

@@ -40,15 +40,16 @@ def rows_of(padded: Tensor, sequences: list[list[int]]) -> Tensor:
 
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("mask_pad_keys", [False, True])
-def test_packed_equals_padded_reference(heads: int, mask_pad_keys: bool) -> None:
-    model = model_of(heads=heads, mask_pad_keys=mask_pad_keys)
+@pytest.mark.parametrize("norm", ["reference", "pre", "post"])
+def test_packed_equals_padded_reference(heads: int, mask_pad_keys: bool, norm: str) -> None:
+    model = model_of(heads=heads, mask_pad_keys=mask_pad_keys, norm=norm)
     packed = model(build(SEQUENCES, 10))
     torch.testing.assert_close(packed, rows_of(padded_forward(model, SEQUENCES), SEQUENCES), atol=2e-6, rtol=2e-5)
 
 
-@pytest.mark.parametrize("heads", [1, 2])
-def test_packed_gradients_equal_padded_reference(heads: int) -> None:
-    model = model_of(heads=heads)
+@pytest.mark.parametrize(("heads", "norm"), [(1, "reference"), (2, "reference"), (1, "pre"), (2, "post")])
+def test_packed_gradients_equal_padded_reference(heads: int, norm: str) -> None:
+    model = model_of(heads=heads, norm=norm)
     weight = torch.randn(sum(map(len, SEQUENCES)), 8, generator=torch.Generator().manual_seed(1))
     (model(build(SEQUENCES, 10)) * weight).sum().backward()
     packed = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -61,8 +62,9 @@ def test_packed_gradients_equal_padded_reference(heads: int) -> None:
         )
 
 
-def test_last_only_is_the_last_row_of_the_full_pass_with_its_gradient() -> None:
-    model, batch = model_of(), build(SEQUENCES, 10)
+@pytest.mark.parametrize("norm", ["reference", "pre", "post"])
+def test_last_only_is_the_last_row_of_the_full_pass_with_its_gradient(norm: str) -> None:
+    model, batch = model_of(norm=norm), build(SEQUENCES, 10)
     last = model(batch, last_only=True)
     torch.testing.assert_close(last, model(batch)[batch.last], atol=1e-6, rtol=1e-5)
     weight = torch.randn(last.shape, generator=torch.Generator().manual_seed(1))
@@ -143,6 +145,19 @@ def test_initialisation_limits() -> None:
     assert float(model.blocks[0].query.bias.detach().abs().max()) == 0
     again = SASRec(EncoderConfig(), 1000, torch.Generator().manual_seed(0))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_the_encoder_of_the_contrastive_originals() -> None:
+    """Post-norm, GELU, a wider inner layer, two heads, normal weights (spec 4)."""
+    settings: dict[str, object] = {"norm": "post", "activation": "gelu", "inner_dim": 20, "heads": 2, "init": "normal"}
+    model = model_of(**settings)
+    expected = rows_of(padded_forward(model, SEQUENCES), SEQUENCES)
+    torch.testing.assert_close(model(build(SEQUENCES, 10)), expected, atol=2e-6, rtol=2e-5)
+    fresh = SASRec(EncoderConfig.model_validate(settings), 2000, torch.Generator().manual_seed(0))
+    assert fresh.blocks[0].inner.weight.shape == (20, 64)
+    for tensor in (fresh.table, fresh.positions, fresh.blocks[1].key_value.weight):
+        assert float(tensor.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert all(float(p.detach().abs().max()) == 0 for n, p in fresh.named_parameters() if n.endswith("inner.bias"))
 
 
 def test_residual_layout_by_hand() -> None:

@@ -67,6 +67,7 @@ def test_table_files(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "table2.md",
         "table2.tex",
         "table2.csv",
+        "table2.html",
     }
     assert _run(monkeypatch, *words[:-1], tmp_path / "one", "--format", "csv") == 0
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["table2.csv"]
@@ -101,9 +102,14 @@ def test_mistakes(
     occupied.touch()
     here = ("--db", database)
     for words, expected in (
-        (here, "use --table 2 or --figure 3"),
-        (("--table", 7, *here), "there is no table 7 yet"),
-        (("--figure", 9, *here), "there is no figure 9 yet"),
+        (here, "use --table 2, --figure 3"),
+        (("--table", 7, *here), "there is no table 7: use --table 1, 2, 3"),
+        (("--figure", 10, *here), "there is no figure 10: use --figure 1, 2"),
+        (("--figure", 2, "--study", "smoke", *here), "figure 2 (score separation, singular values) needs"),
+        (("--verdict", *here), "add --table 2"),
+        (("--metric", "hr@10", "--figure", 3, *here), "add --table 2"),
+        (("--table", 2, "--study", "smoke", "--metric", "hr@60", *here), "K = 60 is not stored"),
+        (("--table", 2, "--study", "smoke", "--metric", "hitrate@10", *here), "unknown metric 'hitrate'"),
         (("--table", 2, *here), "btsr-sweep --study table2"),
         (("--figure", 3, *here), "btsr-sweep --study alpha_lambda"),
         (("--table", 2, "--study", "smok", *here), "did you mean 'smoke'"),
@@ -138,4 +144,35 @@ def test_read_only_folder(
 
 def test_options_of_the_wrong_kind_are_typers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _run(monkeypatch, "--table", "two") == 2
-    assert _run(monkeypatch, "--table", 2, "--format", "html") == 2
+    assert _run(monkeypatch, "--table", 2, "--format", "pdf") == 2
+
+
+def test_audit_needs_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(monkeypatch, "--audit") == 0
+    assert "Gowalla, cov@1" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_verdict_and_metrics(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ("--study", "smoke", "--db", database)
+    assert _run(monkeypatch, "--table", 2, "--verdict", "--dataset", "ml1m,synthetic", *here) == 0
+    assert "not run: 63." in capsys.readouterr().out
+    assert _run(monkeypatch, "--table", 2, "--metric", "hr@20,mrr@3", "--format", "csv", *here) == 0
+    assert {line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]} == {"hr@20", "mrr@3"}
+
+
+def test_everything_names_what_cannot_be_made(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--all", "--study", "smoke", "--format", "text", "--out", tmp_path, "--db", database) == 0
+    said = capsys.readouterr().err
+    assert "skipped figure 2: figure 2 (score separation" in said and "skipped figure 9: " in said
+    assert "skipped table 3: " in said
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"table1.txt", "table2.txt", "audit.txt", "figure1.png", "figure6.svg", "figure8.pdf"} <= made
+    assert "figure3_synthetic.png" in made

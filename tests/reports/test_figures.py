@@ -12,8 +12,11 @@ from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.store import open_store
 from harness.values import Split, TrialResult
-from reports.figures import FIGURES, draw_alpha_line, save
-from reports.lines import AlphaLine, alpha_line
+from reports.bars import FIGURE5_COLUMNS, bars
+from reports.draw import draw_line, save
+from reports.figures import FIGURES
+from reports.lines import Axis, Line
+from reports.lines import line as line_of
 from reports.results import Request, gather
 from tests.reports.world import data_config, result, spec, split_of, write
 
@@ -44,12 +47,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(file, "alpha_lambda", [*(run.spec for run in runs), *missing], runs, [split])
 
 
-def _line(database: Path, dataset: str = "ml1m") -> AlphaLine:
+def _line(database: Path, dataset: str = "ml1m", axis: Axis = "alpha") -> Line:
     with open_store(database, read_only=True) as store:
-        return alpha_line(gather(store, Request(study="alpha_lambda")), dataset)
+        return line_of(gather(store, Request(study="alpha_lambda")), dataset, axis)
 
 
-def _words(line: AlphaLine) -> str:
+def _words(line: Line) -> str:
     return " ".join(line.caption).replace("\u00a0", " ")
 
 
@@ -62,16 +65,16 @@ def _values(of: TrialSpec, quality: float, name: str, k: int, bucket: int) -> fl
 
 def test_points_are_means_of_the_test_values_over_seeds(database: Path) -> None:
     line = _line(database)
-    assert line.lam == 0.05
+    assert line.fixed == 0.05
     for name, k, bucket in (("hr", 1, 0), ("hr", 10, 3), ("cov", 10, 1), ("cov", 5, 0)):
         points = line.points(name, k, bucket)
-        assert [point.alpha for point in points] == [0.0, 0.1, 0.2, 0.3, 0.5]
+        assert [point.x for point in points] == [0.0, 0.1, 0.2, 0.3, 0.5]
         assert [point.n for point in points] == [2, 2, 2, 1, 2]
         assert [point.complete for point in points] == [True, True, True, False, True]
         for point in points:
             if point.complete:
                 values = [
-                    _values(spec("bt_sr", alpha=point.alpha, seed=seed), TEST[point.alpha], name, k, bucket)
+                    _values(spec("bt_sr", alpha=point.x, seed=seed), TEST[point.x], name, k, bucket)
                     for seed in (1235, 37)
                 ]
                 assert point.mean == pytest.approx(np.mean(values))
@@ -106,7 +109,7 @@ def test_only_one_family_is_on_a_line(tmp_path: Path) -> None:
     runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.0, 0.1, 0.2)]
     runs += [result(spec("bt_sr", alpha=a, batch_size=64), split, valid=2, test=2) for a in (0.1, 0.2)]
     line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
-    assert [point.alpha for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
+    assert [point.x for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
     assert "B 256" in _words(line) and "2 configurations exist" in _words(line)
 
 
@@ -115,8 +118,8 @@ def test_alpha_zero_joins_whatever_its_lambda(tmp_path: Path) -> None:
     runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.1, 0.2)]
     runs += [result(spec("bt_sr", alpha=0.0, lam=0.0), split, valid=2, test=2)]
     line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
-    assert [point.alpha for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
-    assert (line.lam, line.optimum) == (0.05, 0.0)
+    assert [point.x for point in line.points("hr", 1, 0)] == [0.0, 0.1, 0.2]
+    assert (line.fixed, line.optimum) == (0.05, 0.0)
 
 
 def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
 def test_the_drawing_shows_the_points(database: Path) -> None:
     before = dict(mpl.rcParams)
     line = _line(database)
-    figure = draw_alpha_line(line)
+    figure = draw_line(line)
     axes = [a for a in figure.findobj(match=mpl.axes.Axes) if isinstance(a, mpl.axes.Axes)]
     titles = {a.get_title(): a for a in axes}
     assert set(titles) == {
@@ -140,10 +143,10 @@ def test_the_drawing_shows_the_points(database: Path) -> None:
         *(f"{name} by bucket" for name in ("HR@1", "HR@10", "COV@10")),
     }
     drawn = titles["HR@10"].lines[0].get_xydata()
-    shown = [(p.alpha, p.mean) for p in line.points("hr", 10, 0) if p.complete]
+    shown = [(p.x, p.mean) for p in line.points("hr", 10, 0) if p.complete]
     assert np.allclose(np.asarray(drawn), shown)
     hollow = titles["HR@10"].lines[1].get_xydata()
-    assert np.allclose(np.asarray(hollow), [(p.alpha, p.mean) for p in line.points("hr", 10, 0) if not p.complete])
+    assert np.allclose(np.asarray(hollow), [(p.x, p.mean) for p in line.points("hr", 10, 0) if not p.complete])
     assert list(titles["HR@10"].lines[2].get_xdata()) == [0.2, 0.2]
     assert dict(mpl.rcParams) == before, "drawing leaves no global state"
 
@@ -161,10 +164,10 @@ def _boxes(figure: Figure) -> list[tuple[str, mpl.transforms.Bbox]]:
     return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and t.get_visible()]
 
 
-def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
-    figure = draw_alpha_line(_line(database))
+def assert_legible(figure: Figure, at_least: int) -> None:
+    """No text overlaps another, and none leaves the page."""
     boxes = _boxes(figure)
-    assert len(boxes) > 50
+    assert len(boxes) > at_least
     width, height = figure.canvas.get_width_height()
     for i, (words, box) in enumerate(boxes):
         assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, words
@@ -172,9 +175,108 @@ def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
             assert not box.padded(-1).overlaps(other.padded(-1)), f"{words!r} overlaps {others!r}"
 
 
+def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
+    assert_legible(draw_line(_line(database)), 50)
+
+
+def test_a_line_over_lambda(tmp_path: Path) -> None:
+    """At the alpha with most lambdas; lambda = 0 is on it, alpha = 0 is not."""
+    split = split_of(data_config(), 60)
+    runs = [
+        result(spec("bt_sr", alpha=0.2, lam=lam, seed=seed), split, valid=1 + lam, test=1)
+        for lam in (0.0, 0.05, 0.3)
+        for seed in (1235, 37)
+    ]
+    runs += [result(spec("bt_sr", alpha=alpha), split, valid=9, test=9) for alpha in (0.0, 0.4)]
+    database = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    found = _line(database, axis="lambda")
+    assert [point.x for point in found.points("hr", 1, 0)] == [0.0, 0.05, 0.3]
+    assert (found.fixed, found.optimum, found.axis) == (0.2, 0.3, "lambda")
+    assert "alpha 0.2, B 256" in _words(found) and "(lambda 0.3)" in _words(found)
+    assert "sensitivity to lambda" in found.title
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets of the paper with lines over alpha and lambda, and baselines in table2."""
+    file = tmp_path_factory.mktemp("several") / "btsr.db"
+    for name, users in (("ml1m", 120), ("yelp", 90)):
+        split = split_of(data_config(name), users)
+        points = [(a, 0.05) for a in (0.0, 0.1, 0.4)] + [(0.1, lam) for lam in (0.0, 0.5)]
+        runs = [
+            result(spec("bt_sr", dataset=name, alpha=a, lam=lam, seed=seed), split, valid=1 + a, test=1 + a)
+            for a, lam in points
+            for seed in (1235, 37)
+        ]
+        others = [
+            result(spec("sasrec_bce", dataset=name, loss="bce"), split, valid=1, test=0.5),
+            result(spec(dataset=name), split, valid=1, test=0.7),
+        ]
+        write(file, "alpha_lambda", [run.spec for run in runs], [*runs, *others], [split])
+        write(file, "table2", [run.spec for run in (*others, *runs[2:4])])
+    return file
+
+
+@pytest.mark.parametrize(
+    ("number", "stems", "words"),
+    [
+        (1, ["figure1"], ["HR@1", "SASRec (BCE)", "head", "not run: SASRec (SCE), DuoRec"]),
+        (4, ["figure4_ml1m"], ["ML 1M: sensitivity to alpha"]),
+        (5, ["figure5"], ["BT-SR (alpha = 0.4)", "SASRec (BCE)", "HR@10"]),
+        (6, ["figure6"], ["HR@K", "COV@K", "K = 10", "ML 1M", "YELP"]),
+        (7, ["figure7"], ["Sensitivity to lambda", "K = 1"]),
+        (8, ["figure8"], ["COV@10 by bucket", "target in tail bucket"]),
+        (9, ["figure9"], ["HR@1 by bucket"]),
+    ],
+)
+def test_every_figure_of_the_paper(number: int, stems: list[str], words: list[str], several: Path) -> None:
+    plan = FIGURES[number]
+    with open_store(several, read_only=True) as store:
+        evidence = gather(store, Request(study=plan.study))
+        shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
+        drawn = list(plan.draw(evidence, shown))
+    assert [stem for stem, _ in drawn] == stems
+    for _, figure in drawn:
+        assert_legible(figure, 10)
+        said = " ".join(words for words, _ in _boxes(figure)).replace("\u00a0", " ").replace("\n", " ")
+        assert all(word in said for word in words), said
+        assert "profile released" in said and "B 256" in said
+
+
+def test_bars_are_means_per_bucket(several: Path) -> None:
+    with open_store(several, read_only=True) as store:
+        found = bars(gather(store, Request(study="alpha_lambda")), ("yelp",), FIGURE5_COLUMNS)
+    split = split_of(data_config("yelp"), 90)
+    runs = [
+        result(spec("bt_sr", dataset="yelp", alpha=0.4, seed=seed), split, valid=0, test=1.4) for seed in (1235, 37)
+    ]
+    panel = found[0].panels[1]
+    assert [series.title for series in panel] == ["SASRec (BCE)", "BT-SR (alpha = 0.1)", "BT-SR (alpha = 0.4)"]
+    for bucket in (1, 2, 3):
+        values = [
+            m.value for r in runs for m in r.metrics if (m.part, m.name, m.k, m.bucket) == ("test", "hr", 10, bucket)
+        ]
+        spread = panel[2].buckets[bucket - 1]
+        assert spread is not None and spread.mean == pytest.approx(np.mean(values)) and spread.n == 2  # type: ignore[arg-type]
+
+
+def test_a_figure_that_cannot_be_made_says_why(several: Path) -> None:
+    with open_store(several, read_only=True) as store:
+        evidence = gather(store, Request(study="alpha_lambda"))
+        with pytest.raises(ConfigError, match="needs scores and user states, which this version does not store"):
+            list(FIGURES[2].draw(evidence, ("ml1m",)))
+        with pytest.raises(ConfigError, match="no finished trial of BT-SR, .* on beauty .*run `btsr-sweep"):
+            list(FIGURES[1].draw(evidence, ("beauty",)))
+        with pytest.raises(ConfigError, match="0 finished values of lambda on beauty"):
+            list(FIGURES[9].draw(evidence, ("beauty",)))
+        stems = [stem for stem, _ in FIGURES[6].draw(evidence, ("ml1m", "beauty"))]
+        assert stems == ["figure6"], "what is there is shown, the rest is named"
+
+
 def test_files(database: Path, tmp_path: Path) -> None:
     with open_store(database, read_only=True) as store:
-        figure = FIGURES[3](gather(store, Request(study="alpha_lambda")), "ml1m")
+        ((stem, figure),) = FIGURES[3].draw(gather(store, Request(study="alpha_lambda")), ("ml1m",))
+    assert stem == "figure3_ml1m"
     assert isinstance(figure, Figure)
     png, svg, pdf = save(figure, tmp_path / "figure3_ml1m")
     image = mpl.image.imread(png)
@@ -182,5 +284,5 @@ def test_files(database: Path, tmp_path: Path) -> None:
     words = " ".join(ElementTree.parse(svg).getroot().itertext())
     assert "COV@10 by bucket" in words and "ML 1M: sensitivity to alpha" in words
     assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 5000
-    again = save(draw_alpha_line(_line(database)), tmp_path / "again")
+    again = save(draw_line(_line(database)), tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in (png, svg, pdf)]

@@ -1,18 +1,23 @@
 """One small table in every format, with awkward names."""
 
+import shutil
+import subprocess
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from reports import render
+from reports.audit import audit
+from reports.sheet import sheet_latex
 from reports.table import Cell, Column, Row, Table, marked
 from tests.reports.latex import check
 
 
-def _table() -> Table:
+def awkward_table() -> Table:
     ours = Cell(value=0.06123, std=0.00456, n=2, published=0.0494, mark="best", fingerprint="ab" * 16)
     other = Cell(value=0.0512, n=1, published=0.0534, published_std=0.0037, applies=False, mark="second")
     return Table(
@@ -46,11 +51,11 @@ def test_marks_compare_what_is_printed() -> None:
 
 def test_a_ragged_table_is_a_bug() -> None:
     with pytest.raises(AssertionError):
-        replace(_table(), cells=((Cell(),),) * 3)
+        replace(awkward_table(), cells=((Cell(),),) * 3)
 
 
 def test_text() -> None:
-    out = render.text(_table())
+    out = render.text(awkward_table())
     assert "\x1b" not in out and out.endswith("\n")
     assert "0.0612¹ ±0.0046" in out
     assert "0.0512²" in out and "(0.0534†)" in out
@@ -60,7 +65,7 @@ def test_text() -> None:
 
 
 def test_narrow_text_is_cut_into_blocks_and_loses_nothing() -> None:
-    wide, narrow = render.text(_table(), 200), render.text(_table(), 40)
+    wide, narrow = render.text(awkward_table(), 200), render.text(awkward_table(), 40)
     assert max(len(line) for line in narrow.splitlines() if "btsr-sweep" not in line) <= 40
     assert "  btsr-sweep --study x --out 'a folder with a name that is much longer than any line may be'\n" in narrow
     assert narrow.count("hr@1") > wide.count("hr@1")
@@ -71,12 +76,12 @@ def test_narrow_text_is_cut_into_blocks_and_loses_nothing() -> None:
 
 def test_terminal_has_bold_and_underline() -> None:
     out = StringIO()
-    render.show(_table(), Console(file=out, force_terminal=True, width=120, color_system="standard"))
+    render.show(awkward_table(), Console(file=out, force_terminal=True, width=120, color_system="standard"))
     assert "\x1b[1m0.0612" in out.getvalue() and "\x1b[4m0.0512" in out.getvalue()
 
 
 def test_markdown_keeps_its_columns() -> None:
-    lines = render.markdown(_table()).splitlines()
+    lines = render.markdown(awkward_table()).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 2 + 2 + 3
     assert {line.replace("\\|", "").count("|") for line in rows} == {6}
@@ -85,7 +90,7 @@ def test_markdown_keeps_its_columns() -> None:
 
 
 def test_latex_is_well_formed() -> None:
-    source = render.latex(_table())
+    source = render.latex(awkward_table())
     tables = check(source)
     grid = tables["lllll"]
     assert grid[0] == ["data set", "metric", "SASRec (CE)", "BTxSR x1", "X"]
@@ -98,7 +103,7 @@ def test_latex_is_well_formed() -> None:
 
 
 def test_csv_is_tidy_and_exact() -> None:
-    frame = pd.read_csv(StringIO(render.csv(_table())))
+    frame = pd.read_csv(StringIO(render.csv(awkward_table())))
     assert len(frame) == 9
     assert list(frame.columns[:8]) == ["dataset", "metric", "method", "mean", "std", "n", "published", "published_std"]
     first = frame.iloc[0]
@@ -109,4 +114,16 @@ def test_csv_is_tidy_and_exact() -> None:
 
 
 def test_every_format_has_a_suffix_of_its_own() -> None:
-    assert len({suffix for suffix, _ in render.RENDERERS.values()}) == 4
+    assert len({suffix for suffix, _ in render.RENDERERS.values()}) == 5
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
+def test_latex_compiles(tmp_path: Path) -> None:
+    """A table and a sheet with awkward words, in a document that loads booktabs and nothing else."""
+    bodies = render.latex(awkward_table()) + sheet_latex(audit())
+    document = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{bodies}\\end{{document}}\n"
+    (tmp_path / "x.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")

@@ -10,10 +10,11 @@ import pytest
 from harness.errors import ConfigError, StoreError
 from harness.store import Store, open_store
 from harness.values import TrialResult
+from reports.plans import TABLE2
 from reports.render import csv, latex, markdown, text
 from reports.results import Request, gather
 from reports.table import Cell, Table
-from reports.tables import METHODS, TABLE2_METRICS, TABLES
+from reports.tables import table as make_table
 from tests.reports.latex import check
 from tests.reports.world import data_config, failure, result, spec, split_of, write
 
@@ -22,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def _table(database: Path, *datasets: str, **request: object) -> Table:
     with open_store(database, read_only=True) as store:
-        return TABLES[2](gather(store, Request(study="table2", datasets=datasets, **request)))  # type: ignore[arg-type]
+        return make_table(2, store, Request(study="table2", datasets=datasets, **request))  # type: ignore[arg-type]
 
 
 def _cell(table: Table, dataset: str, metric: str, method: str) -> Cell:
@@ -76,7 +77,7 @@ def test_values_are_those_of_the_trials(partial: Path) -> None:
     split = split_of(data_config(), 750)
     for quality, method, alpha in ((1.0, "sasrec_ce", None), (1.2, "bt_sr", 0.2)):
         runs = [result(spec(method, alpha=alpha, seed=s), split, valid=0, test=quality) for s in (1235, 37)]
-        for name, k in TABLE2_METRICS:
+        for name, k in TABLE2.metrics:
             values = [_metric(run, name, k) for run in runs]
             cell = _cell(table, "ml1m", f"{name}@{k}", method)
             assert cell.value == pytest.approx(np.mean(values))
@@ -150,11 +151,11 @@ def test_a_group_that_mixes_devices_says_so(tmp_path: Path) -> None:
 def test_every_format_of_the_same_table(partial: Path) -> None:
     table = _table(partial)
     tables = check(latex(table))
-    body = tables["ll" + "l" * len(METHODS)]
+    body = tables["ll" + "l" * 8]
     assert len([row for row in body if re.fullmatch(r"(hr|ndcg|cov)@\d+", row[1])]) == 45
     rows = [line for line in markdown(table).splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 5 * 10
-    assert len(csv(table).splitlines()) == 1 + 45 * 7
+    assert len(csv(table).splitlines()) == 1 + 45 * 8
 
 
 def test_a_study_without_paper_data_shows_its_own(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_selection_sees_no_test_value(partial: Path, monkeypatch: pytest.MonkeyP
         return real(self, keys, part=part, names=names)  # type: ignore[arg-type]
 
     with open_store(partial, read_only=True) as store:
-        groups = gather(store, Request(study="table2")).groups("ml1m", "bt_sr")
+        groups = gather(store, Request(study="table2")).groups("ml1m", lambda spec: spec.method == "bt_sr")
         real = Store.metrics
         monkeypatch.setattr(Store, "metrics", refuse)
         assert choose(groups, store.validation()).group.spec.aux.alpha == 0.0

@@ -9,7 +9,7 @@ from harness.config import DataConfig, Study, TrainConfig, TrialSpec
 from harness.metrics import evaluate
 from harness.store import open_store
 from harness.values import EpochLog, Provenance, Split, TrialFailure, TrialResult, UserRanks
-from models.config import AuxConfig, EncoderConfig
+from models.config import AuxConfig, EncoderConfig, LossConfig
 
 N_ITEMS = 60
 
@@ -28,13 +28,20 @@ def spec(
     profile: str = "released",
     tie: str = "stable",
     batch_size: int = 256,
+    loss: str = "ce",
 ) -> TrialSpec:
+    losses = {
+        "ce": LossConfig(),
+        "bce": LossConfig(kind="bce", negatives=1),
+        "sce": LossConfig(kind="sce", sce_b_y=10),
+    }
     aux = AuxConfig() if alpha is None else AuxConfig(kind="barlow_twins", alpha=alpha, lam=lam, bt_std="unbiased")
     return TrialSpec.model_validate({
         "method": method,
         "profile": profile,
         "data": data_config(dataset, tie),
         "encoder": EncoderConfig(max_len=200, dropout=0.3),
+        "loss": losses[loss],
         "aux": aux,
         "train": TrainConfig(batch_size=batch_size, max_epochs=51),
         "seed": seed,

@@ -12,7 +12,7 @@ from harness.data.catalogue import DATASETS
 from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
 from studies.alpha_lambda import GRID, LINE, lines
-from studies.profiles import POINTS, RELEASED_FILTERS, trial
+from studies.profiles import POINTS, trial
 
 ALL = StudyOptions(datasets=PAPER_DATASETS)
 
@@ -72,11 +72,18 @@ def test_options_reach_every_trial() -> None:
 
 
 def test_every_data_set_has_every_method_in_every_profile() -> None:
-    assert set(RELEASED_FILTERS) == set(DATASETS) == set(POINTS["sasrec_ce"]) == set(POINTS["bt_sr"])
+    assert set(DATASETS) == set(POINTS["sasrec_ce"]) == set(POINTS["bt_sr"])
     for name in STUDIES:
         for profile in ("paper", "released"):
             assert build(name, datasets=tuple(DATASETS), profile=profile).specs
     assert set(DEFAULT_DATASETS) <= set(STUDIES)
+
+
+def test_a_file_is_a_data_set_with_its_columns() -> None:
+    options = StudyOptions(datasets=("/x/mine.csv", "ml1m"), columns=("who", "what", "when"))
+    of = {name: trial("bt_sr", name, options, 37).data for name in options.datasets}
+    assert of["/x/mine.csv"].columns == ("who", "what", "when") and of["ml1m"].columns == ("", "", "")
+    assert (of["/x/mine.csv"].filter, of["/x/mine.csv"].min_user) == ("one_pass", 20)
 
 
 def test_smoke_feeds_a_table_and_a_line() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.config import SEEDS, RunPaths, StudyOptions
-from harness.executors import FakeExecutor, LocalExecutor, RunContext
+from harness.executors import FakeExecutor, RunContext
+from harness.local_executor import LocalExecutor
 from harness.sweep import run_study
 from studies import STUDIES
 from tests.sweep import work

@@ -80,7 +80,7 @@ def test_killed_at_random_points_ends_like_an_undisturbed_run(
     for _ in range(KILLS):
         seen = len(work.log_lines(tmp_path))
         process = start(tmp_path, executor)
-        wanted = seen + rng.randint(1, 4)
+        wanted = seen + rng.randint(2, 8)
         deadline = time.monotonic() + 60
         while len(work.log_lines(tmp_path)) < wanted and process.poll() is None:
             assert time.monotonic() < deadline

@@ -2,14 +2,16 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.config import RunPaths, TrialSpec
 from harness.errors import ConfigError
-from harness.executors import Event, Executor, FakeExecutor, LocalExecutor, RunContext, TrialStarted, Work
-from harness.values import EpochEvent, TrialFailure, TrialResult
+from harness.executors import Event, Executor, FakeExecutor, RunContext, Task, TrialStarted, Work
+from harness.local_executor import LocalExecutor
+from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from tests.store import fake
 from tests.sweep import work
 
@@ -21,8 +23,30 @@ def context(tmp_path: Path) -> RunContext:
     return RunContext(paths=RunPaths(work_dir=tmp_path))
 
 
-def outcomes(events: list[Event]) -> dict[float, TrialResult | TrialFailure]:
-    ends = [event for event in events if isinstance(event, TrialResult | TrialFailure)]
+class Listed:
+    """A driver that hands out a list, keeps the news, and stops trials where told."""
+
+    def __init__(self, specs: tuple[TrialSpec, ...], *, stop_at: float | None = None) -> None:
+        self.tasks = [Task(spec=spec) for spec in specs]
+        self.events: list[Event] = []
+        self.stop = {spec.key for spec in specs if spec.aux.alpha == stop_at}
+
+    def take(self) -> Task | None:
+        return self.tasks.pop(0) if self.tasks else None
+
+    def heard(self, event: Event) -> bool:
+        self.events.append(event)
+        return not (isinstance(event, EpochEvent) and event.key in self.stop)
+
+
+def news(of: Executor, context: RunContext, *, stop_at: float | None = None) -> list[Event]:
+    driver = Listed(SPECS, stop_at=stop_at)
+    of.run(driver, context)
+    return driver.events
+
+
+def outcomes(events: list[Event]) -> dict[float, Outcome]:
+    ends = [event for event in events if isinstance(event, Outcome)]
     assert len({event.spec.key for event in ends}) == len(ends)
     return {event.spec.aux.alpha: event for event in ends}
 
@@ -33,10 +57,10 @@ def executor(kind: str, of: Work) -> Executor:
 
 @pytest.mark.parametrize("kind", ["fake", "local"])
 def test_every_trial_starts_tells_its_epochs_and_ends_once(kind: str, context: RunContext) -> None:
-    events = list(executor(kind, work.deterministic).run(SPECS, context))
+    events = news(executor(kind, work.deterministic), context)
     assert len(outcomes(events)) == 4
     for spec in SPECS:
-        mine = [event.spec.key if isinstance(event, TrialResult | TrialFailure) else event.key for event in events]
+        mine = [event.spec.key if isinstance(event, Outcome) else event.key for event in events]
         order = [type(event) for event, key in zip(events, mine, strict=True) if key == spec.key]
         assert order == [TrialStarted, *[EpochEvent] * work.EPOCHS, TrialResult]
     assert [event.key for event in events if isinstance(event, TrialStarted)] == [spec.key for spec in SPECS]
@@ -44,7 +68,7 @@ def test_every_trial_starts_tells_its_epochs_and_ends_once(kind: str, context: R
 
 @pytest.mark.parametrize("kind", ["fake", "local"])
 def test_an_error_is_the_failure_of_its_trial_only(kind: str, context: RunContext) -> None:
-    ends = outcomes(list(executor(kind, work.fails_at_alpha_02).run(SPECS, context)))
+    ends = outcomes(news(executor(kind, work.fails_at_alpha_02), context))
     failed = ends.pop(0.2)
     assert isinstance(failed, TrialFailure)
     assert (failed.error, failed.last_epoch) == ("ValueError: no luck", 1)
@@ -53,15 +77,18 @@ def test_an_error_is_the_failure_of_its_trial_only(kind: str, context: RunContex
 
 
 def test_a_killed_worker_costs_its_trial_only(context: RunContext) -> None:
-    ends = outcomes(list(LocalExecutor(1, work.killed_at_alpha_02).run(SPECS, context)))
+    ends = outcomes(news(LocalExecutor(1, work.killed_at_alpha_02), context))
     failed = ends.pop(0.2)
     assert isinstance(failed, TrialFailure) and failed.last_epoch == 1
-    assert failed.error == "WorkerDied: the worker process ended during the trial: killed by SIGKILL (out of memory?)"
+    assert (failed.error, failed.kind) == (
+        "WorkerDied: the worker process ended during the trial: killed by SIGKILL",
+        "worker_died",
+    )
     assert len(ends) == 3 and all(isinstance(end, TrialResult) for end in ends.values())
 
 
 def test_workers_that_never_live_end_every_trial(context: RunContext) -> None:
-    ends = outcomes(list(LocalExecutor(2, work.exits).run(SPECS, context)))
+    ends = outcomes(news(LocalExecutor(2, work.exits), context))
     assert {getattr(end, "error", "") for end in ends.values()} == {
         "WorkerDied: the worker process ended during the trial: exit code 7"
     }
@@ -70,33 +97,72 @@ def test_workers_that_never_live_end_every_trial(context: RunContext) -> None:
 @pytest.mark.parametrize("kind", ["fake", "local"])
 def test_an_impossible_request_stops_everything(kind: str, context: RunContext) -> None:
     with pytest.raises(ConfigError, match="cuda"):
-        list(executor(kind, work.refuses).run(SPECS, context))
+        news(executor(kind, work.refuses), context)
 
 
 def test_workers_have_one_thread_no_ctrl_c_and_are_few(context: RunContext) -> None:
     before = os.environ.get("OMP_NUM_THREADS")
-    ends = outcomes(list(LocalExecutor(2, work.reports_its_process).run(SPECS, context)))
+    ends = outcomes(news(LocalExecutor(2, work.reports_its_process), context))
     seen = [getattr(end, "error", "").removeprefix("ValueError: ").split() for end in ends.values()]
     assert {(threads, deaf, torch) for _, threads, deaf, torch in seen} == {("1", "True", "False")}
     assert len({pid for pid, *_ in seen}) <= 2 and str(os.getpid()) not in {pid for pid, *_ in seen}
     assert os.environ.get("OMP_NUM_THREADS") == before
 
 
-def test_closing_stops_what_runs(context: RunContext) -> None:
-    events = LocalExecutor(2, work.sleeps).run(SPECS, context)
-    assert isinstance(next(events), TrialStarted) and isinstance(next(events), TrialStarted)
-    deadline = time.monotonic() + 30
-    while len(pids := [int(path.name[4:]) for path in context.paths.work_dir.glob("pid-*")]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    begun = time.monotonic()
-    events.close()
-    assert time.monotonic() - begun < 3
-    for pid in pids:
+@pytest.mark.parametrize("kind", ["fake", "local"])
+def test_a_trial_that_is_told_to_give_up_ends_as_pruned(kind: str, context: RunContext) -> None:
+    asking = replace(context, ask_each_epoch=True)
+    ends = outcomes(news(executor(kind, work.deterministic), asking, stop_at=0.2))
+    pruned = ends.pop(0.2)
+    assert isinstance(pruned, TrialPruned) and [log.epoch for log in pruned.epochs] == [1]
+    assert len(ends) == 3 and all(isinstance(end, TrialResult) for end in ends.values())
+
+
+@pytest.mark.parametrize("kind", ["fake", "local"])
+def test_want_of_memory_is_told_from_other_errors(kind: str, context: RunContext) -> None:
+    failed = outcomes(news(executor(kind, work.out_of_memory_once), context))[0.2]
+    assert isinstance(failed, TrialFailure) and failed.kind == "out_of_memory"
+    failed = outcomes(news(executor(kind, work.fails_at_alpha_02), context))[0.2]
+    assert isinstance(failed, TrialFailure) and failed.kind == "error"
+
+
+def test_a_large_share_runs_alone(context: RunContext) -> None:
+    driver = Listed(SPECS)
+    driver.tasks[1] = replace(driver.tasks[1], share=4)
+    LocalExecutor(2, work.deterministic).run(driver, context)
+    order = [event if isinstance(event, TrialStarted) else event.spec for event in driver.events
+             if not isinstance(event, EpochEvent)]  # fmt: skip
+    big = order.index(TrialStarted(key=SPECS[1].key))
+    assert order[:3] == [TrialStarted(key=SPECS[0].key), SPECS[0], TrialStarted(key=SPECS[1].key)]
+    assert order[big + 1] == SPECS[1], "nothing begins beside it"
+    assert len(order) == 8
+
+
+class Broken(Listed):
+    """A driver that breaks as soon as both workers work."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(SPECS)
+        self.folder = folder
+
+    def heard(self, event: Event) -> bool:
+        super().heard(event)
+        if len(self.events) == 2:
+            deadline = time.monotonic() + 60
+            while len(list(self.folder.glob("pid-*"))) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+        return True
+
+
+def test_an_interruption_stops_what_runs(context: RunContext) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        LocalExecutor(2, work.sleeps).run(Broken(context.paths.work_dir), context)
+    for path in context.paths.work_dir.glob("pid-*"):
         with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+            os.kill(int(path.name[4:]), 0)
 
 
 def test_no_trial_starts_no_worker(context: RunContext) -> None:
-    specs: tuple[TrialSpec, ...] = ()
-    assert list(LocalExecutor(2, work.exits).run(specs, context)) == []
+    LocalExecutor(2, work.exits).run(Listed(()), context)

@@ -1,21 +1,27 @@
 """Plans, and a sweep in this process: what is missing runs, is recorded at once, and is told."""
 
 import io
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from harness.config import SEEDS, RunPaths, Study, StudyOptions, TrialSpec
-from harness.errors import StoreError, SweepLocked
-from harness.executors import FakeExecutor, RunContext
+from harness.errors import ConfigError, StoreError, SweepLocked, TrialError
+from harness.executors import Driver, FakeExecutor, RunContext, Task, Work
+from harness.options import SweepOptions
 from harness.prepare import prepare
+from harness.progress import describe
 from harness.store import Store, open_store
-from harness.sweep import PlanRow, current_plan, database, describe, plan, run_study
-from harness.values import EpochLog, TrialResult
+from harness.sweep import PlanRow, current_plan, database, plan, run_study
 from studies import STUDIES
 from tests.store import fake
+from tests.sweep import work
 
 OPTIONS = StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2])
 SMOKE = STUDIES["smoke"](OPTIONS)
@@ -32,24 +38,25 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
 class Counting:
     """Makes results, counts how often each trial is run, and fails where told."""
 
-    def __init__(self, failing: tuple[str, ...] = ()) -> None:
+    def __init__(self, failing: Mapping[str, Exception] | None = None) -> None:
         self.runs: list[str] = []
-        self.failing = failing
+        self.failing = failing or {}
 
-    def __call__(self, spec: TrialSpec, context: RunContext, on_epoch: object) -> TrialResult:
+    def __call__(self, spec: TrialSpec, context: RunContext) -> work.Steps:
         self.runs.append(spec.key)
-        assert callable(on_epoch)
-        log: EpochLog = fake.epoch(1, 0.25)
-        on_epoch(log)
+        yield fake.epoch(1, 0.25)
         if spec.key in self.failing:
-            raise ValueError("no luck")
+            raise self.failing[spec.key]
         return fake.result(spec, prepare(spec.data, context.paths))
 
 
-def sweep(study: Study, paths: RunPaths, work: Counting, *, quiet: bool = False, terminal: bool = False) -> str:
+def sweep(
+    study: Study, paths: RunPaths, of: Work, *, quiet: bool = False, terminal: bool = False, **options: Any
+) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120)
-    run_study(study, FakeExecutor(work), RunContext(paths=paths), console=console, quiet=quiet)
+    context = RunContext(paths=paths, ask_each_epoch="prune" in options)
+    run_study(study, FakeExecutor(of), context, console=console, quiet=quiet, options=SweepOptions(**options))
     return text.getvalue()
 
 
@@ -63,10 +70,9 @@ def fresh(paths: RunPaths) -> RunPaths:
 def test_without_a_database_everything_is_missing(tmp_path: Path) -> None:
     found = current_plan(SMOKE, RunPaths(work_dir=tmp_path / "nowhere"))
     assert found.rows == (
-        PlanRow(dataset="synthetic", method="sasrec_ce", trials=2, done=0, failed=0),
-        PlanRow(dataset="synthetic", method="bt_sr", trials=8, done=0, failed=0),
+        PlanRow(dataset="synthetic", method="sasrec_ce", profile="released", trials=2, done=0, failed=0, missing=2),
+        PlanRow(dataset="synthetic", method="bt_sr", profile="released", trials=8, done=0, failed=0, missing=8),
     )
-    assert [row.missing for row in found.rows] == [2, 8]
     assert not list(tmp_path.iterdir())
 
 
@@ -79,27 +85,112 @@ def test_all_cells_get_their_first_seed_before_the_second() -> None:
     assert [spec.aux.alpha for spec in missing[:3]] == [0.1, 0.2, 0.3]
 
 
-def test_failed_trials_run_again_and_done_ones_never(fresh: RunPaths) -> None:
+def test_failures_are_tried_again_a_few_times_and_done_trials_never(fresh: RunPaths) -> None:
     bad = SMOKE.specs[3].key
-    first = Counting(failing=(bad,))
+    first = Counting({bad: ValueError("no luck")})
     told = sweep(SMOKE, fresh, first)
-    assert sorted(first.runs) == sorted(spec.key for spec in SMOKE.specs)
-    assert f"{describe(SMOKE.specs[3])}: FAILED after epoch 1: ValueError: no luck" in told
+    assert Counter(first.runs) == {spec.key: 3 if spec.key == bad else 1 for spec in SMOKE.specs}
+    words = f"{describe(SMOKE.specs[3])}: FAILED after epoch 1"
+    assert told.count(f"{words}, will be tried again: ValueError: no luck") == 2
+    assert told.count(f"{words}: ValueError: no luck") == 1
     after = current_plan(SMOKE, fresh)
-    assert (after.done, after.failed, [spec.key for spec in after.missing]) == (9, 1, [bad])
-    assert after.rows[1] == PlanRow(dataset="synthetic", method="bt_sr", trials=8, done=7, failed=1)
+    assert (after.done, after.failed, after.missing, after.complete) == (9, 1, (), False)
+    assert after.rows[1] == PlanRow(
+        dataset="synthetic", method="bt_sr", profile="released", trials=8, done=7, failed=1, missing=0
+    )
 
     second = Counting()
     sweep(SMOKE, fresh, second)
-    assert second.runs == [bad]
+    assert second.runs == [], "what failed for good stays"
+    still = Counting({bad: ValueError("no luck")})
+    sweep(SMOKE, fresh, still, max_failures=3)
+    assert still.runs == [bad], "one attempt is left of four"
     third = Counting()
-    sweep(SMOKE, fresh, third)
-    assert third.runs == [] and current_plan(SMOKE, fresh).missing == ()
+    sweep(SMOKE, fresh, third, retry_failed=True)
+    assert third.runs == [bad] and current_plan(SMOKE, fresh).complete
     with open_store(database(fresh), read_only=True) as store:
         assert {row.key: row.attempt for row in store.trials()} == {
-            spec.key: 2 if spec.key == bad else 1 for spec in SMOKE.specs
+            spec.key: 5 if spec.key == bad else 1 for spec in SMOKE.specs
         }
         assert [spec.key for spec in store.study("smoke").specs] == [spec.key for spec in SMOKE.specs]
+
+
+def test_what_diverges_is_not_tried_again_and_want_of_memory_doubles_the_share(fresh: RunPaths) -> None:
+    diverged, starved = SMOKE.specs[0].key, SMOKE.specs[1].key
+    shares: list[tuple[str, int]] = []
+
+    class Shares(FakeExecutor):
+        def run(self, driver: Driver, context: RunContext) -> None:
+            taking = driver.take
+
+            def take() -> Task | None:
+                task = taking()
+                shares.extend([(task.spec.key, task.share)] if task else [])
+                return task
+
+            driver.take = take  # type: ignore[method-assign]
+            super().run(driver, context)
+
+    of = Counting({diverged: TrialError("loss became nan in epoch 1, step 3 of 9"), starved: MemoryError()})
+    context = RunContext(paths=fresh)
+    after = run_study(SMOKE, Shares(of), context, console=Console(file=io.StringIO()), options=SweepOptions())
+    assert [share for key, share in shares if key == starved] == [1, 2, 4]
+    assert [share for key, share in shares if key == diverged] == [1]
+    assert after.failed == 2
+    with open_store(database(fresh), read_only=True) as store:
+        errors = {row.key: row.error for row in store.trials(status="failed")}
+    assert errors == {
+        diverged: "TrialError: loss became nan in epoch 1, step 3 of 9", starved: "MemoryError: no message",
+    }  # fmt: skip
+
+
+def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths) -> None:
+    small = SMOKE.model_copy(update={"specs": SMOKE.specs[:5]})
+    sweep(small, fresh, Counting())
+    of = Counting()
+    with pytest.raises(ConfigError, match=r"5 of its 10 trials are new.* \(seed 37 beside 1235\): add --extend"):
+        sweep(SMOKE, fresh, of)
+    longer = small.model_copy(
+        update={
+            "specs": tuple(
+                spec.model_copy(update={"train": spec.train.model_copy(update={"max_epochs": 9})})
+                for spec in small.specs
+            )
+        }
+    )
+    with pytest.raises(ConfigError, match="train.max_epochs 9 beside 8"):
+        sweep(longer, fresh, of)
+    assert of.runs == []
+    sweep(SMOKE, fresh, of, extend=True)
+    assert len(of.runs) == 5
+    sweep(small, fresh, of)
+    assert len(of.runs) == 5, "asking for less needs nothing"
+    with open_store(database(fresh), read_only=True) as store:
+        assert len(store.study("smoke").specs) == 10, "and forgets nothing"
+
+
+def test_only_runs_one_trial(fresh: RunPaths) -> None:
+    wanted = SMOKE.specs[7].key
+    of = Counting()
+    sweep(SMOKE, fresh, of, only=wanted[:10])
+    assert of.runs == [wanted]
+    with pytest.raises(ConfigError, match="--only ffffffff: no trial of study smoke"):
+        sweep(SMOKE, fresh, of, only="ffffffff")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"trials": 3}, "--trials needs a search"),
+        ({"prune": "median"}, "--prune needs a search"),
+        ({"search": "tpe"}, "needs --trials N"),
+        ({"search": "nsga2", "trials": 3, "prune": "median"}, "nsga2 has two"),
+        ({"search": "tpe", "trials": 3, "only": "abcdef"}, "--only and --extend are for a grid"),
+    ],
+)
+def test_options_that_contradict_each_other(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        SweepOptions(**options)
 
 
 def test_a_trial_of_two_studies_runs_once(fresh: RunPaths) -> None:
@@ -114,12 +205,12 @@ def test_a_trial_of_two_studies_runs_once(fresh: RunPaths) -> None:
 
 
 def test_a_stop_in_the_middle_keeps_what_has_ended(fresh: RunPaths) -> None:
-    work = Counting()
+    of = Counting()
 
-    def stopped(spec: TrialSpec, context: RunContext, on_epoch: object) -> TrialResult:
-        if len(work.runs) == 4:
+    def stopped(spec: TrialSpec, context: RunContext) -> work.Steps:
+        if len(of.runs) == 4:
             raise KeyboardInterrupt
-        return work(spec, context, on_epoch)
+        return (yield from of(spec, context))
 
     with pytest.raises(KeyboardInterrupt):
         run_study(
@@ -128,7 +219,7 @@ def test_a_stop_in_the_middle_keeps_what_has_ended(fresh: RunPaths) -> None:
     assert current_plan(SMOKE, fresh).done == 4
     rest = Counting()
     sweep(SMOKE, fresh, rest)
-    assert len(rest.runs) == 6 and not set(rest.runs) & set(work.runs)
+    assert len(rest.runs) == 6 and not set(rest.runs) & set(of.runs)
 
 
 def test_lines_for_a_log_bars_for_a_terminal_nothing_when_quiet(fresh: RunPaths) -> None:
@@ -160,16 +251,16 @@ def test_other_data_under_old_results_are_refused(fresh: RunPaths, monkeypatch: 
     other = replace(prepare(SMOKE.specs[0].data, fresh), fingerprint="1" * 32)
     monkeypatch.setattr("harness.prepare.prepare", lambda config, paths: other)
     with pytest.raises(StoreError, match="results from other data"):
-        sweep(SMOKE, fresh, Counting())
+        sweep(SMOKE, fresh, Counting(), extend=True)
     assert current_plan(SMOKE, fresh).done == 1
 
 
 def test_one_sweep_at_a_time(fresh: RunPaths) -> None:
     with open_store(database(fresh), create=True) as store, store.driver_lock():
-        work = Counting()
+        of = Counting()
         with pytest.raises(SweepLocked, match="process"):
-            sweep(SMOKE, fresh, work)
-        assert isinstance(store, Store) and work.runs == []
+            sweep(SMOKE, fresh, of)
+        assert isinstance(store, Store) and of.runs == []
 
 
 def test_a_store_that_breaks_stops_the_sweep(fresh: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +268,23 @@ def test_a_store_that_breaks_stops_the_sweep(fresh: RunPaths, monkeypatch: pytes
         raise StoreError("database or disk is full")
 
     monkeypatch.setattr(Store, "record", full)
-    work = Counting()
+    of = Counting()
     with pytest.raises(StoreError, match="full"):
-        sweep(SMOKE, fresh, work)
-    assert len(work.runs) == 1
+        sweep(SMOKE, fresh, of)
+    assert len(of.runs) == 1
+
+
+def test_a_database_that_vanishes_stops_the_sweep_and_the_next_start_makes_a_new_one(fresh: RunPaths) -> None:
+    of = Counting()
+
+    def vanishing(spec: TrialSpec, context: RunContext) -> work.Steps:
+        if len(of.runs) == 3:
+            for file in fresh.work_dir.glob("btsr.db*"):
+                file.unlink()
+        return (yield from of(spec, context))
+
+    with pytest.raises(StoreError, match="deleted or replaced while the sweep was running"):
+        sweep(SMOKE, fresh, vanishing)
+    assert len(of.runs) == 4
+    sweep(SMOKE, fresh, of)
+    assert current_plan(SMOKE, fresh).complete

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 
 from harness.config import TrialSpec
@@ -16,15 +16,17 @@ from tests.store import fake
 
 EPOCHS = 3
 
+Steps = Generator[EpochLog, None, TrialResult]
 
-def deterministic(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+
+def deterministic(spec: TrialSpec, context: RunContext) -> Steps:
     """A result that follows from the key."""
     for epoch in range(1, EPOCHS + 1):
-        on_epoch(fake.epoch(epoch, epoch / 10))
+        yield fake.epoch(epoch, epoch / 10)
     return fake.result(spec, fake.split(), epochs=EPOCHS)
 
 
-def slow_and_logged(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def slow_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
     """The same on prepared data, in a tenth of a second, with a line when it begins and when it ends."""
     split = prepare(spec.data, context.paths)
     log = context.paths.work_dir / "executed.log"
@@ -36,50 +38,72 @@ def slow_and_logged(spec: TrialSpec, context: RunContext, on_epoch: Callable[[Ep
     line("begin")
     for epoch in range(1, EPOCHS + 1):
         time.sleep(0.03)
-        on_epoch(fake.epoch(epoch, epoch / 10))
+        yield fake.epoch(epoch, epoch / 10)
     result = fake.result(spec, split, epochs=EPOCHS)
     line("end")
     return result
 
 
-def killed_at_alpha_02(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def killed_at_alpha_02(spec: TrialSpec, context: RunContext) -> Steps:
     """Dies as under the out-of-memory killer for one alpha."""
     if spec.aux.alpha == 0.2:
-        on_epoch(fake.epoch(1, 0.1))
-        time.sleep(0.2)
+        yield fake.epoch(1, 0.1)
+        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)
-    return deterministic(spec, context, on_epoch)
+    return (yield from deterministic(spec, context))
 
 
-def fails_at_alpha_02(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def fails_at_alpha_02(spec: TrialSpec, context: RunContext) -> Steps:
     """Raises for one alpha."""
     if spec.aux.alpha == 0.2:
-        on_epoch(fake.epoch(1, 0.1))
+        yield fake.epoch(1, 0.1)
         raise ValueError("no luck\nat all")
-    return deterministic(spec, context, on_epoch)
+    return (yield from deterministic(spec, context))
 
 
-def exits(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def out_of_memory_once(spec: TrialSpec, context: RunContext) -> Steps:
+    """Runs out of memory on the first attempt of one alpha."""
+    if spec.aux.alpha == 0.2 and not (mark := context.paths.work_dir / "starved").exists():
+        mark.touch()
+        raise MemoryError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    return (yield from deterministic(spec, context))
+
+
+def exits(spec: TrialSpec, context: RunContext) -> Steps:
     """Leaves the process in an orderly way."""
+    yield from ()
     sys.exit(7)
 
 
-def refuses(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def refuses(spec: TrialSpec, context: RunContext) -> Steps:
     """Says that what the user asked for cannot be."""
+    yield from ()
     raise ConfigError("device 'cuda' cannot be used here: use --device cpu")
 
 
-def reports_its_process(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def reports_its_process(spec: TrialSpec, context: RunContext) -> Steps:
     """Fails with what the process looks like from inside."""
+    yield from ()
     deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
     raise ValueError(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {deaf} {'torch' in sys.modules}")
 
 
-def sleeps(spec: TrialSpec, context: RunContext, on_epoch: Callable[[EpochLog], None]) -> TrialResult:
+def sleeps(spec: TrialSpec, context: RunContext) -> Steps:
     """Takes a minute, after writing its process id."""
     (context.paths.work_dir / f"pid-{os.getpid()}").touch()
     time.sleep(60)
-    return deterministic(spec, context, on_epoch)
+    return (yield from deterministic(spec, context))
+
+
+def four_at_once(spec: TrialSpec, context: RunContext) -> Steps:
+    """Ends only when four of its kind run at the same time; tells which GPU it was given."""
+    here = context.paths.work_dir
+    (here / f"here-{spec.key}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+    deadline = time.monotonic() + 60
+    while len(list(here.glob("here-*"))) < 4:
+        assert time.monotonic() < deadline, "fewer than four run at once"
+        time.sleep(0.05)
+    return (yield from deterministic(spec, context))
 
 
 def log_lines(out: Path) -> list[tuple[str, str, int]]:

@@ -8,7 +8,8 @@ import torch
 
 from harness.config import TrialSpec
 from harness.errors import TrialError
-from harness.train import Sequences, train
+from harness.examples import Sequences
+from harness.train import train
 from harness.trial import run_trial
 from harness.values import EpochLog, TrialResult
 from tests.splits import markov_split
@@ -104,13 +105,33 @@ def test_every_setting_changes_the_losses(changes: dict[str, Any]) -> None:
     assert base.spec.key != other.spec.key
 
 
-def test_it_learns() -> None:
-    longer = spec_of(train={"batch_size": 32, "max_epochs": 25, "lr": 0.005})
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {},
+        {"kind": "bce", "negatives": 4},
+        {"kind": "gbce", "negatives": 4, "gbce_t": 0.5},
+        {"kind": "ce_sampled", "negatives": 20},
+        {"kind": "sce", "sce_b_y": 20},
+    ],
+    ids=lambda loss: loss.get("kind", "ce"),
+)
+def test_it_learns(loss: dict[str, Any]) -> None:
+    longer = spec_of(loss=loss, train={"batch_size": 32, "max_epochs": 25, "patience": 25, "lr": 0.005})
     result = run_trial(longer, SPLIT)
-    values = numbers(result)
-    hr1 = values["test", "hr", 1, 0]
+    hr1 = numbers(result)["test", "hr", 1, 0]
     assert hr1 is not None and hr1 > 0.5, "item + 1 follows with probability 0.8; chance is 1 in 40"
-    assert result.epochs[-1].loss < result.epochs[0].loss - 1
+    assert result.epochs[-1].loss < 0.7 * result.epochs[0].loss
+
+
+@pytest.mark.parametrize("kind", ["cl4srec", "duorec", "duorec_released", "ec4srec"])
+def test_contrastive_terms_fall_and_the_model_still_learns(kind: str) -> None:
+    aux = {"kind": kind, "alpha": 0.1} | ({"explain_start": 4, "explain_every": 4} if kind == "ec4srec" else {})
+    result = run_trial(spec_of(aux=aux, train={"batch_size": 32, "max_epochs": 20, "lr": 0.005}), SPLIT)
+    hr1 = numbers(result)["test", "hr", 1, 0]
+    assert hr1 is not None and hr1 > 0.2
+    term = [log.parts["auxiliary"] for log in result.epochs if "auxiliary" in log.parts]
+    assert term[-1] < 0.8 * term[0]
 
 
 def test_barlow_twins_pulls_views_together() -> None:

@@ -1,0 +1,124 @@
+"""Checkpoints: a folder per trial, named by its key, from which a killed trial goes on after its last whole epoch.
+
+`last.pt` is replaced atomically after every epoch and deleted when the trial is recorded; `best.pt` stays if wanted.
+Both hold tensors, numbers and JSON text, no classes, so that they can be read by `torch.load(weights_only=True)`.
+"""
+
+import fcntl
+import io
+import json
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from harness.config import TrialSpec
+from harness.errors import StoreError, TrialError
+
+FORMAT = 1
+"""Raised whenever older checkpoints cannot be gone on with."""
+
+WAIT_SECONDS = 120.0
+"""How long to wait for a process that still holds the trial, such as an orphan of a killed sweep."""
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+class Checkpoint:
+    """The folder of one trial on certain data; a checkpoint of other data or another torch is not gone on with."""
+
+    def __init__(self, folder: Path, spec: TrialSpec, fingerprint: str) -> None:
+        import torch
+
+        self.folder = folder / spec.key
+        self._spec = spec.canonical_json()
+        self._identity = {"format": FORMAT, "key": spec.key, "fingerprint": fingerprint, "torch": torch.__version__}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process off this trial meanwhile; the system lets go when this one dies.
+
+        Raises TrialError where another process does not let go, StoreError where the folder cannot be written.
+        """
+        with _writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not _locked(handle):
+                if time.monotonic() > deadline:
+                    raise TrialError(f"another process still trains the trial in {self.folder}: stop it, then retry")
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(handle)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace `last.pt`, durably. Raises StoreError where that cannot be, such as on a full disk."""
+        self._write(LAST, {"identity": json.dumps(self._identity), "state": dict(state)})
+
+    def load(self, device: Any) -> dict[str, Any] | None:
+        """The last state; None where there is none, or one that is torn or of something else, which is deleted."""
+        import torch
+
+        path = self.folder / LAST
+        if not path.exists():
+            return None
+        state: dict[str, Any] | None = None
+        with suppress(RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+            found = torch.load(path, map_location=device, weights_only=True)
+            if json.loads(found["identity"]) == self._identity:
+                state = found["state"]
+        if state is None:
+            path.unlink()
+        return state
+
+    def keep_best(self, weights: Mapping[str, Any]) -> None:
+        """Write `best.pt`: the weights by parameter name and the specification as JSON."""
+        self._write(BEST, {"identity": json.dumps(self._identity), "spec": self._spec, "weights": dict(weights)})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        fresh = self.folder / f"{name}.new"
+        with _writable(self.folder):
+            with fresh.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.folder / name)
+
+
+def forget(folder: Path, key: str) -> None:
+    """Delete the checkpoint of a trial that is recorded; the best weights stay where they were kept."""
+    mine = folder / key
+    if (mine / BEST).exists():
+        (mine / LAST).unlink(missing_ok=True)
+        (mine / "lock").unlink(missing_ok=True)
+    else:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"checkpoint {folder} cannot be written ({error.strerror or error}): free or choose another --out, "
+            "then give the same command again"
+        ) from error

@@ -1,0 +1,109 @@
+"""The data folder: files put there by hand, and what the files that are there are worth."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.data.archives import check_intact
+from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, find
+from harness.data.digest import sha256
+from harness.data.kinds import DatasetSpec, RawFile
+from harness.data.readers import rows_of
+from harness.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What `verify` says of one file."""
+
+    file: RawFile
+    path: Path
+    good: bool
+    words: str
+    """One line."""
+
+
+def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | None = None) -> Finding:
+    """Copy a file of the data set into the data folder, under the name it is looked for, after reading it to its end.
+
+    Its SHA-256 tells which file it is, else its name, else the edition. Raises DataError for a file that is missing,
+    cannot be read as what it is taken for, or differs from one that is there; ConfigError for one of unknown kind.
+    """
+    if spec.embedded:
+        raise ConfigError(f"{spec.key} is generated and has no file to add")
+    if not source.is_file():
+        raise DataError(f"there is no file {source.absolute()} to add: check the path")
+    check_intact(source)
+    digest = sha256(source)
+    file = _recognised(spec, source, digest, edition)
+    finding = _finding(file, source, digest)
+    if not finding.good:
+        raise DataError(f"{finding.words}: it is not added")
+    target = data_folder(data_dir) / file.name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if target.exists() and sha256(target) != digest:
+                raise DataError(f"{target} is there already and differs: remove it first")
+            if not target.exists():
+                draft = target.with_name(f".{target.name}.added")
+                shutil.copyfile(source, draft)
+                draft.replace(target)
+    except OSError as error:
+        raise DataError(
+            f"{file.name} cannot be written to {target.parent} ({error}): choose another folder by --data-dir or "
+            f"{DATA_DIR_VARIABLE}"
+        ) from error
+    return Finding(file=file, path=target, good=True, words=finding.words)
+
+
+def verify(spec: DatasetSpec, data_dir: Path | None = None) -> list[Finding]:
+    """Every file of the data set that is in the data folder, read to its end and compared with what is known of it."""
+    findings: list[Finding] = []
+    for file in spec.files:
+        narrow = DatasetSpec(key=spec.key, title=spec.title, files=(file,), url=spec.url, licence=spec.licence)
+        path = find(narrow, data_dir)
+        if path is not None and all(finding.path != path for finding in findings):
+            findings.append(_finding(file, path, sha256(path), spec.columns))
+    return findings
+
+
+def _finding(file: RawFile, path: Path, digest: str, columns: tuple[str, str, str] = ("", "", "")) -> Finding:
+    """Read the file as what it is taken for."""
+    try:
+        check_intact(path)
+        rows = rows_of(file, path, columns)
+    except DataError as error:
+        return Finding(file=file, path=path, good=False, words=str(error))
+    found = len(rows.frame) + sum(rows.dropped.values())
+    words = [f"{path}: {found:,} rows"]
+    words += [f"{count:,} of them dropped ({reason})" for reason, count in rows.dropped.items()]
+    if file.sha256:
+        words.append("the official file" if digest == file.sha256 else "its SHA-256 is not that of the official file")
+    else:
+        words.append(f"no official SHA-256 is known (this is {digest})")
+    if file.rows is not None and found != file.rows:
+        words.append(f"the official file has {file.rows:,} rows")
+    return Finding(file=file, path=path, good=True, words="; ".join(words))
+
+
+def _recognised(spec: DatasetSpec, source: Path, digest: str, edition: str) -> RawFile:
+    """The entry that this file is."""
+    candidates = spec.files_of(edition)
+    for file in candidates:
+        if file.sha256 == digest:
+            return file
+    for file in candidates:
+        if f"/{source.absolute().as_posix()}".endswith(f"/{file.name}"):
+            return file
+    suffix = "".join(source.suffixes[-2:]) if source.suffix == ".gz" else source.suffix
+    alike = [file for file in candidates if file.name.endswith(suffix)] if suffix else []
+    if edition and len(alike) == 1:
+        return alike[0]
+    editions = f", or name one of the editions {', '.join(spec.editions)} by --edition" if spec.editions else ""
+    raise ConfigError(
+        f"{source.name} is no known file of {spec.key}: call it one of {', '.join(file.name for file in candidates)}"
+        f"{editions}"
+    )

@@ -1,0 +1,388 @@
+"""The Optuna study of every data set: queue and display of a sweep, in the same database; the only door to Optuna.
+
+It is never the truth. At every start it is made to agree with the results, under the driver's lock; a study that was
+deleted in the dashboard is made anew. Only the driver writes to it.
+"""
+
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+from harness import ledger_page
+from harness.config import SearchSpace, TrialSpec
+from harness.database import one_line, shown
+from harness.errors import StoreError
+from harness.ledger_page import Facts
+from harness.ledger_storage import open_storage
+from harness.options import Prune, Search
+from harness.store import Store
+from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+DRESS_SECONDS = 10.0
+"""How often the note and the heat map are made anew while trials end."""
+
+WIDEST = 1e6
+"""Upper end of the declared range of a grid's parameters: a later grid may have any value."""
+
+
+@dataclass(kw_only=True)
+class _Page:
+    """One data set's study."""
+
+    name: str
+    study: "OptunaStudy"
+    study_id: int
+    trials: dict[str, int] = field(default_factory=dict)
+    """Key -> Optuna's trial id, of those waiting or running."""
+    done: dict[str, Facts] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)
+    """Key -> waiting, running, done, pruned or failed."""
+    dressed_at: float = 0.0
+
+
+class Ledger:
+    """The studies of one sweep; opened by the driver alone, under its lock."""
+
+    def __init__(
+        self,
+        where: str | Path,
+        name: str,
+        title: str,
+        *,
+        search: Search = "grid",
+        prune: Prune | None = None,
+        spaces: Mapping[str, SearchSpace] | None = None,
+        command: str = "",
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._where, self._name, self._title, self._command = where, name, title, command
+        self._search, self._prune, self._spaces = search, prune, spaces or {}
+        self._pages: dict[str, _Page] = {}
+        self._damaged = False
+        self._skip: frozenset[str] = frozenset()
+
+    # -- the storage ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _storage(self) -> Any:
+        with self._plain():
+            return open_storage(self._where)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                for dataset in self._pages:
+                    self.dress(dataset, force=True)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if "_storage" in self.__dict__:
+            self._storage.remove_session()
+            self._storage.engine.dispose()
+
+    @contextmanager
+    def _plain(self) -> Iterator[None]:
+        """What goes wrong in the database is a StoreError; what a user changed in the dashboard, damage to repair."""
+        from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                yield
+        except (KeyError, UpdateFinishedTrialError):
+            self._damaged = True
+        except (StorageInternalError, DBAPIError) as error:
+            cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
+            reason = one_line(getattr(cause, "orig", None) or cause)
+            raise StoreError(
+                f"the queue in {shown(str(self._where))} cannot be written ({reason}): check its folder and the free "
+                "space, then give the same command again"
+            ) from error
+
+    @property
+    def damaged(self) -> bool:
+        """Whether somebody changed the study meanwhile: reconcile it again."""
+        return self._damaged
+
+    # -- agreement with the results -------------------------------------------------------------------------------
+
+    def reconcile(
+        self,
+        specs: Sequence[TrialSpec],
+        store: Store,
+        *,
+        running: Collection[str] = (),
+        skip: Collection[str] = (),
+    ) -> None:
+        """Make the studies agree with the store: finished trials shown, all others of `specs` waiting, each once.
+
+        What stands as running is the trace of a dead driver, unless it is among `running`; what is in `skip` has
+        failed for good.
+        """
+        self._damaged, self._skip = False, frozenset(skip)
+        statuses = store.statuses()
+        by_dataset: defaultdict[str, list[TrialSpec]] = defaultdict(list)
+        for spec in specs:
+            by_dataset[spec.data.dataset].append(spec)
+        for dataset, mine in by_dataset.items():
+            with self._plain():
+                page = self._pages[dataset] = self._opened(dataset)
+                ended = {key for key, status in statuses.items() if status != "failed" or key in self._skip}
+                there = self._clean(page, ended)
+                missing = [s for s in mine if statuses.get(s.key) in {"done", "pruned"} and s.key not in there]
+                keys = [spec.key for spec in mine if statuses.get(spec.key) == "done"]
+                metrics = store.metrics(keys, part="valid")
+                ends = {row.key: row for row in store.trials(status=None) if row.key in keys}
+                for spec in mine:
+                    status = statuses.get(spec.key)
+                    if status == "done":
+                        provenance, epochs = store.provenance(spec.key), store.epochs(spec.key)
+                        best = ends[spec.key].best_epoch or 0
+                        page.done[spec.key] = ledger_page.facts(spec, metrics[spec.key], epochs, best, provenance)
+                    if spec in missing:
+                        self._add_ended(page, spec, store.epochs(spec.key))
+                    elif spec.key not in ended and spec.key not in page.trials:
+                        self._add_waiting(page, spec)
+                    page.status[spec.key] = status if status and spec.key in ended else "waiting"
+                for key in set(running) & set(page.trials):
+                    self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
+                    page.status[key] = "running"
+                self.dress(dataset, force=True)
+
+    def _opened(self, dataset: str) -> _Page:
+        import optuna
+
+        name = f"{self._name}/{dataset}"
+        two = self._search == "nsga2"
+        study = optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            directions=["maximize"] * (2 if two else 1),
+            load_if_exists=True,
+        )
+        study_id = self._storage.get_study_id_from_name(name)
+        names = ["valid NDCG@10", "valid cov@10"][: 2 if two else 1]
+        if study.metric_names != names:
+            study.set_metric_names(names)
+        return _Page(name=name, study=study, study_id=study_id)
+
+    def _clean(self, page: _Page, ended: set[str]) -> set[str]:
+        """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
+        from optuna.trial import TrialState
+
+        there: set[str] = set()
+        for trial in self._storage.get_all_trials(page.study_id, deepcopy=False):
+            key = trial.user_attrs.get("key")
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
+            if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}:
+                there.add(key)
+            elif trial.state == TrialState.WAITING and key and key not in ended and key not in page.trials:
+                page.trials[key] = trial_id
+            elif trial.state != TrialState.FAIL:
+                if trial.state == TrialState.RUNNING:
+                    self._storage.set_trial_user_attr(trial_id, "error", "its driver ended")
+                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        return there
+
+    def _add_waiting(self, page: _Page, spec: TrialSpec) -> None:
+        page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
+
+    def _add_ended(self, page: _Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
+        found = page.done.get(spec.key)
+        trial = self._frozen(page, spec, "COMPLETE" if found else "PRUNED", found, ledger_page.curve(epochs))
+        self._storage.create_new_trial(page.study_id, trial)
+
+    def _frozen(
+        self,
+        page: _Page,
+        spec: TrialSpec,
+        state: str,
+        found: Facts | None = None,
+        curve: Mapping[int, float] | None = None,
+    ) -> "FrozenTrial":
+        import optuna
+
+        params, distributions = self._params(spec)
+        trial = optuna.trial.create_trial(
+            state=self._state(state),
+            values=self._values(found) if found else None,
+            params=params,
+            distributions=distributions,
+            user_attrs=ledger_page.labels(spec) | dict(found.attributes if found else {}),
+            intermediate_values={} if self._search == "nsga2" else dict(curve or {}),
+        )
+        if found:
+            trial.datetime_start = datetime.fromisoformat(found.started).astimezone().replace(tzinfo=None)
+            trial.datetime_complete = trial.datetime_start + timedelta(seconds=found.seconds)
+        return trial
+
+    def _params(self, spec: TrialSpec) -> "tuple[dict[str, Any], dict[str, BaseDistribution]]":
+        from optuna.distributions import FloatDistribution
+
+        space = self._spaces.get(spec.data.dataset)
+        if space:
+            return space.point(spec), self._distributions(space)
+        if spec.aux.kind == "none":
+            return {}, {}
+        params = {"alpha": spec.aux.alpha, "lambda": spec.aux.lam}
+        return params, dict.fromkeys(params, FloatDistribution(0.0, WIDEST))
+
+    @staticmethod
+    def _distributions(space: SearchSpace) -> "dict[str, BaseDistribution]":
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        return {
+            name: IntDistribution(int(r.low), int(r.high), log=r.log)
+            if r.integer
+            else FloatDistribution(r.low, r.high, log=r.log)
+            for name, r in space.ranges.items()
+        }
+
+    @staticmethod
+    def _state(name: str) -> Any:
+        from optuna.trial import TrialState
+
+        return TrialState[name]
+
+    def _values(self, found: Facts) -> list[float]:
+        return [found.ndcg, found.cov] if self._search == "nsga2" else [found.ndcg]
+
+    # -- while the sweep runs -------------------------------------------------------------------------------------
+
+    def claim(self, spec: TrialSpec) -> None:
+        """Its trial is running now."""
+        page = self._pages[spec.data.dataset]
+        with self._plain():
+            if spec.key not in page.trials:
+                self._add_waiting(page, spec)
+            self._storage.set_trial_state_values(page.trials[spec.key], self._state("RUNNING"))
+            page.status[spec.key] = "running"
+
+    def propose(self, dataset: str) -> TrialSpec | None:
+        """A new point of the data set's space, chosen by the sampler from all that has ended; it waits from now on.
+
+        None where the sampler chose a point that is known, or the study was changed meanwhile.
+        """
+        page, space = self._pages[dataset], self._spaces[dataset]
+        proposed: TrialSpec | None = None
+        with self._plain():
+            page.study.sampler = self._sampler(len(page.study.get_trials(deepcopy=False)))
+            trial = page.study.ask(self._distributions(space))
+            spec = space.at(trial.params)
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
+            if spec.key in page.status:
+                self._storage.set_trial_user_attr(trial_id, "error", "proposed before")
+                self._storage.set_trial_state_values(trial_id, self._state("FAIL"))
+            else:
+                for name, value in ledger_page.labels(spec).items():
+                    self._storage.set_trial_user_attr(trial_id, name, value)
+                page.trials[spec.key], page.status[spec.key] = trial_id, "waiting"
+                proposed = spec
+        return proposed
+
+    def _sampler(self, seed: int) -> Any:
+        from optuna import samplers
+
+        if self._search == "tpe":
+            return samplers.TPESampler(seed=seed)
+        return samplers.NSGAIISampler(seed=seed) if self._search == "nsga2" else samplers.RandomSampler(seed=seed)
+
+    def known(self, dataset: str) -> set[str]:
+        """Keys of all trials of a data set, ended or not."""
+        return set(self._pages[dataset].status)
+
+    def epoch(self, spec: TrialSpec, log: EpochLog) -> bool:
+        """Add a point to the learning curve; returns whether the trial is worth going on with."""
+        page = self._pages[spec.data.dataset]
+        value = ledger_page.curve((log,)).get(log.epoch)
+        if value is None or self._search == "nsga2" or spec.key not in page.trials:
+            return True
+        with self._plain():
+            trial_id = page.trials[spec.key]
+            self._storage.set_trial_intermediate_value(trial_id, log.epoch, value)
+            if self._prune:
+                return not self._pruner.prune(page.study, self._storage.get_trial(trial_id))
+        return True
+
+    @cached_property
+    def _pruner(self) -> Any:
+        from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
+
+        return SuccessiveHalvingPruner() if self._prune == "halving" else MedianPruner(n_warmup_steps=2)
+
+    def ended(self, outcome: TrialResult | TrialPruned | TrialFailure, *, again: bool = False) -> None:
+        """Tell how a trial ended; a failure that is tried `again` waits from now on."""
+        spec = outcome.spec
+        page = self._pages[spec.data.dataset]
+        state, values, attributes = "FAIL", None, {}
+        if isinstance(outcome, TrialResult):
+            args = (outcome.metrics, outcome.epochs, outcome.best_epoch, outcome.provenance)
+            found = page.done[spec.key] = ledger_page.facts(spec, *args)
+            state, values, attributes = "COMPLETE", self._values(found), dict(found.attributes)
+        elif isinstance(outcome, TrialPruned):
+            state = "PRUNED"
+        else:
+            attributes = {"error": outcome.error, "last epoch": outcome.last_epoch}
+        page.status[spec.key] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}[state]
+        with self._plain():
+            trial_id = page.trials.pop(spec.key)
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, name, value)
+            self._storage.set_trial_state_values(trial_id, self._state(state), values)
+            if again:
+                self._add_waiting(page, spec)
+                page.status[spec.key] = "waiting"
+        self.dress(spec.data.dataset)
+
+    def dress(self, dataset: str, *, force: bool = False) -> None:
+        """Make the data set's note and heat map anew, but not all the time."""
+        page = self._pages[dataset]
+        if not force and time.monotonic() - page.dressed_at < DRESS_SECONDS:
+            return
+        from optuna_dashboard import save_note, save_plotly_graph_object
+
+        done = tuple(page.done.values())
+        with self._plain():
+            text = ledger_page.note(self._title, page.name, done, Counter(page.status.values()), self._command)
+            save_note(page.study, text)
+            figure = ledger_page.heat_map(done)
+            if figure is not None:
+                drawn: Any = SimpleNamespace(to_json=lambda: figure)
+                save_plotly_graph_object(page.study, drawn, graph_object_id="alpha_lambda")
+        page.dressed_at = time.monotonic()
+
+    def attach(self, dataset: str, file: Path, folder: Path) -> None:
+        """Show a picture among the study's artifacts, kept in `folder`; a former one of that name is shown no more."""
+        from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+
+        page = self._pages[dataset]
+        with self._plain():
+            folder.mkdir(parents=True, exist_ok=True)
+            known = get_all_artifact_meta(page.study)
+            store = FileSystemArtifactStore(folder)
+            if all(meta.filename != file.name for meta in known):
+                upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=page.study)
+            else:
+                identity = next(meta.artifact_id for meta in known if meta.filename == file.name)
+                (folder / identity).write_bytes(file.read_bytes())

@@ -1,0 +1,41 @@
+"""What a sweep is told beside its study; checked here, written once."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from models.config import Frozen
+
+Search = Literal["grid", "random", "tpe", "nsga2"]
+Prune = Literal["halving", "median"]
+
+
+class SweepOptions(Frozen):
+    """How a study is swept; none of it is part of a trial's key."""
+
+    max_failures: Annotated[
+        int, Field(ge=0, description="failures of a trial that are followed by another attempt")
+    ] = 2
+    retry_failed: Annotated[bool, Field(description="trials that failed for good get all their attempts anew")] = False
+    only: Annotated[str | None, Field(min_length=4, description="run one trial: its key, or the beginning")] = None
+    extend: Annotated[bool, Field(description="run a study whose definition has grown since it was stored")] = False
+    search: Annotated[Search, Field(description="grid: the study's trials; otherwise points of its space")] = "grid"
+    trials: Annotated[int, Field(ge=0, description="points that a search tries on each data set, in the end")] = 0
+    prune: Annotated[Prune | None, Field(description="give up trials of a search that fall behind")] = None
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        if self.search == "grid" and (self.trials or self.prune):
+            name = "trials" if self.trials else "prune"
+            raise ValueError(f"--{name} needs a search: a grid is run whole, add --search tpe or drop it")
+        if self.search != "grid" and not self.trials:
+            raise ValueError(f"--search {self.search} needs --trials N: how many points to try")
+        if self.search == "nsga2" and self.prune:
+            raise ValueError("--prune compares one number and nsga2 has two: drop one of them, or use --search tpe")
+        if self.search != "grid" and (self.only or self.extend):
+            raise ValueError("--only and --extend are for a grid: drop them")
+        return self
+
+    def is_final(self, attempt: int, error: str) -> bool:
+        """Whether a failure recorded as this attempt is the last: of too many, or of a kind that repeats itself."""
+        return attempt > self.max_failures or error.startswith("TrialError:")

@@ -1,0 +1,203 @@
+"""A connection to Ray: a quiet one of our own on this machine, or a cluster that is there already."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import NUMERICS
+from harness.errors import ConfigError, ShadowedPackageError
+
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer at all."""
+
+NODE_SECONDS = 120.0
+"""How long a node may take to start its first worker."""
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_THRESHOLD_S": "1000",
+}
+"""Environment of Ray, where the user has not set it: no statistics, no files nobody reads, Ctrl-C is ours."""
+
+STORE_BYTES = 80 * 2**20
+"""Of Ray's object store on this machine, which carries nothing but results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Which Ray, and what each trial takes of it."""
+
+    address: str | None = None
+    """Of a cluster; None: a Ray of our own on this machine, started and stopped by `connected`."""
+    workers: int | None = None
+    """Trials at once; None: as many as there is room for."""
+    cpus: int = 1
+    """Of each trial."""
+    gpus: float = 0.0
+    """Of each trial."""
+    machine_gpus: int | None = None
+    """How many GPUs our own Ray has; None: as Ray counts them."""
+
+    def room(self) -> int:
+        """How many trials fit at once. Raises ConfigError where not even one does."""
+        import ray
+
+        there = ray.cluster_resources()
+        cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
+        if self.gpus > gpus:
+            raise ConfigError(
+                f"--gpus-per-trial {self.gpus:g} is more than the {gpus:g} GPUs that Ray finds: ask for less, "
+                "such as 0.25 to let four trials share one, or drop it to train on the processor"
+            )
+        if self.cpus > cpus:
+            raise ConfigError(f"--cpus-per-trial {self.cpus} is more than the {cpus:g} that Ray finds: ask for less")
+        by_gpu = int(1 / self.gpus) * int(gpus) if 0 < self.gpus <= 1 else gpus // self.gpus if self.gpus else cpus
+        fitting = max(1, int(min(cpus // self.cpus, by_gpu)))
+        return min(self.workers or fitting, fitting)
+
+    @contextmanager
+    def connected(self, work_dir: Path, folder: Path) -> Iterator[None]:
+        """A connection to Ray; one that is there already is used and left alone."""
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        import ray
+
+        if ray.is_initialized():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        handlers = {number: signal.getsignal(number) for number in numbers}
+        here = Path.cwd()
+        os.chdir(work_dir)  # Ray puts the driver's folder in front of the workers' path: one that holds no packages
+        try:
+            self._connect(folder)
+        finally:
+            os.chdir(here)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        try:
+            _check_nodes()
+            yield
+        finally:
+            ray.shutdown()
+
+    def _connect(self, folder: Path) -> None:
+        import ray
+
+        common: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+        if self.address is None:
+            cpus = (self.workers or max(1, (os.cpu_count() or 1) // self.cpus)) * self.cpus
+            ray.init(
+                num_cpus=cpus,
+                num_gpus=self.machine_gpus,
+                object_store_memory=STORE_BYTES,
+                _temp_dir=str(folder),
+                **common,
+            )
+            return
+        _reachable(self.address)
+        try:
+            del common["include_dashboard"]
+            ray.init(address=self.address, **common)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"--ray-address {self.address}: no Ray cluster answers there ({reason})") from error
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder for Ray's sockets and logs, whose path is short enough for them; removed at the end.
+
+    Those of drivers that were killed are removed too.
+    """
+    root = Path(tempfile.gettempdir())
+    for old in root.glob("btsr-[0-9]*-*"):
+        if not Path(f"/proc/{old.name.split('-')[1]}").exists() and time.time() - old.stat().st_mtime > 3600:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"btsr-{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def silent_loggers() -> Iterator[None]:
+    """Whatever Ray complains of reaches the driver as the failure of a trial."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reachable(address: str) -> None:
+    """Raise ConfigError, within seconds, for an address where nothing listens."""
+    if address in {"auto", "local"}:
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        raise ConfigError(
+            f"--ray-address {address} is not HOST:PORT: name the head node's, such as 10.0.0.1:6379, or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--ray-address {address}: nothing answers there ({error.strerror or error}): check that "
+            "`ray start --head` runs, the port and the firewall"
+        ) from error
+
+
+def _self_description() -> tuple[str, int]:
+    """What a worker imports: the home of our packages, and the version of the numbers they make."""
+    import harness
+    import harness.config
+
+    return str(Path(harness.__file__).resolve().parent.parent), harness.config.NUMERICS
+
+
+def _check_nodes() -> None:
+    """Start a worker on every node and ask what it imports.
+
+    Raises ShadowedPackageError where another package hides ours there, ConfigError for another version of btsr.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0)(_self_description)
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        name = node["NodeManagerHostname"]
+        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        try:
+            _, numerics = ray.get(ask.options(scheduling_strategy=strategy).remote(), timeout=NODE_SECONDS)
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            shadowed = next((line for line in lines if "ShadowedPackageError" in line), None)
+            if shadowed:
+                raise ShadowedPackageError(f"on node {name}: {shadowed.partition(': ')[2]}") from error
+            raise ConfigError(f"node {name} cannot run trials ({lines[-1]}): install this btsr there") from error
+        if numerics != NUMERICS:
+            raise ConfigError(f"node {name} has a btsr of other numbers ({numerics}, here {NUMERICS}): update it")

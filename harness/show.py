@@ -1,0 +1,96 @@
+"""What `btsr-sweep` prints beside progress: studies, the plan and its price, the status, failures."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from harness.config import RunPaths, Study, StudyOptions
+from harness.price import Price
+from harness.progress import describe, duration
+from harness.sweep import Plan, database
+from harness.values import Cell, Estimate
+from studies import STUDIES, default_datasets
+
+
+def studies() -> None:
+    """The studies by name."""
+    table = Table("study", "data sets by default", "what", box=box.SIMPLE)
+    for name, function in STUDIES.items():
+        title = function(StudyOptions(datasets=default_datasets(name), reduced=True)).title
+        table.add_row(name, ", ".join(default_datasets(name)), title)
+    Console().print(table)
+
+
+def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], price: Price, workers: int) -> None:
+    """Counts by data set and method with their sum, and what the missing trials cost as far as it is known."""
+    table = Table("data set", "method", box=box.SIMPLE, show_footer=True, title=f"{todo.study.name} in {where}")
+    table.columns[0].footer = "total"
+    for name in ("trials", "done", "failed", "missing"):
+        total = sum(getattr(row, name) for row in todo.rows)
+        table.add_column(name, justify="right", footer=f"{total:,}")
+    for name in ("each", "hours", "MiB"):
+        table.add_column(name, justify="right", footer=f"{price.hours:.2f}" if name == "hours" and price.hours else "")
+    for row in todo.rows:
+        counts = (f"{n:,}" for n in (row.trials, row.done, row.failed, row.missing))
+        known = estimates.get((row.dataset, row.method, row.profile))
+        cost = ("", "", "")
+        if known:
+            hours = row.missing * known.seconds / 3600
+            cost = (duration(known.seconds), f"{hours:.2f}", f"{known.peak_mib:,.0f}")
+        table.add_row(row.dataset, row.method, *counts, *cost)
+    console = Console()
+    console.print(table)
+    console.print("missing: what a start would run, failed trials that may be tried again included", style="dim")
+    if price.hours:
+        end = datetime.now() + timedelta(hours=price.hours_with(workers))
+        console.print(
+            f"about {duration(price.hours_with(workers) * 3600)} with {workers} workers, until {end:%Y-%m-%d %H:%M}; "
+            f"{price.peak_mib * workers:,.0f} MiB at once",
+            highlight=False,
+        )
+    if price.unknown:
+        names = ", ".join(f"{dataset} {method}" for dataset, method, _ in price.unknown)
+        console.print(f"no price for {names}: add --calibrate to measure it", style="dim", soft_wrap=True)
+
+
+def status(study: Study, todo: Plan, paths: RunPaths) -> None:
+    """Who sweeps, how far it is, and what runs now."""
+    from harness.ledger_storage import running
+    from harness.store import open_existing
+
+    where = database(paths)
+    if isinstance(where, Path) and not where.exists() or (store := open_existing(where)) is None:
+        print(f"{study.name}: nothing has run yet in {where}")
+        return
+    with store:
+        holder = store.holder()
+    console = Console()
+    counts = f"{todo.done} of {len(todo.study.specs)} done, {todo.failed} failed, {len(todo.missing)} missing"
+    console.print(
+        f"{study.name}: {counts}; " + (f"running on {holder}" if holder else "nothing runs now"), highlight=False
+    )
+    specs = {spec.key: spec for spec in study.specs}
+    for key, epoch, value in running(where) if holder else ():
+        if key in specs:
+            of = specs[key].train.max_epochs
+            shown = "" if value is None else f", validation ndcg@10 {value:.4f}"
+            console.print(f"  {describe(specs[key])}: epoch {epoch} of {of}{shown}", highlight=False)
+
+
+def failures(study: Study, paths: RunPaths, after: Plan) -> None:
+    """The errors of failed trials, each once with its count, and how to try again."""
+    from harness.store import open_store
+
+    mine = {spec.key for spec in study.specs}
+    with open_store(database(paths), read_only=True) as store:
+        failed = [error for key, (_, error) in store.failures().items() if key in mine]
+    console = Console(stderr=True)
+    for error, count in Counter(failed).most_common(5):
+        console.print(f"{count} failed: {error}", markup=False, highlight=False, soft_wrap=True)
+    flag = " with --retry-failed" if after.given_up and not after.missing else ""
+    console.print(f"give the same command again{flag} to try what failed once more", highlight=False, soft_wrap=True)

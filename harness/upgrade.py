@@ -1,0 +1,53 @@
+"""From an older schema to the present one, in place, under the driver's lock, after a copy was kept."""
+
+import sqlite3
+from pathlib import Path
+
+from harness import schema
+from harness.errors import SchemaError
+
+
+def upgrade(path: Path, version: int) -> None:
+    """Bring a SQLite file from `version` to the present schema; `<file>.v<version>` keeps it as it was.
+
+    All or nothing. Raises SchemaError where there is no room, or no right, to do it.
+    """
+    assert version == 1
+    copy = path.with_name(f"{path.name}.v{version}")
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            if not copy.exists():
+                connection.execute("VACUUM INTO ?", (str(copy),))
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            _from_1_to_2(connection)
+            assert not connection.execute("PRAGMA foreign_key_check").fetchall()
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise SchemaError(
+            f"{path} cannot be upgraded from schema version {version} to {schema.SCHEMA_VERSION} ({error}): "
+            "free some space there, or choose another --out"
+        ) from error
+
+
+def _from_1_to_2(connection: sqlite3.Connection) -> None:
+    """Pruned trials, estimates, energy."""
+    names = ", ".join(column.name for column in schema.trial.columns)
+    connection.execute("DROP VIEW results")
+    (table,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'trial'").fetchone()
+    (index,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'ix_trial_group_key'").fetchone()
+    assert "('done', 'failed')" in table
+    wider = table.replace("('done', 'failed')", "('done', 'failed', 'pruned')")
+    connection.execute(wider.replace("CREATE TABLE trial", "CREATE TABLE trial_2", 1))
+    connection.execute(f"INSERT INTO trial_2 ({names}) SELECT {names} FROM trial")
+    connection.execute("DROP TABLE trial")
+    connection.execute("ALTER TABLE trial_2 RENAME TO trial")
+    connection.execute(index)
+    for column in schema.ADDED_IN_2:
+        connection.execute(f"ALTER TABLE provenance ADD COLUMN {column} FLOAT")
+    connection.execute(schema.create_sql(schema.estimate))
+    connection.execute(schema.results_view())
+    connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")

@@ -1,0 +1,176 @@
+"""Compiles the kernels for this processor once per machine and loads them.
+
+The library is kept in the user's cache (``BTSR_CACHE``, else ``$XDG_CACHE_HOME/btsr``, else ``~/.cache/btsr``) under a
+name made of the sources, the versions of torch and of the compiler, and the instruction set. Processes that want it at
+the same time wait for one of them to build it. Where it cannot be built, `load` says why and nothing else changes.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+HOME = Path(__file__).resolve().parent
+NAME = "btsr_kernels"
+SOURCES = ("attention.cpp", "cross_entropy.cpp", "shares.h", "softmax.h", "tile.h")
+WAIT_SECONDS = 300.0
+"""How long to wait for another process that builds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One instruction set to compile for."""
+
+    name: str
+    needs: tuple[str, ...]
+    """What `torch.cpu.get_capabilities` must report."""
+    flags: tuple[str, ...]
+    width: int
+    """Float32 numbers in a vector."""
+    bf16: bool
+    """Whether the build has products of bfloat16 numbers."""
+
+
+_AVX512 = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "fma3")
+_AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma")
+VARIANTS = (
+    Variant(
+        name="avx512bf16", needs=(*_AVX512, "avx512_bf16"), flags=(*_AVX512_FLAGS, "-mavx512bf16"), width=16, bf16=True
+    ),
+    Variant(name="avx512", needs=_AVX512, flags=_AVX512_FLAGS, width=16, bf16=False),
+    Variant(name="avx2", needs=("avx2", "fma3"), flags=("-mavx2", "-mfma"), width=8, bf16=False),
+)
+"""Best first."""
+
+
+class KernelUnavailable(Exception):
+    """The kernels cannot be used here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """The loaded kernels."""
+
+    variant: Variant
+    handle: ctypes.CDLL
+
+
+def cache_folder() -> Path:
+    """Where built kernels are kept."""
+    if named := os.environ.get("BTSR_CACHE"):
+        return Path(named) / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "btsr" / "kernels"
+
+
+def choose() -> Variant:
+    """The best variant that this processor can run. Raises KernelUnavailable."""
+    has = torch.cpu.get_capabilities()
+    for variant in VARIANTS:
+        if all(has.get(name) for name in variant.needs):
+            return variant
+    raise KernelUnavailable(f"no kernel for this processor ({platform.machine()} without AVX2 and FMA)")
+
+
+def _compiler() -> str:
+    """What identifies the C++ compiler. Raises KernelUnavailable where there is none."""
+    named = os.environ.get("CXX", "c++")
+    path = shutil.which(named)
+    if path is None:
+        raise KernelUnavailable(f"no C++ compiler: {named} is not on the path")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60)
+    return f"{path} {done.stdout.partition(chr(10))[0]}"
+
+
+def key_of(variant: Variant, compiler: str) -> str:
+    """The name of a build: it changes with everything that can change its code."""
+    state = hashlib.sha256()
+    for part in (torch.__version__, compiler, variant.name, *variant.flags):
+        state.update(part.encode() + b"\0")
+    for name in SOURCES:
+        state.update((HOME / name).read_bytes() + b"\0")
+    return f"{variant.name}-{state.hexdigest()[:16]}"
+
+
+def _compile(variant: Variant, target: Path) -> None:
+    """Build into `target`, which appears complete or not at all. Raises KernelUnavailable.
+
+    A process of its own runs torch's extension loader, so that neither its imports nor its settings stay behind.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
+        task = {
+            "name": NAME,
+            "sources": [str(HOME / name) for name in SOURCES if name.endswith(".cpp")],
+            "extra_cflags": ["-O3", "-fopenmp", *variant.flags],
+            "extra_ldflags": ["-fopenmp"],
+            "build_directory": folder,
+            "is_python_module": False,
+            "with_cuda": False,
+        }
+        code = "import json, sys; from torch.utils.cpp_extension import load; load(**json.load(sys.stdin))"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=json.dumps(task),
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+        )
+        built = Path(folder) / f"{NAME}.so"
+        if done.returncode or not built.is_file():
+            words = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
+            cause = next((line for line in words if "error:" in line), words[-1])
+            raise KernelUnavailable(f"the kernels do not build here: {cause.strip()}")
+        os.replace(built, target)
+
+
+def _obtain(folder: Path) -> Library:
+    variant = choose()
+    target = folder / f"{key_of(variant, _compiler())}.so"
+    try:
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
+                if not target.exists():
+                    _compile(variant, target)
+        return Library(variant=variant, handle=ctypes.CDLL(str(target)))
+    except (Timeout, subprocess.TimeoutExpired) as error:
+        raise KernelUnavailable(f"building {target.name} takes more than {WAIT_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise KernelUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
+
+
+@cache
+def _outcome(folder: Path) -> Library | KernelUnavailable:
+    """The library or why there is none: a process tries once."""
+    try:
+        return _obtain(folder)
+    except KernelUnavailable as missing:
+        return missing
+
+
+def load() -> Library:
+    """The kernels for this processor, built if they are not in the cache. Raises KernelUnavailable.
+
+    ``BTSR_KERNELS=off`` switches them off. Raises ValueError for any other value than off or auto.
+    """
+    mode = os.environ.get("BTSR_KERNELS", "auto")
+    if mode not in {"auto", "off"}:
+        raise ValueError(f"BTSR_KERNELS={mode}: use auto or off")
+    if mode == "off":
+        raise KernelUnavailable("switched off by BTSR_KERNELS=off")
+    outcome = _outcome(cache_folder())
+    if isinstance(outcome, KernelUnavailable):
+        raise KernelUnavailable(str(outcome))
+    return outcome

@@ -1,0 +1,138 @@
+"""What one call of `btsr-report` does with its database."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from harness.config import Profile
+from harness.errors import BtsrError, ConfigError
+from harness.store import Store
+from reports import figures, tables
+from reports.audit import audit
+from reports.claims import claims
+from reports.dial import dial, picks, rule_of
+from reports.export import answer, to_parquet
+from reports.findings import findings
+from reports.measure import Metric
+from reports.output import Output, write
+from reports.plans import PLANS
+from reports.results import Evidence, Request, Tie, gather
+from reports.verdict import verdicts
+from reports.why import place_of, why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An open database, and which of its results to report."""
+
+    store: Store
+    output: Output
+    study: str | None
+    """None: the one that the table or figure reads by default."""
+    profile: Profile | None
+    datasets: tuple[str, ...]
+    tie: Tie | None
+    fingerprints: tuple[str, ...]
+
+    def request(self, study: str) -> Request:
+        """What to gather, of this study unless another one was named."""
+        return Request(
+            study=self.study or study,
+            profile=self.profile,
+            datasets=self.datasets,
+            tie=self.tie,
+            fingerprints=self.fingerprints,
+        )
+
+    def table(self, number: int, metrics: Sequence[Metric] = (), *, verdict: bool = False) -> None:
+        """A table of the paper, or the verdicts on its cells."""
+        plan = tables.plan_of(number)
+        request = tables.narrowed(self.request(plan.study), plan)
+        found = findings(gather(self.store, request), plan, metrics)
+        if verdict:
+            self.output.sheet(verdicts(found))
+        else:
+            self.output.table(tables.build(found))
+
+    def figure(self, number: int) -> None:
+        """A figure of the paper."""
+        plan = figures.plan_of(number)
+        evidence = gather(self.store, self.request(plan.study))
+        for stem, figure in plan.draw(evidence, self._shown(plan, evidence)):
+            self.output.figure(stem, figure)
+
+    def _shown(self, plan: figures.FigurePlan, evidence: Evidence) -> tuple[str, ...]:
+        """The data sets named; else the paper's if the study has any of them, else all that have results."""
+        if self.datasets:
+            return evidence.datasets
+        return tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
+
+    def _gathered(self, study: str) -> tuple[Evidence, tuple[str, ...]]:
+        """Evidence of a study, and the data sets named or all that have results."""
+        evidence = gather(self.store, self.request(study))
+        return evidence, evidence.datasets if self.datasets else evidence.finished
+
+    def claims(self) -> None:
+        """What the paper's text says."""
+        evidence, _ = self._gathered("alpha_lambda")
+        self.output.sheet(claims(evidence))
+
+    def pareto(self) -> None:
+        """The dial's pictures: the front, and the interaction where there is a grid."""
+        from reports.draw_dial import draw_front, draw_interaction
+
+        evidence, datasets = self._gathered("alpha_lambda")
+        for dataset in datasets:
+            found = dial(evidence, dataset)
+            self.output.figure(f"pareto_{dataset}", draw_front(evidence, found))
+            interaction = draw_interaction(evidence, found)
+            if interaction is None:
+                typer.echo(f"{dataset}: no complete grid of alpha and lambda yet, hence no heat map", err=True)
+            else:
+                self.output.figure(f"interaction_{dataset}", interaction)
+
+    def pick(self, rule: str) -> None:
+        """The setting that a rule chooses on each data set."""
+        understood = rule_of(rule)
+        evidence, datasets = self._gathered("alpha_lambda")
+        self.output.sheet(picks(evidence, datasets, understood))
+
+    def why(self, words: str) -> None:
+        """The runs behind a row or a cell of a table."""
+        plan, dataset, metric, column = place_of(words)
+        request = replace(self.request(plan.study), datasets=(dataset,))
+        self.output.sheet(why(findings(gather(self.store, request), plan, (metric,)), dataset, metric, column))
+
+    def page(self, path: Path) -> None:
+        """Everything in one HTML file."""
+        from reports.page import page
+
+        write(path, page(self.store, self.request, f"btsr: {self.study or 'results'}"))
+
+    def sql(self, query: str) -> None:
+        """The answer to a query of the user's own."""
+        self.output.sheet(answer(self.store, query))
+
+    def export(self, folder: Path) -> None:
+        """All tables as Parquet files."""
+        for path in to_parquet(self.store, folder):
+            typer.echo(f"wrote {path}", err=True)
+
+    def everything(self) -> None:
+        """Every table, figure and check; one that cannot be made is named. Raises ConfigError where none can."""
+        steps: dict[str, Callable[[], None]] = {f"table {n}": partial(self.table, n) for n in PLANS}
+        steps |= {f"figure {n}": partial(self.figure, n) for n in figures.FIGURES}
+        steps |= {"claims": self.claims, "pareto": self.pareto}
+        refused: dict[str, BtsrError] = {}
+        for name, step in steps.items():
+            try:
+                step()
+            except BtsrError as error:
+                refused[name] = error
+                typer.echo(f"skipped {name}: {error}", err=True)
+        if len(refused) == len(steps):
+            raise ConfigError(f"none of the tables and figures can be made from {self.store.where}, see above")
+        self.output.sheet(audit())

@@ -1,0 +1,95 @@
+"""What the bar figures show (spec 7.4, rows 1 and 5): hr per popularity bucket for a few configurations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+
+from harness.errors import ConfigError
+from harness.values import N_BUCKETS
+from reports.findings import candidates
+from reports.lines import CAPTION_CHARACTERS, kept_together
+from reports.measure import Measurer, Metric
+from reports.names import dataset_title
+from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
+from reports.results import Evidence
+from reports.stats import Summary, summarise
+
+FIGURE1_COLUMNS: tuple[ColumnPlan, ...] = tuple(
+    TABLE2.column(key) for key in (OURS, "sasrec_bce", "sasrec_ce", "sasrec_sce", "duorec")
+)
+FIGURE5_COLUMNS: tuple[ColumnPlan, ...] = TABLE3.columns
+BAR_METRICS: tuple[Metric, ...] = (("hr", 1), ("hr", 10))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One configuration's bars in one panel."""
+
+    title: str
+    buckets: tuple[Summary | None, ...]
+    """[3] head, mid, tail; None where the bucket has no target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """A data set's panels."""
+
+    dataset: str
+    title: str
+    panels: tuple[tuple[Series, ...], ...]
+    """[metrics][series], in the order of BAR_METRICS."""
+    caption: tuple[str, ...]
+
+
+def bars(evidence: Evidence, datasets: Sequence[str], columns: Sequence[ColumnPlan]) -> tuple[Bars, ...]:
+    """The bars of all data sets that have results in these columns.
+
+    Raises ConfigError (with the command to run) where none has.
+    """
+    measurer = Measurer(evidence.store)
+    out = [found for dataset in datasets if (found := _bars(evidence, dataset, columns, measurer)) is not None]
+    if not out:
+        names = ", ".join(column.title for column in columns)
+        raise ConfigError(
+            f"study {evidence.study} has no finished trial of {names} on {', '.join(datasets)} with profile "
+            f"{evidence.profile}: run `{evidence.command(datasets)}`"
+        )
+    return tuple(out)
+
+
+def _bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan], measurer: Measurer) -> Bars | None:
+    chosen = {column.key: choice for column in columns if (choice := candidates(evidence, dataset, column)) is not None}
+    if not chosen:
+        return None
+    panels = []
+    for name, k in BAR_METRICS:
+        panel = []
+        for column in columns:
+            if column.key in chosen:
+                group = chosen[column.key].group
+                found = [measurer(group, name, k, bucket) for bucket in range(1, N_BUCKETS + 1)]
+                buckets = tuple(None if m is None else summarise(m.by_seed) for m in found)
+                panel.append(Series(title=column.title, buckets=buckets))
+        panels.append(tuple(panel))
+    first = next(iter(chosen.values())).group
+    data = evidence.data(first)
+    sizes = [int((data.bucket[data.targets_test] == bucket).sum()) for bucket in range(1, N_BUCKETS + 1)]
+    sentences = [
+        f"{dataset_title(dataset)}: data {data.fingerprint[:8]}, test users per bucket {' / '.join(map(str, sizes))}"
+    ]
+    for column in columns:
+        if column.key in chosen:
+            spec, group = chosen[column.key].group.spec, chosen[column.key].group
+            words = f"{column.title} n = {len(group.runs)}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
+            if spec.aux.kind == "barlow_twins":
+                words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
+            sentences.append(words)
+    absent = [column.title for column in columns if column.key not in chosen]
+    if absent:
+        sentences.append(f"not run: {', '.join(absent)}")
+    return Bars(
+        dataset=dataset,
+        title=dataset_title(dataset),
+        panels=tuple(panels),
+        caption=tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS)),
+    )

@@ -1,0 +1,230 @@
+"""What the paper's text says, asked of our own results: yes, no or undecided, with numbers (spec 8, I17 to I20).
+
+A claim is a difference that the text says is positive. It is answered by the 95 % interval of that difference: yes if
+all of it is above 0, no if all of it is below, otherwise undecided.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from harness.config import TrialSpec
+from harness.errors import ConfigError
+from reports.findings import candidates
+from reports.lines import line
+from reports.measure import Measurer
+from reports.names import dataset_title, method_title
+from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
+from reports.results import Choice, Evidence, Group, choose
+from reports.sheet import Sheet
+from reports.stats import Comparison, compare
+
+Answer = Literal["yes", "no", "undecided", "not run"]
+BUCKETS = ("", "head", "mid", "tail")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One statement about one data set, answered."""
+
+    claim: str
+    dataset: str
+    answer: Answer
+    numbers: str
+    """The two values, their difference and its interval."""
+    how: str
+    """What was compared, with what."""
+
+
+def answer(found: Comparison) -> Answer:
+    """By the interval of the difference."""
+    if found.interval is None:
+        return "undecided"
+    if found.interval.low > 0:
+        return "yes"
+    return "no" if found.interval.high < 0 else "undecided"
+
+
+class Claims:
+    """Answers every claim for the data sets of the evidence."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._measure = Measurer(evidence.store)
+
+    def all(self) -> Iterator[Claim]:
+        """Claim by claim, data set by data set."""
+        for dataset in self._evidence.datasets:
+            yield from self._alpha(dataset)
+            yield from self._base_losses(dataset)
+            yield from self._buckets(dataset)
+            yield self._best(dataset)
+            yield self._coverage(dataset)
+
+    def _difference(
+        self,
+        claim: str,
+        dataset: str,
+        ours: Group,
+        theirs: Group,
+        metric: tuple[str, int, int],
+        how: str,
+        sign: int = 1,
+    ) -> Claim:
+        """Answer `ours > theirs` (sign 1) or `ours < theirs` (sign -1)."""
+        name, k, bucket = metric
+        a, b = self._measure(ours, name, k, bucket), self._measure(theirs, name, k, bucket)
+        if a is None or b is None:
+            return Claim(claim=claim, dataset=dataset, answer="undecided", numbers="no target in the bucket", how=how)
+        found = compare(a, b) if sign > 0 else compare(b, a)
+        span = found.interval
+        numbers = f"{a.by_seed.mean():.4f} against {b.by_seed.mean():.4f}, difference {sign * found.difference:+.4f}"
+        if span is not None:
+            low, high = (span.low, span.high) if sign > 0 else (-span.high, -span.low)
+            numbers += f" ({low:+.4f} to {high:+.4f} over {span.over}, n = {found.n})"
+        elif found.n < 2:
+            numbers += f" ({found.note})"
+        return Claim(claim=claim, dataset=dataset, answer=answer(found), numbers=numbers, how=how)
+
+    def _missing(self, claim: str, dataset: str, what: str) -> Claim:
+        return Claim(claim=claim, dataset=dataset, answer="not run", numbers="—", how=what)
+
+    def _alpha(self, dataset: str) -> Iterator[Claim]:
+        """What a growing alpha does: the largest alpha of the line against alpha = 0."""
+        claims = {
+            "alpha raises cov@10": ("cov", 10, 0, 1),
+            "alpha lowers hr@1 in the head bucket": ("hr", 1, 1, -1),
+            "alpha raises hr@10 in the tail bucket": ("hr", 10, 3, 1),
+            "alpha raises cov@10 in the tail bucket": ("cov", 10, 3, 1),
+        }
+        groups = self._line(dataset)
+        ends = None if len(groups) < 2 or groups[0].spec.aux.alpha > 0 else (groups[-1], groups[0])
+        for claim, (name, k, bucket, sign) in claims.items():
+            if ends is None:
+                yield self._missing(claim, dataset, "needs the line over alpha with alpha = 0 (study alpha_lambda)")
+            else:
+                aux = ends[0].spec.aux
+                how = f"alpha {aux.alpha:g} against 0, lambda {aux.lam:g}, {_settings(ends[0].spec)}"
+                yield self._difference(claim, dataset, *ends, (name, k, bucket), how, sign)
+        yield self._peak(dataset, groups)
+
+    def _line(self, dataset: str) -> tuple[Group, ...]:
+        """Equally replicated points of the line over alpha, ascending; none where the study has no line."""
+        try:
+            groups = line(self._evidence, dataset, "alpha").groups
+        except ConfigError:
+            return ()
+        most = max(len(group.runs) for group in groups)
+        return tuple(group for group in groups if len(group.runs) == most)
+
+    def _peak(self, dataset: str, groups: tuple[Group, ...]) -> Claim:
+        """Where hr@1 is largest, against every alpha above 0.1."""
+        claim = "hr@1 peaks at alpha <= 0.1"
+        low = [group for group in groups if group.spec.aux.alpha <= 0.1]
+        high = [group for group in groups if group.spec.aux.alpha > 0.1]
+        if not low or not high:
+            return self._missing(claim, dataset, "needs alphas on both sides of 0.1 (study alpha_lambda)")
+        best = [max(side, key=partial(self._mean, name="hr", k=1)) for side in (low, high)]
+        how = (
+            f"best alpha on either side, {best[0].spec.aux.alpha:g} against {best[1].spec.aux.alpha:g}, chosen on test"
+        )
+        return self._difference(claim, dataset, best[0], best[1], ("hr", 1, 0), how)
+
+    def _mean(self, group: Group, name: str, k: int) -> float:
+        found = self._measure(group, name, k)
+        assert found is not None, "bucket 0 has all users"
+        return float(found.by_seed.mean())
+
+    def _chosen(self, dataset: str, column: ColumnPlan) -> Choice | None:
+        """The column's configuration: of this study, or of any other on the same data."""
+        found = candidates(self._evidence, dataset, column)
+        if found is None:
+            groups = self._evidence.elsewhere(dataset, column.fits)
+            found = choose(groups, self._evidence.store.validation()) if groups else None
+        return found
+
+    def _base_losses(self, dataset: str) -> Iterator[Claim]:
+        for base in BASE_LOSSES:
+            claim = f"BT raises ndcg@10 of {base.upper()}"
+            with_bt = self._chosen(dataset, TABLE1.column(f"sasrec_{base}+bt"))
+            without = self._chosen(dataset, TABLE1.column(f"sasrec_{base}"))
+            if with_bt is None or without is None:
+                yield self._missing(claim, dataset, f"needs {base.upper()} with and without BT")
+            else:
+                how = _settings(with_bt.group.spec)
+                yield self._difference(claim, dataset, with_bt.group, without.group, ("ndcg", 10, 0), how)
+
+    def _buckets(self, dataset: str) -> Iterator[Claim]:
+        ours = self._chosen(dataset, TABLE2.column(OURS))
+        for bucket in (2, 3):
+            claim = f"BT-SR raises hr@10 in the {BUCKETS[bucket]} bucket"
+            base = ours.group.spec.loss.kind if ours else ""
+            theirs = self._chosen(dataset, TABLE2.column(f"sasrec_{base}")) if base in BASE_LOSSES else None
+            if ours is None or theirs is None:
+                yield self._missing(claim, dataset, "needs BT-SR and SASRec with its base loss")
+            else:
+                how = f"against its base, {_settings(ours.group.spec)}"
+                yield self._difference(claim, dataset, ours.group, theirs.group, ("hr", 10, bucket), how)
+
+    def _against_best(self, claim: str, dataset: str, name: str, k: int) -> Claim:
+        ours = self._chosen(dataset, TABLE2.column(OURS))
+        others = {
+            key: choice
+            for key in TABLE2.column(OURS).beats
+            if (choice := self._chosen(dataset, TABLE2.column(key))) is not None
+        }
+        if ours is None or not others:
+            return self._missing(claim, dataset, "needs BT-SR and another method")
+        best = max(others, key=lambda key: self._mean(others[key].group, name, k))
+        how = f"against {method_title(best)}, the best of the others that were run ({len(others)})"
+        return self._difference(claim, dataset, ours.group, others[best].group, (name, k, 0), how)
+
+    def _best(self, dataset: str) -> Claim:
+        return self._against_best("BT-SR has the best ndcg@10", dataset, "ndcg", 10)
+
+    def _coverage(self, dataset: str) -> Claim:
+        return self._against_best("BT-SR has the best cov@10", dataset, "cov", 10)
+
+    def powers(self) -> Iterator[str]:
+        """What the runs at hand could find, for each data set that has BT-SR and its base."""
+        for dataset in self._evidence.finished:
+            ours = self._chosen(dataset, TABLE2.column(OURS))
+            base = ours.group.spec.loss.kind if ours else ""
+            theirs = self._chosen(dataset, TABLE2.column(f"sasrec_{base}")) if base in BASE_LOSSES else None
+            if ours is None or theirs is None:
+                continue
+            a, b = self._measure(ours.group, "ndcg", 10), self._measure(theirs.group, "ndcg", 10)
+            assert a is not None and b is not None, "bucket 0 has all users"
+            found = compare(a, b, with_interval=False)
+            if found.detectable is not None:
+                yield (
+                    f"{dataset_title(dataset)}: with {found.n} runs and the spread seen, a true difference of "
+                    f"{found.detectable:.4f} in ndcg@10 between BT-SR and its base is found with probability 0.8."
+                )
+
+
+def _settings(spec: TrialSpec) -> str:
+    return f"{spec.loss.kind.upper()}, B {spec.train.batch_size}, {spec.aux.bt_reduction}"
+
+
+def claims(evidence: Evidence) -> Sheet:
+    """All claims as a sheet."""
+    asked = Claims(evidence)
+    found = list(asked.all())
+    counts = {said: sum(claim.answer == said for claim in found) for said in ("yes", "no", "undecided", "not run")}
+    return Sheet(
+        name="claims",
+        title=f"What the paper's text says, in our results: study {evidence.study}, profile {evidence.profile}",
+        header=("data set", "claim", "answer", "numbers", "compared"),
+        rows=tuple((dataset_title(c.dataset), c.claim, c.answer, c.numbers, c.how) for c in found),
+        footnotes=(
+            "; ".join(f"{said}: {count}" for said, count in counts.items()) + ".",
+            "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else "
+            "undecided. Intervals are not corrected for the number of claims: with 20 true nulls, one is expected to "
+            "look decided.",
+            "Interval: bootstrap over seeds, then users (one seed: users alone); coverage: Student's t over seeds. "
+            "Configurations are chosen on validation unless the row says otherwise.",
+            *asked.powers(),
+        ),
+    )

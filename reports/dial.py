@@ -1,0 +1,257 @@
+"""The dial between precision and diversity: BT-SR over (alpha, lambda), its Pareto front, and the setting that a rule
+picks. Rules see validation numbers only; the outcome on test is read afterwards."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config import TrialSpec
+from harness.errors import ConfigError
+from harness.metrics import CUTOFFS
+from harness.store import ValidationReader
+from models.config import AuxConfig
+from reports.lines import families
+from reports.measure import Measurer, Metric, metric_of
+from reports.names import dataset_title
+from reports.notes import settings as words_of
+from reports.results import Evidence, Group
+from reports.sheet import Sheet
+from reports.stats import interval, summarise
+
+PRECISION, DIVERSITY = ("ndcg", 10), ("cov", 10)
+
+PRESETS: Mapping[str, str] = {
+    "precise": "max ndcg@10",
+    "balanced": "max cov@10 subject to ndcg@10 >= 0.99*best",
+    "diverse": "max cov@10 subject to ndcg@10 >= 0.9*best",
+}
+"""Rules by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What to pick: the best of one metric, among settings whose other metric is good enough."""
+
+    words: str
+    sign: int
+    """1: max, -1: min."""
+    metric: Metric
+    limited: Metric | None = None
+    at_least: bool = True
+    """The limit is a lower one."""
+    limit: float = 0.0
+    of_best: bool = False
+    """`limit` is a share of the best value of the limited metric."""
+
+
+def rule_of(words: str) -> Rule:
+    """The rule that the words (or the name of a preset) say. Raises ConfigError for others."""
+    text = " ".join(PRESETS.get(words.strip(), words).split())
+    metric, number = r"([a-zA-Z]+@\d+)", r"(\d+(?:\.\d*)?|\.\d+)"
+    pattern = rf"(max|min) {metric}(?: subject to {metric} ?(>=|<=) ?(?:{number} ?\* ?(best)|(best)|{number}))?"
+    found = re.fullmatch(pattern, text)
+    if not found:
+        raise ConfigError(
+            f"rule '{words}' is not understood: write it as '{PRESETS['balanced']}', or one of {', '.join(PRESETS)}"
+        )
+    goal, first, second, compare, share, best, only_best, plain = found.groups()
+    metrics = [_validated(name) for name in (first, second) if name]
+    return Rule(
+        words=text,
+        sign=1 if goal == "max" else -1,
+        metric=metrics[0],
+        limited=metrics[1] if second else None,
+        at_least=compare != "<=",
+        limit=float(share or plain or 1.0),
+        of_best=bool(best or only_best),
+    )
+
+
+def _validated(words: str) -> Metric:
+    name, k = metric_of(words)
+    if k not in CUTOFFS:
+        raise ConfigError(f"'{words}' is not kept for validation: use a K of {', '.join(map(str, CUTOFFS))}")
+    return name, k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One (alpha, lambda) and the runs whose validation numbers count."""
+
+    group: Group
+    keys: tuple[str, ...]
+    """Trials with the seeds that all settings have."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """Of the first run."""
+        return self.group.spec
+
+    @property
+    def name(self) -> str:
+        """Alpha and lambda in words."""
+        return f"alpha {self.spec.aux.alpha:g}, lambda {self.spec.aux.lam:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """All settings of one data set that compare with one another."""
+
+    dataset: str
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    """Behind every validation number."""
+    left_out: int
+    """Settings without these seeds."""
+    validation: ValidationReader
+
+    def valid(self, metric: Metric) -> NDArray[np.float64]:
+        """[settings] mean validation value over the common seeds."""
+        name, k = metric
+        values = [[self.validation.value(key, name, k) for key in setting.keys] for setting in self.settings]
+        means: NDArray[np.float64] = np.asarray(values, np.float64).mean(axis=1)
+        return means
+
+    @cached_property
+    def front(self) -> tuple[int, ...]:
+        """Settings that no other beats in one of validation ndcg@10 and cov@10 without losing in the other."""
+        return pareto(self.valid(PRECISION), self.valid(DIVERSITY))
+
+    def pick(self, rule: Rule) -> int:
+        """The setting that the rule chooses, on validation; ties go to the smaller alpha, then lambda.
+
+        Raises ConfigError where no setting is within the limit.
+        """
+        goal = rule.sign * self.valid(rule.metric)
+        allowed = np.ones(len(goal), np.bool_)
+        if rule.limited is not None:
+            values = self.valid(rule.limited)
+            limit = rule.limit * values.max() if rule.of_best else rule.limit
+            allowed = values >= limit - 1e-12 if rule.at_least else values <= limit + 1e-12
+            if not allowed.any():
+                raise ConfigError(
+                    f"no setting on {self.dataset} satisfies '{rule.words}': {rule.limited[0]}@{rule.limited[1]} on "
+                    f"validation is {values.min():.4f} to {values.max():.4f}"
+                )
+        return int(np.argmax(np.where(allowed, goal, -np.inf)))
+
+
+def pareto(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[int, ...]:
+    """Places that no other place dominates (at least as good in both, better in one), by ascending `first`."""
+    better = (first[:, None] >= first) & (second[:, None] >= second)
+    strictly = (first[:, None] > first) | (second[:, None] > second)
+    free = ~(better & strictly).any(axis=0)
+    return tuple(sorted(np.flatnonzero(free).tolist(), key=lambda i: (first[i], -second[i])))
+
+
+def dial(evidence: Evidence, dataset: str) -> Dial:
+    """The settings of the largest family of BT-SR on a data set, on the seeds that all of them have.
+
+    A grid is run with one seed and its lines with five: settings compare fairly only on common seeds. Settings
+    without the most common seed are left out. With alpha = 0 lambda has no effect: one such setting stays. Raises
+    ConfigError (with the command to run) for fewer than two settings.
+    """
+    there = families(evidence, dataset)
+    groups: dict[tuple[float, float], Group] = {}
+    for group in sorted(there[0] if there else [], key=lambda g: (-len(g.runs), g.spec.aux.lam)):
+        aux = group.spec.aux
+        groups.setdefault((aux.alpha, aux.lam if aux.alpha else 0.0), group)
+    counts = Counter(seed for group in groups.values() for seed in group.seeds)
+    usual = max(counts, key=lambda seed: counts[seed], default=0)
+    kept = [groups[place] for place in sorted(groups) if usual in groups[place].seeds]
+    common = [seed for seed in (kept[0].seeds if kept else ()) if all(seed in group.seeds for group in kept)]
+    if len(kept) < 2:
+        raise ConfigError(
+            f"study {evidence.study} has {len(kept)} finished settings of alpha and lambda on {dataset} with profile "
+            f"{evidence.profile}, a choice needs two: run `{evidence.command((dataset,))}`"
+        )
+    return Dial(
+        dataset=dataset,
+        settings=tuple(
+            Setting(group=g, keys=tuple(run.key for run in g.runs if run.spec.seed in common)) for g in kept
+        ),
+        seeds=tuple(common),
+        left_out=len(groups) - len(kept),
+        validation=evidence.store.validation(),
+    )
+
+
+def grid(found: Dial, metric: Metric) -> tuple[list[float], list[float], NDArray[np.float64]] | None:
+    """The largest complete alpha x lambda grid (alpha > 0): alphas [A], lambdas [L], validation values [A, L].
+
+    None where there is none of at least two by two.
+    """
+    values = dict(
+        zip([(s.spec.aux.alpha, s.spec.aux.lam) for s in found.settings], found.valid(metric).tolist(), strict=True)
+    )
+    rows: dict[float, set[float]] = {}
+    for alpha, lam in values:
+        if alpha > 0:
+            rows.setdefault(alpha, set()).add(lam)
+    best: tuple[list[float], list[float]] = [], []
+    for lams in rows.values():
+        alphas = sorted(alpha for alpha, mine in rows.items() if lams <= mine)
+        if min(len(alphas), len(lams)) >= 2 and len(alphas) * len(lams) > len(best[0]) * len(best[1]):
+            best = alphas, sorted(lams)
+    if not best[0]:
+        return None
+    return *best, np.array([[values[alpha, lam] for lam in best[1]] for alpha in best[0]])
+
+
+def importance(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Shares of the variance over a complete grid [A, L]: alpha alone, lambda alone, both together (and noise).
+
+    This is functional ANOVA computed exactly, which on other designs needs a surrogate model.
+    """
+    total = float(values.var())
+    if total == 0:
+        return 0.0, 0.0, 0.0
+    alpha, lam = float(values.mean(axis=1).var()), float(values.mean(axis=0).var())
+    return alpha / total, lam / total, max(0.0, 1 - (alpha + lam) / total)
+
+
+def picks(evidence: Evidence, datasets: Sequence[str], rule: Rule) -> Sheet:
+    """What the rule picks on each data set, beside the most precise setting: chosen on validation, outcome on test."""
+    measure = Measurer(evidence.store)
+    shown = tuple(dict.fromkeys((rule.metric, *((rule.limited,) if rule.limited else ()), PRECISION, DIVERSITY)))
+    rows, notes = [], []
+    for dataset in datasets:
+        found = dial(evidence, dataset)
+        best = found.pick(rule_of("precise"))
+        for role, place in (("picked", found.pick(rule)), ("most precise", best)):
+            setting = found.settings[place]
+            row = [dataset_title(dataset), role, setting.name]
+            for metric in shown:
+                mine = measure(setting.group, *metric)
+                assert mine is not None, "bucket 0 has all users"
+                spread, span = summarise(mine.by_seed), interval(mine)
+                around = f" ({span.low:.4f} to {span.high:.4f}, {span.over})" if span else " (one seed)"
+                row += [f"{found.valid(metric)[place]:.4f}", f"{spread.mean:.4f}{around}"]
+            rows.append(tuple(row))
+        spec = found.settings[0].spec
+        base = f"{words_of(spec.model_copy(update={'aux': AuxConfig()}))}, bt_reduction {spec.aux.bt_reduction}"
+        notes.append(
+            f"{dataset_title(dataset)}: {len(found.settings)} settings on common seeds "
+            f"{', '.join(map(str, found.seeds))}; {base}"
+            + (f"; {found.left_out} settings without these seeds left out." if found.left_out else ".")
+        )
+    return Sheet(
+        name="pick",
+        title=f"'{rule.words}': study {evidence.study}, profile {evidence.profile}",
+        header=(
+            "data set",
+            "setting",
+            "alpha and lambda",
+            *(f"{part} {name}@{k}" for name, k in shown for part in ("validation", "test")),
+        ),
+        rows=tuple(rows),
+        footnotes=(
+            "The rule sees validation only; test (mean over the setting's seeds, 95 % interval) is its outcome.",
+            *notes,
+        ),
+    )

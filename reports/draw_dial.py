@@ -1,0 +1,117 @@
+"""The pictures of the dial: Pareto front and interaction of alpha and lambda."""
+
+from textwrap import wrap
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+
+from reports.dial import DIVERSITY, PRECISION, Dial, grid, importance, rule_of
+from reports.draw import Colors, framed
+from reports.lines import CAPTION_CHARACTERS, kept_together
+from reports.measure import Measurer
+from reports.names import dataset_title
+from reports.results import Evidence
+from reports.stats import interval
+
+RESAMPLES_PER_POINT = 2_000
+
+
+def _wrapped(sentences: list[str]) -> tuple[str, ...]:
+    return tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS))
+
+
+def _base_caption(evidence: Evidence, found: Dial) -> list[str]:
+    spec = found.settings[-1].spec
+    return [
+        f"study {evidence.study}, profile {evidence.profile}, data {found.settings[0].group.fingerprint[:8]}, "
+        f"base loss {spec.loss.kind.upper()}, B {spec.train.batch_size}, bt_reduction {spec.aux.bt_reduction}",
+        f"{len(found.settings)} settings, validation on seed{'s' if len(found.seeds) > 1 else ''} "
+        f"{', '.join(map(str, found.seeds))}",
+    ]
+
+
+def draw_front(evidence: Evidence, found: Dial) -> Figure:
+    """ndcg@10 against cov@10 of every setting: on validation with its Pareto front, and on test, where the members of
+    that front have 95 % intervals."""
+    measure = Measurer(evidence.store)
+    alphas = np.array([setting.spec.aux.alpha for setting in found.settings])
+    precise = found.pick(rule_of("precise"))
+    balanced = found.pick(rule_of("balanced"))
+    test = []
+    for place, setting in enumerate(found.settings):
+        pair = [measure(setting.group, *metric) for metric in (PRECISION, DIVERSITY)]
+        assert pair[0] is not None and pair[1] is not None, "bucket 0 has all users"
+        spans = [interval(m, resamples=RESAMPLES_PER_POINT) if place in found.front else None for m in pair if m]
+        test.append((pair[0].by_seed.mean(), pair[1].by_seed.mean(), spans))
+
+    def fill(figure: SubFigure, colors: Colors) -> None:
+        axes: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
+        values = [(found.valid(PRECISION), found.valid(DIVERSITY))]
+        values.append((np.array([t[0] for t in test]), np.array([t[1] for t in test])))
+        for ax, (x, y), part in zip(axes, values, ("validation", "test"), strict=True):
+            if part == "test":
+                for place in found.front:
+                    across, up = test[place][2]
+                    if across is not None:
+                        ax.hlines(y[place], across.low, across.high, color="0.6", linewidth=0.7, zorder=1)
+                    if up is not None:
+                        ax.vlines(x[place], up.low, up.high, color="0.6", linewidth=0.7, zorder=1)
+            else:
+                ax.plot(x[list(found.front)], y[list(found.front)], color="0.3", linewidth=0.9, zorder=1)
+            drawn = ax.scatter(x, y, c=alphas, cmap="viridis", s=14, linewidths=0, zorder=2)
+            for place, marker, label in ((precise, "D", "most precise"), (balanced, "s", "balanced")):
+                ax.scatter(
+                    x[place], y[place], s=55, marker=marker, facecolors="none", edgecolors=colors[3], label=label
+                )
+            ax.set(xlabel="NDCG@10", title=part)
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.yaxis.set_major_locator(MaxNLocator(5))
+        axes[0].set_ylabel("COV@10")
+        figure.colorbar(drawn, ax=list(axes), label=r"$\alpha$", shrink=0.9, pad=0.02)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+
+    caption = [
+        *_base_caption(evidence, found),
+        "line: Pareto front on validation; cross hairs: 95 % intervals of its members on test (ndcg: seeds and users; "
+        "cov: seeds)",
+        f"most precise: {found.settings[precise].name}; balanced ({rule_of('balanced').words}): "
+        f"{found.settings[balanced].name}",
+    ]
+    return framed(2.9, f"{dataset_title(found.dataset)}: precision against coverage", _wrapped(caption), fill)
+
+
+def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
+    """Heat maps of validation ndcg@10 and cov@10 over the complete grid; None where there is no grid."""
+    grids = [grid(found, metric) for metric in (PRECISION, DIVERSITY)]
+    if grids[0] is None or grids[1] is None:
+        return None
+    shares = [importance(g[2]) for g in grids if g is not None]
+
+    def fill(figure: SubFigure, colors: Colors) -> None:
+        axes = figure.subplots(1, 2)
+        for ax, made, (name, k) in zip(axes, grids, (PRECISION, DIVERSITY), strict=True):
+            assert made is not None
+            alphas, lams, values = made
+            sns.heatmap(
+                values[::-1],
+                ax=ax,
+                cmap="viridis",
+                xticklabels=[f"{lam:g}" for lam in lams],
+                yticklabels=[f"{alpha:g}" for alpha in alphas[::-1]],
+                cbar_kws={"shrink": 0.9},
+            )
+            ax.set(title=f"{name.upper()}@{k}", xlabel=r"$\lambda$", ylabel=r"$\alpha$")
+            ax.tick_params(axis="x", rotation=90)
+            ax.tick_params(axis="y", rotation=0)
+
+    caption = _base_caption(evidence, found)
+    for (name, k), (alpha, lam, both) in zip((PRECISION, DIVERSITY), shares, strict=True):
+        caption.append(
+            f"variance of {name}@{k} over the grid: alpha alone {alpha:.0%}, lambda alone {lam:.0%}, together and "
+            f"noise {both:.0%}"
+        )
+    return framed(2.9, f"{dataset_title(found.dataset)}: alpha and lambda on validation", _wrapped(caption), fill)

@@ -1,0 +1,70 @@
+"""What a table is made of: one configuration by data set and column, chosen on validation, and its test numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.store import DataRow
+from reports.measure import Measurer, Metric
+from reports.plans import ColumnPlan, TablePlan
+from reports.published import same_population
+from reports.results import Choice, Evidence, choose
+from reports.stats import Measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a table is made of: one configuration for each data set and column, and its numbers."""
+
+    evidence: Evidence
+    plan: TablePlan
+    metrics: tuple[Metric, ...]
+    chosen: Mapping[tuple[str, str], Choice]
+    """By (data set, column key)."""
+    data: Mapping[str, DataRow]
+    """By data set; only those with something chosen."""
+    measured: Mapping[tuple[str, str, Metric], Measured]
+    """Test numbers by (data set, column key, metric)."""
+
+    def applies(self, dataset: str) -> bool:
+        """Whether published numbers compare with ours; nothing of ours contradicts nothing."""
+        return dataset not in self.data or same_population(dataset, self.data[dataset].n_test_users)
+
+
+def candidates(evidence: Evidence, dataset: str, column: ColumnPlan) -> Choice | None:
+    """The configuration that stands in a column: best on validation of those that fit. None where none has ended."""
+    groups = evidence.groups(dataset, column.fits)
+    if not groups and column.anywhere:
+        groups = evidence.elsewhere(dataset, column.fits)
+    return choose(groups, evidence.store.validation()) if groups else None
+
+
+def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()) -> Findings:
+    """Choose (on validation), then measure (on test)."""
+    chosen = {
+        (dataset, column.key): choice
+        for dataset in evidence.datasets
+        for column in plan.columns
+        if (choice := candidates(evidence, dataset, column)) is not None
+    }
+    wanted = tuple(metrics) or plan.metrics
+    measurer = Measurer(evidence.store)
+    measured = {
+        (*place, metric): found
+        for place, choice in chosen.items()
+        for metric in wanted
+        if (found := measurer(choice.group, *metric)) is not None
+    }
+    return Findings(
+        evidence=evidence,
+        plan=plan,
+        metrics=wanted,
+        chosen=chosen,
+        data={dataset: evidence.data(choice.group) for (dataset, _), choice in chosen.items()},
+        measured=measured,
+    )
+
+
+def best_other(found: Findings, dataset: str, metric: Metric, keys: Sequence[str]) -> str | None:
+    """The key with the largest mean among those that were run; the first of equals."""
+    there = [key for key in keys if (dataset, key, metric) in found.measured]
+    return max(there, key=lambda key: found.measured[dataset, key, metric].by_seed.mean(), default=None)

@@ -1,0 +1,191 @@
+"""Footnotes of a table: everything that must stand beside its numbers (spec section 10, rule 2)."""
+
+from collections.abc import Iterator, Sequence
+
+from harness.config import TrialSpec
+from harness.metrics import repeat_share
+from harness.values import Provenance
+from reports.findings import Findings
+from reports.names import dataset_title
+from reports.plans import IMPROVE
+from reports.published import published
+from reports.results import SELECT_ON, Choice, Evidence
+from reports.stats import user_standard_error
+from reports.table import Cell
+
+
+def settings(spec: TrialSpec) -> str:
+    """What must stand beside a number of this configuration."""
+    words = [
+        f"base loss {spec.loss.kind.upper()}",
+        f"B {spec.train.batch_size}",
+        f"T {spec.encoder.max_len}",
+        f"dropout {spec.encoder.dropout:g}",
+        f"weight decay {spec.train.weight_decay:g}",
+        f"at most {spec.train.max_epochs} epochs (patience {spec.train.patience})",
+    ]
+    if spec.aux.kind == "barlow_twins":
+        words += [
+            f"alpha {spec.aux.alpha:g}",
+            f"lambda {spec.aux.lam:g}",
+            f"bt_reduction {spec.aux.bt_reduction}",
+            f"bt_std {spec.aux.bt_std}",
+        ]
+    elif spec.aux.kind != "none":
+        words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
+    return ", ".join(words)
+
+
+def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:
+    """In the order of reading: rules, then each data set, then what is doubtful, then what is missing."""
+    yield (
+        "Ours: mean ± sample standard deviation over n seeds (no ± for one seed), test users evaluated once with the "
+        "weights of the best validation epoch."
+    )
+    yield (
+        f"Selection: where a method has several configurations, the one with the best mean validation {SELECT_ON} "
+        "among those with most finished seeds; test values take no part. alpha = 0 is no candidate for BT-SR."
+    )
+    yield from _test_notes(found, cells)
+    if found.plan.improve:
+        yield (
+            "Improve: BT-SR against the best other column that was run, in percent, from unrounded means "
+            "(published: as printed, ? where it does not follow from the printed values)."
+        )
+    for dataset in found.data:
+        mine = {c.key: found.chosen[dataset, c.key] for c in found.plan.columns if (dataset, c.key) in found.chosen}
+        yield _data_note(found, dataset, mine)
+        for key, choice in mine.items():
+            yield _method_note(found, dataset, key, choice)
+        if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
+            yield (
+                f"{dataset_title(dataset)}: published numbers do not apply: other data (our "
+                f"{found.data[dataset].n_test_users:,} evaluated test users are not known to be the authors')."
+            )
+    yield from _doubtful_notes(found)
+    yield from _missing_notes(found)
+
+
+def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:
+    """What the stars mean here, and what the number of runs does not allow."""
+    tests = [cell.test for row in cells for cell in row if cell.test]
+    if not tests:
+        return
+    made = [test for test in tests if test.comparison.p is not None]
+    rival = "the best other column by mean" if found.plan.column(tests[0].against).key in _rivals(found) else "its base"
+    if made:
+        yield (
+            f"* larger than {rival}, and p < 0.05 after Holm over the {len(made)} tests of this table, p being the "
+            "larger of the paired t test over seeds and the paired permutation test over users (coverage: seeds "
+            "alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
+        )
+    for note in dict.fromkeys(test.comparison.note for test in tests):
+        if note:
+            yield f"{note[0].upper()}{note[1:]}."
+
+
+def _rivals(found: Findings) -> set[str]:
+    """Columns that are tested against because they are best of several."""
+    return {key for column in found.plan.columns if len(column.beats) > 1 for key in column.beats}
+
+
+def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
+    row, config = found.data[dataset], found.data[dataset].config
+    rule = "no filter" if config.filter == "none" else f"filter {config.filter} {config.min_item}/{config.min_user}"
+    ranks = {key: found.evidence.test_ranks(choice.group) for key, choice in mine.items()}
+    errors = []
+    for key, replications in ranks.items():
+        error = user_standard_error(replications, "ndcg", 10)
+        if error is not None:
+            errors.append(f"{found.plan.column(key).title} {error:.4f}")
+    repeats = max((repeat_share(replications[0]) or 0.0 for replications in ranks.values()), default=0.0)
+    return (
+        f"{dataset_title(dataset)}: data {row.fingerprint[:16]}, {row.n_items:,} items, "
+        f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {rule}, boundary {row.boundary} "
+        f"(quantile {config.quantile:g}), ties {config.tie}; {repeats:.1%} of the targets are "
+        f"already in their input and cannot be hit. Standard error over test users of ndcg@10: "
+        f"{', '.join(errors) or 'not defined'}."
+    )
+
+
+def _method_note(found: Findings, dataset: str, key: str, choice: Choice) -> str:
+    group = choice.group
+    seeds = ", ".join(map(str, group.seeds))
+    others = f", best of {choice.candidates} configurations" if choice.candidates > 1 else ""
+    fewer = f", {choice.fewer_seeds} with fewer seeds left out" if choice.fewer_seeds else ""
+    asked = {spec.key for spec in found.evidence.specs}
+    outside = "; run by another study" if not asked & set(group.keys) else ""
+    origin = [found.evidence.store.provenance(run) for run in group.keys]
+    return (
+        f"{dataset_title(dataset)}, {found.plan.column(key).title}: {settings(group.spec)}; seeds {seeds}; mean "
+        f"validation {SELECT_ON} {choice.score:.4f}{others}{fewer}{outside}{_oddities(group.spec, origin)}."
+    )
+
+
+def _oddities(spec: TrialSpec, origin: Sequence[Provenance]) -> str:
+    """What the runs of one group do not share though they should, and a batch that had to be clamped."""
+    out = ""
+    sizes = {run.batch_size for run in origin}
+    if sizes != {spec.train.batch_size}:
+        out += f"; B clamped to {', '.join(map(str, sorted(sizes)))} (all training users)"
+    kinds = {
+        "devices": {run.device for run in origin},
+        "precisions": {run.precision for run in origin},
+        "kernels": {run.kernels for run in origin},
+    }
+    for what, names in kinds.items():
+        if len(names) > 1:
+            out += f"; mixes {what}: {', '.join(sorted(names))}"
+    return out
+
+
+def _doubtful_notes(found: Findings) -> Iterator[str]:
+    """Printed cells that contradict themselves or their table."""
+    titles = {column.key: column.title for column in found.plan.columns}
+    metrics = {f"{name}@{k}" for name, k in found.metrics}
+    for printed in published().values():
+        here = printed.table == found.plan.number and printed.dataset in found.evidence.datasets
+        if here and printed.metric in metrics and printed.doubtful and printed.method != IMPROVE:
+            place = f"{dataset_title(printed.dataset)}, {titles[printed.method]}, {printed.metric}"
+            reason = printed.note.removeprefix("suspect: ")
+            yield f"{place}: published value {printed.value:.4f} is doubtful ({reason})."
+
+
+def _unstarted(evidence: Evidence) -> tuple[str, ...]:
+    """Data sets of the table that the study was never asked for."""
+    listed = {spec.data.dataset for spec in evidence.specs}
+    return tuple(dataset for dataset in evidence.datasets if dataset not in listed)
+
+
+def _missing_notes(found: Findings) -> Iterator[str]:
+    """Cells that are not there or not complete."""
+    evidence, plan = found.evidence, found.plan
+    absent = _unstarted(evidence)
+    for dataset in evidence.datasets:
+        mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
+        lacking = {spec.key for spec in evidence.missing(dataset)}
+        parts = []
+        for column in plan.columns:
+            asked = [spec for spec in mine if column.fits(spec)]
+            count = sum(spec.key in lacking for spec in asked)
+            if count:
+                parts.append(f"{column.title} {len(asked) - count} of {len(asked)} trials done")
+        failed = len(evidence.failed(dataset))
+        if parts:
+            yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
+    if absent:
+        yield f"Never started: {', '.join(map(dataset_title, absent))}."
+    outside = [
+        column.title
+        for column in plan.columns
+        if not any(column.fits(spec) for spec in evidence.specs)
+        and not any(key == column.key for _, key in found.chosen)
+    ]
+    if outside:
+        yield f"Not part of study {evidence.study}: {', '.join(outside)}."
+
+
+def commands(evidence: Evidence) -> tuple[str, ...]:
+    """What runs the missing cells: of data sets that were started, and of those that were not."""
+    started = tuple(dataset for dataset in evidence.datasets if evidence.missing(dataset))
+    return tuple(evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)

@@ -1,0 +1,194 @@
+"""One self-contained HTML file: tables, figures, checks, and all runs with their learning curves and provenance.
+
+It needs no network and opens from disk. Everything it holds is escaped; pictures and numbers are inside.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from harness.errors import BtsrError
+from harness.store import Store, TrialRow
+from reports.audit import audit
+from reports.claims import claims
+from reports.draw import STYLE
+from reports.figures import FIGURES
+from reports.findings import findings
+from reports.names import dataset_title, method_title
+from reports.plans import PLANS
+from reports.render import html
+from reports.results import Evidence, Request, gather
+from reports.sheet import sheet_html, templates
+from reports.tables import build, narrowed
+from reports.verdict import verdicts
+from reports.why import origins
+
+CURVE_METRIC = "ndcg@10"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the page: words that are already HTML."""
+
+    key: str
+    title: str
+    body: str
+
+
+class Skipped(list[str]):
+    """What could not be made, and why."""
+
+
+def _table_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+    for number, plan in PLANS.items():
+        try:
+            found = findings(gather(store, narrowed(request(plan.study), plan)), plan)
+        except BtsrError as error:
+            skipped.append(f"Table {number}: {error}")
+            continue
+        parts = [html(build(found))]
+        folded = {"Ours beside published, cell by cell": verdicts(found), "Where the cells come from": origins(found)}
+        for summary, sheet in folded.items():
+            if sheet.rows:
+                parts.append(f"<details><summary>{summary}</summary>{sheet_html(sheet)}</details>")
+        yield Section(key=f"table-{number}", title=f"Table {number}", body="\n".join(parts))
+
+
+def _figure_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+    for number, plan in FIGURES.items():
+        try:
+            evidence = gather(store, request(plan.study))
+            named = request(plan.study).datasets
+            shown = tuple(d for d in named or plan.datasets if d in evidence.finished) or evidence.finished
+            drawn = list(plan.draw(evidence, shown))
+        except BtsrError as error:
+            skipped.append(f"Figure {number}: {error}")
+            continue
+        for stem, figure in drawn:
+            dataset = stem.removeprefix(f"figure{number}").strip("_")
+            what = f"{plan.what.split(',')[0]}, {dataset_title(dataset)}" if dataset else plan.what
+            yield Section(key=stem, title=f"Figure {number}: {what}", body=picture(figure, what))
+
+
+def picture(figure: Figure, what: str) -> str:
+    """An image element with the figure as SVG inside it and its words as the alternative text."""
+    out = BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    words = [text.get_text() for part in figure.subfigs for text in part.texts]
+    alternative = " ".join(f"{what}. {' '.join(words)}".split())
+    source = b64encode(out.getvalue()).decode("ascii")
+    return templates().get_template("picture.html").render(source=source, alternative=alternative)
+
+
+def _checks(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+    try:
+        evidence: Evidence = gather(store, request("alpha_lambda"))
+    except BtsrError:
+        try:
+            evidence = gather(store, request("table2"))
+        except BtsrError as error:
+            skipped.append(f"Claims: {error}")
+            yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
+            return
+    yield Section(key="text-claims", title="What the text says", body=sheet_html(claims(evidence)))
+    yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
+
+
+def run_list(store: Store) -> list[dict[str, object]]:
+    """One entry for each trial that ended, of all studies and profiles: they are listed, not averaged."""
+    rows = store.trials(status=None)
+    tests = store.metrics([row.key for row in rows], part="test", names=("ndcg", "hr", "cov"))
+    return [_run(store, row, {(m.name, m.k, m.bucket): m.value for m in tests.get(row.key, ())}) for row in rows]
+
+
+def _run(store: Store, row: TrialRow, test: dict[tuple[str, int, int], float | None]) -> dict[str, object]:
+    epochs = store.epochs(row.key)
+    entry: dict[str, object] = {
+        "key": row.key,
+        "dataset": dataset_title(row.spec.data.dataset),
+        "method": method_title(row.spec.method),
+        "profile": row.spec.profile,
+        "loss": row.spec.loss.kind,
+        "alpha": row.spec.aux.alpha,
+        "lambda": row.spec.aux.lam,
+        "seed": row.spec.seed,
+        "status": row.status,
+        "epochs": row.last_epoch,
+        "ndcg": test.get(("ndcg", 10, 0)),
+        "hr": test.get(("hr", 10, 0)),
+        "cov": test.get(("cov", 10, 0)),
+        "curve": {
+            "epoch": [log.epoch for log in epochs],
+            "loss": [round(log.loss, 5) for log in epochs],
+            "valid": [log.valid.get(CURVE_METRIC) for log in epochs],
+            "best": row.best_epoch,
+        },
+        "error": row.error,
+        "origin": "",
+    }
+    if row.status == "done":
+        origin = store.provenance(row.key)
+        entry["origin"] = (
+            f"git {origin.git_revision or 'unknown'}{' with changes' if origin.git_dirty else ''}; {origin.host}, "
+            f"{origin.device}, {origin.precision}, {origin.kernels}; started {origin.started}; "
+            f"{origin.seconds.get('total', 0.0):.1f} s; {origin.command}"
+        )
+    return entry
+
+
+def page(store: Store, request: Callable[[str], Request], title: str) -> str:
+    """The whole file. `request` says what to gather of a study."""
+    skipped = Skipped()
+    sections = [
+        *_table_sections(store, request, skipped),
+        *_figure_sections(store, request, skipped),
+        *_checks(store, request, skipped),
+    ]
+    runs = run_list(store)
+    data = json.dumps(runs, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        data = data.replace(sign, f"\\u{ord(sign):04x}")
+    counts = {status: sum(run["status"] == status for run in runs) for status in ("done", "failed", "pruned")}
+    environment = templates()
+    assert environment.loader is not None
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
+    return environment.get_template("page.html").render(
+        title=title,
+        style=style,
+        script=script,
+        data=data,
+        sections=sections,
+        skipped=skipped,
+        counts=counts,
+        studies=store.studies(),
+        where=store.where,
+        columns=COLUMNS,
+        filters=FILTERS,
+        choices={key: sorted({str(run[key]) for run in runs}) for key in FILTERS},
+    )
+
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("dataset", "data set"),
+    ("method", "method"),
+    ("profile", "profile"),
+    ("loss", "base loss"),
+    ("alpha", "alpha"),
+    ("lambda", "lambda"),
+    ("seed", "seed"),
+    ("status", "status"),
+    ("epochs", "epochs"),
+    ("ndcg", "ndcg@10"),
+    ("hr", "hr@10"),
+    ("cov", "cov@10"),
+)
+"""Key and title of the run list's columns."""
+
+FILTERS: tuple[str, ...] = ("dataset", "method", "profile", "status")
+"""Columns with a menu."""

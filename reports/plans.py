@@ -1,0 +1,118 @@
+"""What the paper's tables consist of (spec 7.1 to 7.3): columns, metrics, and which column has to beat which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.config import PAPER_DATASETS, TrialSpec
+from reports.names import METHOD_TITLES
+from studies import STUDIES
+
+OURS = "bt_sr"
+IMPROVE = "improve"
+"""Key of the column that tells by how many percent `OURS` is better."""
+
+BASE_LOSSES: tuple[str, ...] = ("bce", "ce", "sce")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnPlan:
+    """Which trials may stand in a column. With alpha = 0, BT-SR is its own base and stands in none of its columns."""
+
+    key: str
+    title: str
+    methods: tuple[str, ...]
+    base: str | None = None
+    """Only with this base loss."""
+    alpha: float | None = None
+    """Only with this alpha."""
+    beats: tuple[str, ...] = ()
+    """Keys of columns: the best of them (by mean) is what this column is tested against."""
+    anywhere: bool = False
+    """Where the study has no such trial: those that other studies ran on the same data with the same profile."""
+
+    def fits(self, spec: TrialSpec) -> bool:
+        """Whether a trial may stand here."""
+        return (
+            spec.method in self.methods
+            and (spec.aux.kind == "none" or spec.aux.alpha > 0)
+            and self.base in {None, spec.loss.kind}
+            and self.alpha in {None, spec.aux.alpha}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlan:
+    """A table of the paper."""
+
+    number: int
+    title: str
+    study: str
+    """Read by default."""
+    columns: tuple[ColumnPlan, ...]
+    metrics: tuple[tuple[str, int], ...]
+    improve: bool = False
+    """With a column that tells by how many percent `OURS` is better than the best other."""
+    datasets: tuple[str, ...] = field(default=PAPER_DATASETS)
+    """Of the paper's table."""
+
+    def column(self, key: str) -> ColumnPlan:
+        """The column of that key."""
+        return next(column for column in self.columns if column.key == key)
+
+
+def _bt(base: str) -> ColumnPlan:
+    key = f"sasrec_{base}+bt"
+    return ColumnPlan(key=key, title=f"{base.upper()}+BT", methods=(OURS, key), base=base, beats=(f"sasrec_{base}",))
+
+
+_OTHERS = tuple(method for method in METHOD_TITLES if method != OURS)
+
+TABLE1 = TablePlan(
+    number=1,
+    title="ndcg@10 of three SASRec variants with and without the Barlow Twins term",
+    study="table1" if "table1" in STUDIES else "table2",
+    columns=(
+        *(ColumnPlan(key=f"sasrec_{b}", title=b.upper(), methods=(f"sasrec_{b}",)) for b in BASE_LOSSES),
+        *(_bt(base) for base in BASE_LOSSES),
+    ),
+    metrics=(("ndcg", 10),),
+)
+
+TABLE2 = TablePlan(
+    number=2,
+    title="next-item metrics on the test users",
+    study="table2",
+    columns=(
+        *(ColumnPlan(key=key, title=METHOD_TITLES[key], methods=(key,)) for key in _OTHERS),
+        ColumnPlan(key=OURS, title=METHOD_TITLES[OURS], methods=(OURS,), beats=_OTHERS),
+    ),
+    metrics=(
+        *(("hr", k) for k in (1, 5, 10)),
+        *(("ndcg", k) for k in (5, 10, 50)),
+        *(("cov", k) for k in (1, 5, 10)),
+    ),
+    improve=True,
+)
+
+TABLE3 = TablePlan(
+    number=3,
+    title="ndcg@20 at two values of alpha (belongs to figure 5)",
+    study="alpha_lambda",
+    columns=(
+        ColumnPlan(key="sasrec_bce", title=METHOD_TITLES["sasrec_bce"], methods=("sasrec_bce",), anywhere=True),
+        *(
+            ColumnPlan(
+                key=f"{OURS}[alpha={alpha:g}]",
+                title=f"{METHOD_TITLES[OURS]} (alpha = {alpha:g})",
+                methods=(OURS,),
+                alpha=alpha,
+                beats=("sasrec_bce",),
+            )
+            for alpha in (0.1, 0.4)
+        ),
+    ),
+    metrics=(("ndcg", 20),),
+    datasets=("yelp",),
+)
+
+PLANS: Mapping[int, TablePlan] = {plan.number: plan for plan in (TABLE1, TABLE2, TABLE3)}

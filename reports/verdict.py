@@ -1,0 +1,69 @@
+"""Ours, published, gap and verdict of every cell that has a published number."""
+
+from typing import Literal
+
+from reports.findings import Findings
+from reports.names import dataset_title
+from reports.notes import commands
+from reports.published import published
+from reports.sheet import Sheet
+from reports.stats import Interval, interval
+from reports.table import number
+
+Verdict = Literal["inside our 95 % interval", "within 5 %", "not reproduced", "other data", "not run"]
+CLOSE = 0.05
+RESAMPLES_PER_CELL = 2_000
+
+
+def verdict(ours: float | None, found: Interval | None, printed: float, *, applies: bool) -> Verdict:
+    """What our value says about the printed one; a verdict needs the same population of test users."""
+    if ours is None:
+        return "not run"
+    if not applies:
+        return "other data"
+    if found is not None and printed in found:
+        return "inside our 95 % interval"
+    return "within 5 %" if abs(ours - printed) <= CLOSE * printed else "not reproduced"
+
+
+def verdicts(found: Findings) -> Sheet:
+    """One row for each printed number of the table, in its order."""
+    rows = []
+    counts: dict[str, int] = {}
+    for dataset in found.evidence.datasets:
+        for name, k in found.metrics:
+            for column in found.plan.columns:
+                printed = published().get((found.plan.number, dataset, f"{name}@{k}", column.key))
+                if printed is None:
+                    continue
+                mine = found.measured.get((dataset, column.key, (name, k)))
+                mean = None if mine is None else float(mine.by_seed.mean())
+                span = None if mine is None else interval(mine, resamples=RESAMPLES_PER_CELL)
+                said = verdict(mean, span, printed.value, applies=found.applies(dataset))
+                counts[said] = counts.get(said, 0) + 1
+                rows.append((
+                    dataset_title(dataset),
+                    f"{name}@{k}",
+                    column.title,
+                    "—" if mean is None else number(mean),
+                    "—" if span is None else f"{number(span.low)} to {number(span.high)} ({span.over})",
+                    number(printed.value) + (" (doubtful)" if printed.doubtful else ""),
+                    "—" if mean is None else f"{100 * (mean / printed.value - 1):+.1f} %",
+                    said,
+                ))
+    return Sheet(
+        name=f"verdict{found.plan.number}",
+        title=(
+            f"Table {found.plan.number}, ours beside published: study {found.evidence.study}, "
+            f"profile {found.evidence.profile}"
+        ),
+        header=("data set", "metric", "method", "ours", "95 % interval over", "published", "gap", "verdict"),
+        rows=tuple(rows),
+        footnotes=(
+            "; ".join(f"{said}: {count}" for said, count in sorted(counts.items())) + ".",
+            "Interval: bootstrap over seeds, then users; coverage: Student's t over seeds; one seed: users alone, "
+            "which does not contain the chance of training.",
+            "other data: our test users are not known to be the authors', so nothing is reproduced or refuted.",
+        ),
+        commands=commands(found.evidence),
+    )

@@ -1,0 +1,122 @@
+"""Where a number comes from: the runs behind it, their provenance, and the command that makes them."""
+
+from collections.abc import Iterator
+
+from harness.errors import ConfigError, unknown_name
+from reports.commands import sweep_command
+from reports.findings import Findings
+from reports.measure import Metric, metric_of
+from reports.names import dataset_title
+from reports.notes import settings
+from reports.plans import ColumnPlan, TablePlan
+from reports.published import published
+from reports.results import Choice
+from reports.sheet import Sheet
+from reports.table import number
+from reports.tables import plan_of
+
+
+def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
+    """Table, data set, metric and column of words such as `table 2, ml1m, hr@1` or `table 2, ml1m, hr@1, bt_sr`.
+
+    Raises ConfigError for what is not understood.
+    """
+    parts = [part.strip() for part in words.split(",")]
+    table = parts[0].lower().removeprefix("table").strip()
+    if len(parts) not in {3, 4} or not table.isdecimal():
+        raise ConfigError(f"'{words}' is not understood: write it as 'table 2, ml1m, hr@1' or with a method at the end")
+    plan = plan_of(int(table))
+    column = None
+    if len(parts) == 4:
+        keys = [column.key for column in plan.columns]
+        if parts[3] not in keys:
+            raise unknown_name("column", parts[3], keys)
+        column = plan.column(parts[3])
+    return plan, parts[1], metric_of(parts[2]), column
+
+
+def command_of(found: Findings, choice: Choice) -> str:
+    """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible."""
+    specs = [run.spec for run in choice.group.runs]
+    evidence = found.evidence
+    return sweep_command(evidence.study, evidence.profile, (specs[0].data.dataset,), specs, evidence.store.where)
+
+
+def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None) -> Sheet:
+    """The runs behind one row (or one cell) of a table, one by one.
+
+    Raises ConfigError where nothing of it was run.
+    """
+    columns = [column] if column else list(found.plan.columns)
+    there = [c for c in columns if (dataset, c.key, metric) in found.measured]
+    name = f"{metric[0]}@{metric[1]}"
+    if not there:
+        raise ConfigError(
+            f"nothing is behind table {found.plan.number}, {dataset}, {name}: "
+            f"run `{found.evidence.command((dataset,))}`"
+        )
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for c in there:
+        choice = found.chosen[dataset, c.key]
+        rows += _runs(found, dataset, metric, c, choice)
+        printed = published().get((found.plan.number, dataset, name, c.key))
+        theirs = f"; published {number(printed.value)}" if printed else ""
+        mean = found.measured[dataset, c.key, metric].by_seed.mean()
+        notes.append(
+            f"{c.title}: {number(float(mean))}{theirs}; {settings(choice.group.spec)}; group {choice.group.key}."
+        )
+    return Sheet(
+        name=f"why_table{found.plan.number}_{dataset}_{name.replace('@', '')}",
+        title=f"Why: table {found.plan.number}, {dataset_title(dataset)}, {name}, profile {found.evidence.profile}",
+        header=("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by"),
+        rows=tuple(rows),
+        footnotes=tuple(notes),
+        commands_title="To run these again in an empty database:",
+        commands=tuple(dict.fromkeys(command_of(found, found.chosen[dataset, c.key]) for c in there)),
+    )
+
+
+def _runs(
+    found: Findings, dataset: str, metric: Metric, column: ColumnPlan, choice: Choice
+) -> Iterator[tuple[str, ...]]:
+    measured = found.measured[dataset, column.key, metric]
+    for run, seed, value in zip(choice.group.runs, measured.seeds, measured.by_seed.tolist(), strict=True):
+        origin = found.evidence.store.provenance(run.key)
+        revision = f"{(origin.git_revision or 'unknown')[:10]}{' with changes' if origin.git_dirty else ''}"
+        yield (
+            column.title,
+            str(seed),
+            number(value),
+            run.key,
+            choice.group.fingerprint[:8],
+            revision,
+            origin.host,
+            origin.device,
+            origin.started[:16].replace("T", " "),
+            f"{origin.seconds.get('total', 0.0):.0f}",
+            origin.command,
+        )
+
+
+def origins(found: Findings) -> Sheet:
+    """Every cell of a table: which runs are behind it, and the command that makes them."""
+    rows = []
+    for (dataset, key), choice in found.chosen.items():
+        origin = [found.evidence.store.provenance(run) for run in choice.group.keys]
+        revisions = sorted({(one.git_revision or "unknown")[:10] for one in origin})
+        rows.append((
+            dataset_title(dataset),
+            found.plan.column(key).title,
+            settings(choice.group.spec),
+            ", ".join(map(str, choice.group.seeds)),
+            ", ".join(run[:8] for run in choice.group.keys),
+            ", ".join(revisions),
+            command_of(found, choice),
+        ))
+    return Sheet(
+        name=f"origins{found.plan.number}",
+        title=f"Where the cells of table {found.plan.number} come from",
+        header=("data set", "column", "configuration", "seeds", "trials", "git", "command"),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,105 @@
+"""Building the kernels: once, in the cache, and never in the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.kernels import build
+from models.kernels.build import VARIANTS, KernelUnavailable, cache_folder, choose, key_of, load
+from models.kernels.cross_entropy import available, usable
+
+
+def script(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.usefixtures("native")
+def test_processes_that_start_together_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("CXX", script(tmp_path / "logged-c++", f'echo "$@" >> {log}', 'exec c++ "$@"'))
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
+    code = "from models.kernels.cross_entropy import available; print(available().name)"
+    racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    names = {racer.communicate(timeout=300)[0].strip() for racer in racers}
+    assert names == {available().name}
+    compiled = [line.partition(" -c ")[2].split()[0] for line in log.read_text().splitlines() if " -c " in line]
+    assert sorted(Path(source).name for source in compiled) == [s for s in build.SOURCES if s.endswith(".cpp")]
+    kept = sorted(p.suffix for p in (tmp_path / "cache" / "kernels").iterdir())
+    assert kept == [".lock", ".so"]
+
+
+def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTSR_KERNELS", "off")
+    assert available().name == "torch" and "BTSR_KERNELS=off" in str(available().reason)
+    assert not usable(torch.ones(2, 8), torch.ones(3, 8))
+
+
+def test_a_wrong_switch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTSR_KERNELS", "no")
+    with pytest.raises(ValueError, match="BTSR_KERNELS=no: use auto or off"):
+        load()
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    assert available().name == "torch" and "no-such-compiler" in str(available().reason)
+
+
+def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    refuse = (f"echo called >> {log}", "echo 'tile.h:1: error: too old' >&2", "exit 1")
+    lines = ('case "$*" in', "*' -c '*)", *refuse, ";;", "esac", 'exec c++ "$@"')
+    monkeypatch.setenv("CXX", script(tmp_path / "old-c++", *lines))
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
+    assert available().name == "torch" and "error: too old" in str(available().reason)
+    calls = log.read_text()
+    assert available().name == "torch" and "error: too old" in str(available("bf16").reason)
+    assert log.read_text() == calls
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "file"))
+    assert available().name == "torch" and str(tmp_path / "file") in str(available().reason)
+
+
+def test_a_processor_without_vectors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "fma3": False})
+    with pytest.raises(KernelUnavailable, match="AVX2"):
+        choose()
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    assert available().name == "torch"
+
+
+def test_the_best_variant_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variant in VARIANTS:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda v=variant: dict.fromkeys(v.needs, True))
+        assert choose() == variant
+
+
+def test_a_build_is_named_after_what_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = {key_of(variant, compiler) for variant in VARIANTS for compiler in ("g++ 12", "g++ 13")}
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    names.add(key_of(VARIANTS[0], "g++ 12"))
+    for name in build.SOURCES:
+        (tmp_path / name).write_bytes((build.HOME / name).read_bytes() + b"\n")
+    monkeypatch.setattr(build, "HOME", tmp_path)
+    names.add(key_of(VARIANTS[0], "g++ 12"))
+    assert len(names) == 8
+
+
+def test_where_builds_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BTSR_CACHE", "/a")
+    assert cache_folder() == Path("/a/kernels")
+    monkeypatch.delenv("BTSR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_folder() == Path("/b/btsr/kernels")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "btsr" / "kernels"

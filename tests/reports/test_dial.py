@@ -1,0 +1,143 @@
+"""The dial: rules, Pareto front, common seeds, and that no test value takes part."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from harness.config import SEEDS
+from harness.errors import ConfigError
+from harness.store import open_store
+from reports.dial import PRESETS, Dial, dial, grid, importance, pareto, picks, rule_of
+from reports.draw_dial import draw_front, draw_interaction
+from reports.results import Request, gather
+from tests.reports.test_figures import assert_legible
+from tests.reports.world import data_config, result, spec, split_of, write
+
+
+def test_rules() -> None:
+    rule = rule_of("max cov@10 subject to ndcg@10 >= 0.99*best")
+    assert (rule.sign, rule.metric, rule.limited, rule.at_least) == (1, ("cov", 10), ("ndcg", 10), True)
+    assert rule.of_best and rule.limit == 0.99
+    assert rule_of("balanced") == rule
+    plain = rule_of("min  cov@5 subject to hr@1<=.02")
+    assert (plain.sign, plain.limit, plain.of_best, plain.at_least) == (-1, 0.02, False, False)
+    assert rule_of("max hr@1").limited is None
+    assert rule_of("max hr@1 subject to cov@1 >= best").limit == 1.0
+    for words, expected in (
+        ("best cov", "write it as 'max cov@10 subject to"),
+        ("max cov@11", "not kept for validation"),
+        ("max cove@10", "did you mean 'cov'"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            rule_of(words)
+
+
+def test_front_by_hand() -> None:
+    first = np.array([1.0, 2.0, 3.0, 2.0, 0.5])
+    second = np.array([3.0, 2.0, 1.0, 1.5, 3.0])
+    assert pareto(first, second) == (0, 1, 2)
+    assert pareto(np.array([1.0, 1.0]), np.array([2.0, 2.0])) == (0, 1), "equal places do not dominate"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_front_against_the_definition(points: list[tuple[int, int]]) -> None:
+    x, y = (np.array(values, float) for values in zip(*points, strict=True))
+    plain = {i for i, (a, b) in enumerate(points) if not any(c >= a and d >= b and (c, d) != (a, b) for c, d in points)}
+    assert set(pareto(x, y)) == plain
+
+
+def test_importance_by_hand() -> None:
+    rows = np.array([[1.0, 1.0], [3.0, 3.0]])
+    assert importance(rows) == (1.0, 0.0, 0.0)
+    assert importance(rows.T) == (0.0, 1.0, 0.0)
+    assert importance(np.array([[1.0, -1.0], [-1.0, 1.0]])) == (0.0, 0.0, 1.0)
+    assert importance(np.ones((2, 3))) == (0.0, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grid with the first seed, a line with two; on test the order of the settings is turned around."""
+    split = split_of(data_config(), 300)
+
+    def quality(alpha: float, lam: float) -> float:
+        return 0.5 + alpha - lam / 2
+
+    line = [(a, 0.1) for a in (0.0, 0.1, 0.3)]
+    points = {(a, lam, SEEDS[0]) for a in (0.1, 0.2, 0.3) for lam in (0.1, 0.2)}
+    points |= {(a, lam, seed) for a, lam in line for seed in SEEDS[:2]} | {(0.4, 0.4, SEEDS[1])}
+    runs = [
+        result(spec("bt_sr", alpha=a, lam=lam, seed=s), split, valid=quality(a, lam), test=1 - quality(a, lam))
+        for a, lam, s in sorted(points)
+    ]
+    file = tmp_path_factory.mktemp("dial") / "btsr.db"
+    return write(file, "alpha_lambda", [run.spec for run in runs], runs, [split])
+
+
+def _dial(store: object) -> Dial:
+    return dial(gather(store, Request(study="alpha_lambda")), "ml1m")  # type: ignore[arg-type]
+
+
+def test_settings_compare_on_common_seeds(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        found = _dial(store)
+        assert found.seeds == (SEEDS[0],) and found.left_out == 1
+        assert len(found.settings) == 7 and all(len(setting.keys) == 1 for setting in found.settings)
+        stored = store.validation().value(found.settings[0].keys[0], "ndcg", 10)
+        assert found.valid(("ndcg", 10))[0] == stored
+
+
+def test_the_rule_sees_validation_only(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(database, read_only=True) as store:
+        found = _dial(store)
+        monkeypatch.setattr(type(store), "ranks", lambda *_: pytest.fail("test ranks were read"))
+        precise = found.settings[found.pick(rule_of("precise"))]
+        assert (precise.spec.aux.alpha, precise.spec.aux.lam) == (0.3, 0.1), "best on validation, worst on test"
+        with pytest.raises(ConfigError, match=r"no setting on ml1m satisfies .*hr@1 on validation is 0\.\d+ to"):
+            found.pick(rule_of("max cov@10 subject to hr@1 >= 0.99"))
+
+
+def test_limits_hold(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        found = _dial(store)
+        for words in (*PRESETS, "max cov@1 subject to ndcg@10 >= 0.8*best", "min hr@10 subject to hr@1 >= 0.05"):
+            rule = rule_of(words)
+            place = found.pick(rule)
+            if rule.limited:
+                values = found.valid(rule.limited)
+                limit = rule.limit * (values.max() if rule.of_best else 1)
+                assert values[place] >= limit - 1e-12
+                others = rule.sign * found.valid(rule.metric)[values >= limit - 1e-12]
+                assert rule.sign * found.valid(rule.metric)[place] == others.max()
+
+
+def test_the_sheet_tells_the_outcome_on_test(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        sheet = picks(gather(store, Request(study="alpha_lambda")), ("ml1m",), rule_of("balanced"))
+    assert [row[1] for row in sheet.rows] == ["picked", "most precise"]
+    assert sheet.rows[1][2] == "alpha 0.3, lambda 0.1" and "test ndcg@10" in sheet.header
+    assert "seeds and users" in sheet.rows[1][-1] and "1 settings without these seeds left out" in sheet.footnotes[1]
+
+
+def test_pictures(database: Path, tmp_path: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        evidence = gather(store, Request(study="alpha_lambda"))
+        found = dial(evidence, "ml1m")
+        made = grid(found, ("ndcg", 10))
+        assert made is not None and made[:2] == ([0.1, 0.2, 0.3], [0.1, 0.2]) and made[2].shape == (3, 2)
+        figures = [draw_front(evidence, found), draw_interaction(evidence, found)]
+    for figure in figures:
+        assert isinstance(figure, Figure)
+        assert_legible(figure, 15)
+
+
+def test_too_few_settings_name_the_command(tmp_path: Path) -> None:
+    split = split_of(data_config(), 30)
+    runs = [result(spec("bt_sr", alpha=0.1), split, valid=1, test=1)]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        with pytest.raises(ConfigError, match="has 1 finished settings of alpha and lambda on ml1m .* run `btsr-sweep"):
+            _dial(store)

@@ -1,0 +1,103 @@
+"""The page: self-contained, valid, complete; in a browser its filters, sorting and curves work without an error."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.config import SEEDS
+from harness.store import open_store
+from reports.page import page
+from reports.results import Request
+from tests.reports.browser import CHROMIUM, visit
+from tests.reports.test_sheet import parsed
+from tests.reports.world import data_config, failure, result, spec, split_of, write
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods with two seeds, an alpha line, a failure whose message is awkward."""
+    folder = tmp_path_factory.mktemp("page")
+    split = split_of(data_config(), 60)
+    runs = [result(spec(seed=seed), split, valid=1, test=1) for seed in SEEDS[:2]]
+    line = [
+        result(spec("bt_sr", alpha=a, seed=s), split, valid=1 + a, test=1 + a) for a in (0.0, 0.2) for s in SEEDS[:2]
+    ]
+    bad = spec(seed=2451)
+    write(
+        folder / "btsr.db",
+        "table2",
+        [*(r.spec for r in (*runs, *line[2:])), bad],
+        [*runs, *line, failure(bad)],
+        [split],
+    )
+    write(folder / "btsr.db", "alpha_lambda", [run.spec for run in line])
+    with open_store(folder / "btsr.db", read_only=True) as store:
+        made = page(store, lambda study: Request(study=study), "A <b> & 'page'")
+    out = folder / "out.html"
+    out.write_text(made, encoding="utf-8")
+    return out
+
+
+def test_it_is_self_contained_and_valid(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert source.startswith("<!doctype html>")
+    script = re.search(r"<script>(.*?)</script>", source, re.DOTALL)
+    assert script is not None
+    found = parsed(source.replace(script[1], ""))
+    assert found.tags.count("main") == 1 and found.tags.count("h1") == 1 and "b" not in found.tags
+    links = re.findall(r'(?:src|href)="([^"]*)"', source)
+    assert links and all(link.startswith(("#", "data:")) for link in links)
+    assert "http" not in re.sub(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", "", source)
+    ids = re.findall(r'\bid="([^"]+)"', source)
+    assert len(ids) == len(set(ids)), "an id appears twice"
+    assert all(link[1:] in ids for link in links if link.startswith("#"))
+
+
+def test_it_has_every_part(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    for words in (
+        'id="table-1"',
+        'id="table-2"',
+        'id="figure3_ml1m"',
+        'id="figure6"',
+        'id="text-claims"',
+        'id="text-audit"',
+        "Ours beside published, cell by cell",
+        "Where the cells come from",
+        "btsr-sweep --study table2 --dataset ml1m",
+        "Figure 2: figure 2 (score separation",
+        "Table 3: ",
+        "6 finished runs, 1 failed",
+    ):
+        assert words in source, words
+    data = re.search(r'id="data">(.*?)</script>', source, re.DOTALL)
+    assert data is not None and "<" not in data[1]
+    runs = json.loads(data[1])
+    assert len(runs) == 7 and {run["status"] for run in runs} == {"done", "failed"}
+    assert next(run for run in runs if run["status"] == "failed")["error"] == "RuntimeError: out of memory"
+    images = re.findall(r'<img alt="([^"]{30,})" src="data:image/svg', source)
+    assert len(images) >= 4, "every picture has its words"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_in_a_browser(file: Path, tmp_path: Path) -> None:
+    def rows(dom: str) -> list[str]:
+        body = re.search(r'<table id="run-list">.*?<tbody>(.*?)</tbody>', dom, re.DOTALL)
+        assert body is not None
+        return re.findall(r"<tr>(.*?)</tr>", body[1], re.DOTALL)
+
+    dom, console = visit(f"file://{file}", tmp_path)
+    assert not console, console
+    assert "7 of 7 runs" in dom and len(rows(dom)) == 7
+    dom, console = visit(f"file://{file}#method=BT-SR&sort=-ndcg&open=1", tmp_path)
+    assert not console, console
+    found = rows(dom)
+    assert "4 of 7 runs" in dom and len(found) == 5, "four runs and one that is open"
+    assert "<svg" in found[1] and "Learning curve over" in found[1] and 'aria-expanded="true"' in found[0]
+    assert 'aria-sort="descending"' in dom
+    values = [float(re.findall(r"<td>([^<]*)</td>", row)[9]) for row in (found[0], *found[2:])]
+    assert values == sorted(values, reverse=True)
+    dom, _ = visit(f"file://{file}#words=failed", tmp_path)
+    assert "1 of 7 runs" in dom

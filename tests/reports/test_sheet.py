@@ -1,0 +1,80 @@
+"""A sheet in every format, and the HTML of a table: valid, escaped, complete."""
+
+from html.parser import HTMLParser
+from io import StringIO
+
+import pandas as pd
+import pytest
+
+from reports.render import html
+from reports.sheet import SHEET_RENDERERS, Sheet
+from tests.reports.latex import check
+from tests.reports.test_render import awkward_table
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "path", "line", "polyline", "circle"}
+
+
+class Checked(HTMLParser):
+    """Collects words and asserts that every element is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def parsed(source: str) -> Checked:
+    parser = Checked()
+    parser.feed(source)
+    parser.close()
+    assert not parser.open, f"{parser.open} left open"
+    return parser
+
+
+def _sheet() -> Sheet:
+    return Sheet(
+        name="x",
+        title="50% of a_b & <c>",
+        header=("what", "words"),
+        rows=(("a|b", "long words that say a lot about tau ~ 95 %, p^2 and {n} of $5"), ("<i>", "")),
+        footnotes=("one *star* & more",),
+        commands=("btsr-sweep --study x",),
+    )
+
+
+def test_sheet_formats() -> None:
+    made = {name: render(_sheet()) for name, (_, render) in SHEET_RENDERERS.items()}
+    assert "btsr-sweep --study x" in made["text"] and "[1] one *star*" in made["text"]
+    rows = [line for line in made["markdown"].splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {3} and r"\*star\*" in made["markdown"]
+    check(made["latex"])
+    frame = pd.read_csv(StringIO(made["csv"]), keep_default_na=False)
+    assert list(frame.columns) == ["what", "words"] and list(frame["what"]) == ["a|b", "<i>"]
+    page = parsed(made["html"])
+    assert page.tags.count("tr") == 3 and "i" not in page.tags and "<i>" in page.words
+
+
+def test_a_ragged_sheet_is_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        Sheet(name="x", title="x", header=("a", "b"), rows=(("1",),))
+
+
+def test_table_as_html() -> None:
+    page = parsed(html(awkward_table()))
+    words = " ".join(" ".join(page.words).split())
+    assert "0.0612 ±0.0046 (0.0494)" in words and "(0.0534†)" in words
+    assert page.tags.count("tbody") == 2 and page.tags.count("tr") == 1 + 3 + 2
+    assert "strong" in page.tags and "u" in page.tags and "b" not in page.tags
+    assert "tau ~ 95 % of my_data, p^2 {n} $5 \\ and <b> `code` [x]" in words

@@ -1,0 +1,52 @@
+"""Verdicts on published numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import SEEDS
+from harness.store import open_store
+from reports.findings import findings
+from reports.plans import TABLE2
+from reports.results import Request, gather
+from reports.stats import Interval
+from reports.verdict import verdict, verdicts
+from tests.reports.world import data_config, result, spec, split_of, write
+
+
+@pytest.mark.parametrize(
+    ("ours", "applies", "expected"),
+    [
+        (0.0500, True, "inside our 95 % interval"),
+        (None, True, "not run"),
+        (0.0500, False, "other data"),
+        (None, False, "not run"),
+    ],
+)
+def test_verdict(ours: float | None, applies: bool, expected: str) -> None:
+    span = Interval(low=0.045, high=0.055, over="seeds and users")
+    assert verdict(ours, span, 0.0494, applies=applies) == expected
+
+
+def test_verdict_outside_the_interval() -> None:
+    span = Interval(low=0.0499, high=0.0501, over="users")
+    assert verdict(0.05, span, 0.0480, applies=True) == "within 5 %"
+    assert verdict(0.05, span, 0.0400, applies=True) == "not reproduced"
+    assert verdict(0.05, None, 0.0500, applies=True) == "within 5 %"
+
+
+def test_every_printed_number_gets_one(tmp_path: Path) -> None:
+    ml, yelp = split_of(data_config(), 750), split_of(data_config("yelp"), 40)
+    runs = [result(spec(seed=seed), ml, valid=1, test=-0.3) for seed in SEEDS[:2]]
+    runs.append(result(spec(dataset="yelp"), yelp, valid=1, test=1))
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [ml, yelp])
+    with open_store(file, read_only=True) as store:
+        sheet = verdicts(findings(gather(store, Request(study="table2")), TABLE2))
+    assert len(sheet.rows) == 5 * 9 * 7
+    said = {row[:3]: row[-1] for row in sheet.rows}
+    assert said["YELP", "hr@1", "SASRec (CE)"] == "other data"
+    assert said["Gowalla", "hr@1", "BT-SR"] == "not run"
+    assert said["ML 1M", "hr@1", "SASRec (CE)"] in {"inside our 95 % interval", "not reproduced"}
+    row = next(row for row in sheet.rows if row[:3] == ("ML 1M", "hr@10", "SASRec (CE)"))
+    assert row[5] == "0.0847 (doubtful)" and row[4].endswith("(seeds and users)")
+    assert "not run: 297" in sheet.footnotes[0]

@@ -1,0 +1,105 @@
+"""Provenance, queries and exports through the command."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.errors import ConfigError
+from harness.exchange import TABLES
+from harness.store import open_store
+from reports.cli import main
+from reports.why import place_of
+from tests.reports.world import data_config, result, spec, split_of, write
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    split = split_of(data_config(), 50)
+    runs = [result(spec(seed=seed), split, valid=1, test=1) for seed in (1235, 37)]
+    runs += [result(spec("bt_sr", alpha=0.2), split, valid=1, test=1)]
+    return write(tmp_path_factory.mktemp("why") / "btsr.db", "table2", [r.spec for r in runs], runs, [split])
+
+
+def _said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr()
+    return (stop.value.code if isinstance(stop.value.code, int) else 0), said.out, said.err
+
+
+def test_places() -> None:
+    plan, dataset, metric, column = place_of("table 2, ml1m, hr@1")
+    assert (plan.number, dataset, metric, column) == (2, "ml1m", ("hr", 1), None)
+    column = place_of("Table 1, yelp, ndcg@10, sasrec_ce+bt")[3]
+    assert column is not None and column.base == "ce"
+    for words, expected in (
+        ("table 2", "write it as"),
+        ("table 4, ml1m, hr@1", "there is no table 4"),
+        ("table 2, ml1m, hr", "write it as ndcg@10"),
+        ("table 2, ml1m, hr@1, bt-sr", "unknown column 'bt-sr': did you mean 'bt_sr'"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            place_of(words)
+
+
+def test_every_run_behind_a_row(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10", "--db", database)
+    assert code == 0 and out.count("2026-01-01 00:00") == 3
+    for one in (spec(), spec(seed=37), spec("bt_sr", alpha=0.2)):
+        assert one.key in out
+    assert "published 0.0945" in out and "To run these again in an empty database:\n  btsr-sweep --study table2" in out
+    code, out, _ = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, bt_sr", "--db", database)
+    assert out.count("2026-01-01") == 1
+    code, _, err = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, duorec", "--db", database)
+    assert code == 2 and "nothing is behind table 2, ml1m, hr@10" in err
+
+
+def test_sql(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "select method, seed from results where seed = 37"
+    code, out, _ = _said(monkeypatch, capsys, "--sql", query, "--format", "csv", "--db", database)
+    assert (code, out) == (0, "method,seed\nsasrec_ce,37\n")
+    before = database.read_bytes()
+    code, _, err = _said(monkeypatch, capsys, "--sql", "delete from trial", "--db", database)
+    assert code == 2 and err.count("\n") == 1 and "reading only" in err
+    assert database.read_bytes() == before
+
+
+def test_parquet(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = _said(monkeypatch, capsys, "--export", "parquet", "--db", database, "--out", tmp_path / "new")
+    assert code == 0 and err.count("wrote ") == len(TABLES)
+    frame = pd.read_parquet(tmp_path / "new" / "results.parquet")
+    with open_store(database, read_only=True) as store:
+        stored = {row.key for row in store.trials()}
+    assert set(frame["trial_key"]) == stored and frame["test_hr_10"].between(0, 1).all()
+    assert len(pd.read_parquet(tmp_path / "new" / "metric.parquet")) > 100
+    (tmp_path / "file").touch()
+    code, _, err = _said(monkeypatch, capsys, "--export", "parquet", "--db", database, "--out", tmp_path / "file" / "x")
+    assert code == 2 and "choose another --out" in err
+
+
+def test_claims_pick_and_pareto(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ("--study", "table2", "--db", database)
+    code, out, _ = _said(monkeypatch, capsys, "--claims", "--dataset", "ml1m", *here)
+    assert code == 0 and "BT raises ndcg@10 of CE" in out
+    for words in (("--pick", "balanced"), ("--pareto",)):
+        code, _, err = _said(monkeypatch, capsys, *words, *here, "--out", tmp_path)
+        assert code == 2 and "has 1 finished settings of alpha and lambda on ml1m" in err
+    code, _, err = _said(monkeypatch, capsys, "--pick", "anything", *here)
+    assert code == 2 and "rule 'anything' is not understood" in err
+
+
+def test_the_page_is_written(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = _said(monkeypatch, capsys, "--page", tmp_path / "a" / "out.html", "--db", database)
+    assert code == 0 and "wrote " in err
+    assert (tmp_path / "a" / "out.html").read_text(encoding="utf-8").endswith("</html>\n")
