@@ -70,23 +70,15 @@ def sweep(
         Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
     ] = None,
     executor: Annotated[
-        Literal["ray", "local"],
-        typer.Option(help="what runs the trials: Ray, or plain processes", rich_help_panel=WHERE),
-    ] = "ray",
+        Literal["local"], typer.Option(help="what runs the trials: processes on this machine", rich_help_panel=WHERE)
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="trials at once [default: as many as fit]", rich_help_panel=WHERE)
     ] = None,
     cpus_per_trial: Annotated[int, typer.Option(min=1, help="processors of each trial", rich_help_panel=WHERE)] = 1,
-    gpus_per_trial: Annotated[
-        float, typer.Option(min=0, help="GPUs of each trial; 0.25: four share one", rich_help_panel=WHERE)
-    ] = 0.0,
     device: Annotated[
         str | None,
-        typer.Option(help="torch device [default: cuda with --gpus-per-trial, else cpu]", rich_help_panel=WHERE),
-    ] = None,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="a Ray cluster, HOST:PORT or auto, in place of this machine", rich_help_panel=WHERE),
+        typer.Option(help="torch device [default: cpu]", rich_help_panel=WHERE),
     ] = None,
     max_failures: Annotated[
         int, typer.Option(min=0, help="failures of a trial that are followed by another attempt", rich_help_panel=AGAIN)
@@ -153,7 +145,7 @@ def sweep(
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db)
     context = RunContext(
         paths=paths,
-        device=device or ("cuda" if gpus_per_trial else "cpu"),
+        device=device or "cpu",
         threads=cpus_per_trial,
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         keep_checkpoints=keep_checkpoints,
@@ -171,7 +163,8 @@ def sweep(
     for key in dict.fromkeys(spec.data.dataset for spec in plan.missing):
         if not DATASETS[key].embedded:
             locate(DATASETS[key], data_dir)
-    runner = _executor(executor, workers, cpus_per_trial, gpus_per_trial, ray_address)
+    assert executor == "local"
+    runner = _executor(workers, cpus_per_trial)
     with ExitStack() as stack:
         if dashboard:
             from harness.dashboard import dashboard as served
@@ -197,21 +190,11 @@ def _options(**chosen: Any) -> SweepOptions:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
-def _executor(
-    kind: Literal["ray", "local"], workers: int | None, cpus: int, gpus: float, address: str | None
-) -> "Executor":
-    """Who runs the trials. Raises ConfigError for options that it would have to ignore."""
-    if kind == "local":
-        for name, value in (("--gpus-per-trial", gpus), ("--ray-address", address)):
-            if value:
-                raise ConfigError(f"{name} has no effect with --executor local: drop one of the two")
-        from harness.local_executor import LocalExecutor
+def _executor(workers: int | None, cpus: int) -> "Executor":
+    """Who runs the trials."""
+    from harness.local_executor import LocalExecutor
 
-        return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
-    from harness.ray_cluster import Cluster
-    from harness.ray_executor import RayExecutor
-
-    return RayExecutor(Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus))
+    return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
 
 
 def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":
