@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PEERS  ?= .venv-peers
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench calibrate clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 
 bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
+
+calibrate: $(VENV)/.installed  ## false marks between identical methods, and the power to find a real gain
+	$(BIN)/python tests/calibration/calibrate.py
 
 clean:  ## keeps your results: only what make itself has made goes
 	rm -rf $(VENV) $(PEERS) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,6 +1,8 @@
 """How figures are drawn: one style for all, no pyplot state, every figure its own object with the Agg canvas."""
 
+import re
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +70,25 @@ def framed(
     return figure
 
 
+def svg(figure: Figure) -> str:
+    """The figure as SVG. matplotlib names clip paths after memory addresses: here they are numbered."""
+    out = StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    words = out.getvalue()
+    names = dict.fromkeys(re.findall(r'<clipPath id="(\w+)"', words))
+    numbers = {name: f"clip{i}" for i, name in enumerate(names)}
+    return re.sub(r'(<clipPath id="|url\(#)(\w+)', lambda m: m[1] + numbers.get(m[2], m[2]), words)
+
+
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Write PNG, SVG and PDF beside each other; the same data gives the same bytes. Raises OSError."""
-    out = []
-    for suffix in SUFFIXES:
-        path = stem.with_name(stem.name + suffix)
-        dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}[suffix]
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, metadata=dates)
-        out.append(path)
-    return tuple(out)
+    png, vector, pdf = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    with mpl.rc_context(STYLE):
+        figure.savefig(png, metadata={})
+        figure.savefig(pdf, metadata={"CreationDate": None})
+    vector.write_text(svg(figure), encoding="utf-8")
+    return png, vector, pdf
 
 
 def _curve(axes: Axes, points: Sequence[Point], color: object, marker: str, label: str) -> None:

@@ -7,16 +7,14 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from harness.errors import BtsrError
 from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
-from reports.draw import STYLE
+from reports.draw import svg
 from reports.figures import FIGURES
 from reports.findings import findings
 from reports.names import dataset_title, method_title
@@ -77,12 +75,9 @@ def _figure_sections(store: Store, request: Callable[[str], Request], skipped: S
 
 def picture(figure: Figure, what: str) -> str:
     """An image element with the figure as SVG inside it and its words as the alternative text."""
-    out = BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None})
     words = [text.get_text() for part in figure.subfigs for text in part.texts]
     alternative = " ".join(f"{what}. {' '.join(words)}".split())
-    source = b64encode(out.getvalue()).decode("ascii")
+    source = b64encode(svg(figure).encode()).decode("ascii")
     return templates().get_template("picture.html").render(source=source, alternative=alternative)
 
 
