@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import TrialSpec
-from harness.errors import StoreError, TrialError
+from harness.errors import StoreError
 
 FORMAT = 1
 """Raised whenever older checkpoints cannot be gone on with."""
@@ -42,7 +42,7 @@ class Checkpoint:
     def held(self) -> Iterator[None]:
         """Keep every other process off this trial meanwhile; the system lets go when this one dies.
 
-        Raises TrialError where another process does not let go, StoreError where the folder cannot be written.
+        Raises TimeoutError where another process does not let go, StoreError where the folder cannot be written.
         """
         with _writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class Checkpoint:
             deadline = time.monotonic() + WAIT_SECONDS
             while not _locked(handle):
                 if time.monotonic() > deadline:
-                    raise TrialError(f"another process still trains the trial in {self.folder}: stop it, then retry")
+                    raise TimeoutError(f"another process still trains the trial in {self.folder}")
                 time.sleep(0.05)
             yield
         finally:
@@ -68,9 +68,10 @@ class Checkpoint:
         path = self.folder / LAST
         if not path.exists():
             return None
+        content = io.BytesIO(path.read_bytes())
         state: dict[str, Any] | None = None
-        with suppress(RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
-            found = torch.load(path, map_location=device, weights_only=True)
+        with suppress(RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+            found = torch.load(content, map_location=device, weights_only=True)
             if json.loads(found["identity"]) == self._identity:
                 state = found["state"]
         if state is None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions
-from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, dataset, locate
+from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
 from harness.errors import BtsrError, ConfigError
 from harness.options import Prune, Search, SweepOptions
 from studies import STUDIES, StudyFunction, default_datasets, study_function
@@ -69,6 +69,10 @@ def sweep(
     data_dir: Annotated[
         Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
     ] = None,
+    no_download: Annotated[bool, typer.Option("--no-download", help="never fetch a raw file that is missing")] = False,
+    user_col: Annotated[str, typer.Option(help="user column of a data set that is a file")] = "",
+    item_col: Annotated[str, typer.Option(help="item column of a data set that is a file")] = "",
+    time_col: Annotated[str, typer.Option(help="time column of a data set that is a file")] = "",
     executor: Annotated[
         Literal["local"], typer.Option(help="what runs the trials: processes on this machine", rich_help_panel=WHERE)
     ] = "local",
@@ -129,7 +133,13 @@ def sweep(
     wanted = _built(
         function,
         StudyOptions(
-            datasets=keys, profile=profile, seeds=SEEDS[:seeds], reduced=reduced, max_epochs=max_epochs, tie=tie
+            datasets=keys,
+            profile=profile,
+            seeds=SEEDS[:seeds],
+            reduced=reduced,
+            max_epochs=max_epochs,
+            tie=tie,
+            columns=(user_col, item_col, time_col),
         ),
         study,
     )
@@ -142,7 +152,7 @@ def sweep(
         trials=trials,
         prune=prune,
     )
-    paths = RunPaths(data_dir=data_dir, work_dir=out, database=db)
+    paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
     context = RunContext(
         paths=paths,
         device=device or "cpu",
@@ -160,9 +170,10 @@ def sweep(
         at_once = workers or max(1, (os.cpu_count() or 1) // cpus_per_trial)
         show.plan(plan, shown(paths), estimates, price(plan, estimates), at_once)
         return
-    for key in dict.fromkeys(spec.data.dataset for spec in plan.missing):
-        if not DATASETS[key].embedded:
-            locate(DATASETS[key], data_dir)
+    from harness.prepare import raw_file
+
+    for config in dict.fromkeys(spec.data for spec in plan.missing):
+        raw_file(config, paths)
     assert executor == "local"
     runner = _executor(workers, cpus_per_trial)
     with ExitStack() as stack:
@@ -309,9 +320,4 @@ def _summary(error: Exception) -> str:
 
 def _datasets(named: list[str] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
     """The data sets that the option means, each once. Raises ConfigError for an unknown one."""
-    keys: list[str] = []
-    for word in (part.strip() for value in named or () for part in value.split(",")):
-        keys += PAPER_DATASETS if word == "all" else [dataset(word).key] if word else []
-    if named and not keys:
-        raise ConfigError(f"--dataset names no data set: use all or some of {', '.join(DATASETS)}")
-    return tuple(dict.fromkeys(keys)) or usual
+    return named_datasets(named) if named else usual

@@ -238,10 +238,10 @@ class SearchSpace(Frozen):
         content = self.base.model_dump()
         for path, value in point.items():
             *parents, name = path.split(".")
-            place = content
+            place: Any = content
             for parent in parents:
-                place = place.get(parent) or {}
-            if name not in place or path == "seed":
+                place = place.get(parent) if isinstance(place, dict) else None
+            if not isinstance(place, dict) or name not in place or path == "seed":
                 raise ValueError(f"a search cannot vary '{path}': name a field such as train.lr or aux.alpha")
             place[name] = int(value) if self.ranges[path].integer else float(value)
         return TrialSpec.model_validate(content)

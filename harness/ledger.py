@@ -6,7 +6,7 @@ deleted in the dashboard is made anew. Only the driver writes to it.
 
 import time
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,21 +21,17 @@ from harness.config import SearchSpace, TrialSpec
 from harness.database import one_line, shown
 from harness.errors import StoreError
 from harness.ledger_page import Facts
-from harness.ledger_storage import open_storage
+from harness.ledger_storage import distributions, open_storage, params_of, pruner, sampler
 from harness.options import Prune, Search
 from harness.store import Store
 from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 DRESS_SECONDS = 10.0
 """How often the note and the heat map are made anew while trials end."""
-
-WIDEST = 1e6
-"""Upper end of the declared range of a grid's parameters: a later grid may have any value."""
 
 
 @dataclass(kw_only=True)
@@ -50,6 +46,8 @@ class _Page:
     done: dict[str, Facts] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
     """Key -> waiting, running, done, pruned or failed."""
+    changed: bool = False
+    """Whether there is anything to show that was not shown before this sweep."""
     dressed_at: float = 0.0
 
 
@@ -101,7 +99,7 @@ class Ledger:
             self._storage.engine.dispose()
 
     @contextmanager
-    def _plain(self) -> Iterator[None]:
+    def _plain(self, *, repair: bool = True) -> Iterator[None]:
         """What goes wrong in the database is a StoreError; what a user changed in the dashboard, damage to repair."""
         from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
         from sqlalchemy.exc import DBAPIError
@@ -111,6 +109,8 @@ class Ledger:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 yield
         except (KeyError, UpdateFinishedTrialError):
+            if not repair:
+                raise
             self._damaged = True
         except (StorageInternalError, DBAPIError) as error:
             cause = error if isinstance(error, DBAPIError) else error.__cause__ or error
@@ -142,33 +142,43 @@ class Ledger:
         """
         self._damaged, self._skip = False, frozenset(skip)
         statuses = store.statuses()
-        by_dataset: defaultdict[str, list[TrialSpec]] = defaultdict(list)
+        ended = {key for key, status in statuses.items() if status != "failed" or key in self._skip}
+        by_dataset: dict[str, list[TrialSpec]] = {dataset: [] for dataset in self._spaces}
         for spec in specs:
-            by_dataset[spec.data.dataset].append(spec)
-        for dataset, mine in by_dataset.items():
-            with self._plain():
+            by_dataset.setdefault(spec.data.dataset, []).append(spec)
+        with self._plain(repair=False):
+            for dataset, mine in by_dataset.items():
                 page = self._pages[dataset] = self._opened(dataset)
-                ended = {key for key, status in statuses.items() if status != "failed" or key in self._skip}
+                page.status = {s.key: statuses.get(s.key, "") if s.key in ended else "waiting" for s in mine}
                 there = self._clean(page, ended)
-                missing = [s for s in mine if statuses.get(s.key) in {"done", "pruned"} and s.key not in there]
-                keys = [spec.key for spec in mine if statuses.get(spec.key) == "done"]
-                metrics = store.metrics(keys, part="valid")
-                ends = {row.key: row for row in store.trials(status=None) if row.key in keys}
-                for spec in mine:
-                    status = statuses.get(spec.key)
-                    if status == "done":
-                        provenance, epochs = store.provenance(spec.key), store.epochs(spec.key)
-                        best = ends[spec.key].best_epoch or 0
-                        page.done[spec.key] = ledger_page.facts(spec, metrics[spec.key], epochs, best, provenance)
-                    if spec in missing:
-                        self._add_ended(page, spec, store.epochs(spec.key))
-                    elif spec.key not in ended and spec.key not in page.trials:
+                shown_as = {"done", "pruned"}
+                missing = [s for s in mine if page.status[s.key] in shown_as and s.key not in there]
+                waiting = [s for s in mine if page.status[s.key] == "waiting"]
+                page.changed = bool(missing or waiting) or dataset in self._spaces
+                if not page.changed:
+                    continue
+                page.done = self._facts([s for s in mine if page.status[s.key] == "done"], store)
+                for spec in missing:
+                    self._add_ended(page, spec, store.epochs(spec.key))
+                for spec in waiting:
+                    if spec.key not in page.trials:
                         self._add_waiting(page, spec)
-                    page.status[spec.key] = status if status and spec.key in ended else "waiting"
                 for key in set(running) & set(page.trials):
                     self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
                     page.status[key] = "running"
                 self.dress(dataset, force=True)
+
+    @staticmethod
+    def _facts(specs: Sequence[TrialSpec], store: Store) -> dict[str, Facts]:
+        """What the store knows of finished trials."""
+        metrics = store.metrics([spec.key for spec in specs], part="valid")
+        best = {row.key: row.best_epoch or 0 for row in store.trials()}
+        return {
+            spec.key: ledger_page.facts(
+                spec, metrics[spec.key], store.epochs(spec.key), best[spec.key], store.provenance(spec.key)
+            )
+            for spec in specs
+        }
 
     def _opened(self, dataset: str) -> _Page:
         import optuna
@@ -223,7 +233,7 @@ class Ledger:
     ) -> "FrozenTrial":
         import optuna
 
-        params, distributions = self._params(spec)
+        params, distributions = params_of(spec, self._spaces.get(spec.data.dataset))
         trial = optuna.trial.create_trial(
             state=self._state(state),
             values=self._values(found) if found else None,
@@ -236,28 +246,6 @@ class Ledger:
             trial.datetime_start = datetime.fromisoformat(found.started).astimezone().replace(tzinfo=None)
             trial.datetime_complete = trial.datetime_start + timedelta(seconds=found.seconds)
         return trial
-
-    def _params(self, spec: TrialSpec) -> "tuple[dict[str, Any], dict[str, BaseDistribution]]":
-        from optuna.distributions import FloatDistribution
-
-        space = self._spaces.get(spec.data.dataset)
-        if space:
-            return space.point(spec), self._distributions(space)
-        if spec.aux.kind == "none":
-            return {}, {}
-        params = {"alpha": spec.aux.alpha, "lambda": spec.aux.lam}
-        return params, dict.fromkeys(params, FloatDistribution(0.0, WIDEST))
-
-    @staticmethod
-    def _distributions(space: SearchSpace) -> "dict[str, BaseDistribution]":
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        return {
-            name: IntDistribution(int(r.low), int(r.high), log=r.log)
-            if r.integer
-            else FloatDistribution(r.low, r.high, log=r.log)
-            for name, r in space.ranges.items()
-        }
 
     @staticmethod
     def _state(name: str) -> Any:
@@ -287,8 +275,8 @@ class Ledger:
         page, space = self._pages[dataset], self._spaces[dataset]
         proposed: TrialSpec | None = None
         with self._plain():
-            page.study.sampler = self._sampler(len(page.study.get_trials(deepcopy=False)))
-            trial = page.study.ask(self._distributions(space))
+            page.study.sampler = sampler(self._search, seed=len(page.study.get_trials(deepcopy=False)))
+            trial = page.study.ask(distributions(space))
             spec = space.at(trial.params)
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
             if spec.key in page.status:
@@ -300,13 +288,6 @@ class Ledger:
                 page.trials[spec.key], page.status[spec.key] = trial_id, "waiting"
                 proposed = spec
         return proposed
-
-    def _sampler(self, seed: int) -> Any:
-        from optuna import samplers
-
-        if self._search == "tpe":
-            return samplers.TPESampler(seed=seed)
-        return samplers.NSGAIISampler(seed=seed) if self._search == "nsga2" else samplers.RandomSampler(seed=seed)
 
     def known(self, dataset: str) -> set[str]:
         """Keys of all trials of a data set, ended or not."""
@@ -322,14 +303,8 @@ class Ledger:
             trial_id = page.trials[spec.key]
             self._storage.set_trial_intermediate_value(trial_id, log.epoch, value)
             if self._prune:
-                return not self._pruner.prune(page.study, self._storage.get_trial(trial_id))
+                return not pruner(self._prune).prune(page.study, self._storage.get_trial(trial_id))
         return True
-
-    @cached_property
-    def _pruner(self) -> Any:
-        from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
-
-        return SuccessiveHalvingPruner() if self._prune == "halving" else MedianPruner(n_warmup_steps=2)
 
     def ended(self, outcome: TrialResult | TrialPruned | TrialFailure, *, again: bool = False) -> None:
         """Tell how a trial ended; a failure that is tried `again` waits from now on."""
@@ -358,7 +333,7 @@ class Ledger:
     def dress(self, dataset: str, *, force: bool = False) -> None:
         """Make the data set's note and heat map anew, but not all the time."""
         page = self._pages[dataset]
-        if not force and time.monotonic() - page.dressed_at < DRESS_SECONDS:
+        if not page.changed or (not force and time.monotonic() - page.dressed_at < DRESS_SECONDS):
             return
         from optuna_dashboard import save_note, save_plotly_graph_object
 

@@ -1,10 +1,18 @@
 """How the Optuna studies in a results database are reached, for writing by the driver and for a look from outside."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from harness.config import SearchSpace, TrialSpec
 from harness.database import BUSY_SECONDS, file_of, is_url, optuna_url
+from harness.options import Prune, Search
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+WIDEST = 1e6
+"""Upper end of the declared range of a grid's parameters: a later grid may have any value."""
 
 
 def open_storage(where: str | Path) -> Any:
@@ -45,3 +53,43 @@ def running(where: str | Path) -> list[tuple[str, int, float | None]]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def params_of(spec: TrialSpec, space: SearchSpace | None) -> "tuple[dict[str, Any], dict[str, BaseDistribution]]":
+    """A trial's parameters and their declared ranges: those of the space, otherwise alpha and lambda."""
+    from optuna.distributions import FloatDistribution
+
+    if space:
+        return dict(space.point(spec)), distributions(space)
+    if spec.aux.kind == "none":
+        return {}, {}
+    params = {"alpha": spec.aux.alpha, "lambda": spec.aux.lam}
+    return params, dict.fromkeys(params, FloatDistribution(0.0, WIDEST))
+
+
+def distributions(space: SearchSpace) -> "dict[str, BaseDistribution]":
+    """The ranges of a space."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        name: IntDistribution(int(r.low), int(r.high), log=r.log)
+        if r.integer
+        else FloatDistribution(r.low, r.high, log=r.log)
+        for name, r in space.ranges.items()
+    }
+
+
+def sampler(search: Search, seed: int) -> Any:
+    """Who chooses the next point of a search."""
+    from optuna import samplers
+
+    if search == "tpe":
+        return samplers.TPESampler(seed=seed, n_startup_trials=5)
+    return samplers.NSGAIISampler(seed=seed) if search == "nsga2" else samplers.RandomSampler(seed=seed)
+
+
+def pruner(prune: Prune) -> Any:
+    """Who decides that a trial falls behind."""
+    from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
+
+    return SuccessiveHalvingPruner() if prune == "halving" else MedianPruner(n_warmup_steps=2)

@@ -53,6 +53,10 @@ class _Bridge:
         self.running: dict[str, _Running] = {}
         self.error: BaseException | None = None
 
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        """Tune writes itself down for a restoration that we never ask for: there, we are nothing."""
+        return object, ()
+
     def tell(self, event: Event) -> bool:
         """Pass on the news; False where the trial is not to go on."""
         if self.error is not None:

@@ -4,7 +4,7 @@ The grid is run with the first seed only, the tuning seed. The lines go through 
 data set (spec 1.6), which is always one of their points, and are run with all seeds.
 """
 
-from harness.config import Study, StudyOptions, TrialSpec
+from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec
 from studies.profiles import point, trial
 
 METHOD = "bt_sr"
@@ -37,4 +37,12 @@ def study(options: StudyOptions) -> Study:
             for alpha, lam in points:
                 spec = trial(METHOD, dataset, options, seed, alpha=alpha, lam=lam)
                 specs.setdefault(spec.key, spec)
-    return Study(name="alpha_lambda", title="Sensitivity to alpha and lambda", specs=tuple(specs.values()))
+    spaces = tuple(
+        SearchSpace(
+            base=trial(METHOD, dataset, options, seeds[0]),
+            ranges={"aux.alpha": Range(low=0.0, high=1.0), "aux.lam": Range(low=0.0, high=0.5)},
+        )
+        for dataset in options.datasets
+    )
+    title = "Sensitivity to alpha and lambda"
+    return Study(name="alpha_lambda", title=title, specs=tuple(specs.values()), search=spaces)

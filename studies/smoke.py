@@ -1,6 +1,6 @@
 """A minute on a small data set: enough for a table 2 and a line over alpha with a spread over two seeds."""
 
-from harness.config import Study, StudyOptions
+from harness.config import Range, SearchSpace, Study, StudyOptions
 from studies.profiles import trial
 
 ALPHAS: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)
@@ -16,4 +16,11 @@ def study(options: StudyOptions) -> Study:
         for seed in seeds:
             specs.append(trial("sasrec_ce", dataset, options, seed, max_epochs=EPOCHS))
             specs += [trial("bt_sr", dataset, options, seed, alpha=alpha, max_epochs=EPOCHS) for alpha in ALPHAS]
-    return Study(name="smoke", title="Smoke test", specs=tuple(specs))
+    spaces = tuple(
+        SearchSpace(
+            base=trial("bt_sr", dataset, options, seeds[0], max_epochs=EPOCHS),
+            ranges={"aux.alpha": Range(low=0.0, high=0.5), "train.lr": Range(low=0.0003, high=0.01, log=True)},
+        )
+        for dataset in options.datasets
+    )
+    return Study(name="smoke", title="Smoke test", specs=tuple(specs), search=spaces)

@@ -63,7 +63,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.ray_cluster": (VALUES | {"harness"}, {"ray"}),
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
     "harness.ledger_page": (VALUES, set()),
-    "harness.ledger_storage": (VALUES | {"harness.database"}, {"optuna", "sqlalchemy"}),
+    "harness.ledger_storage": (VALUES | {"harness.database", "harness.options"}, {"optuna", "sqlalchemy"}),
     "harness.ledger": (
         VALUES
         | {"harness.database", "harness.store", "harness.ledger_page", "harness.ledger_storage", "harness"}

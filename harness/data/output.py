@@ -1,6 +1,7 @@
 """What `btsr-data describe` prints and saves: tables by rich, CSV by the standard library, pictures by `reports`."""
 
 import csv
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ Columns = Mapping[str, Mapping[str, Value]]
 """Data set -> statistic -> value."""
 
 _WIDE = 4_000
+_TITLE_CHARACTERS = 130
 
 
 def steps(spec: DatasetSpec, split: Split) -> Table:
@@ -69,7 +71,7 @@ def draw_distributions(title: str, split: Split, found: Distributions, stem: Pat
     from reports.data_figures import draw, save
 
     figure = draw(
-        f"{title}\n{split.config.protocol()}",
+        f"{title}\n{textwrap.fill(split.config.protocol(), _TITLE_CHARACTERS)}",
         user_rows=found.user_rows,
         item_rows=found.item_rows,
         time_edges=found.time_edges,

@@ -29,7 +29,12 @@ def study(options: StudyOptions) -> Study:
 
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", MAIN, *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", MAIN, "--executor", "local", *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -56,7 +61,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smok"), "unknown study 'smok': did you mean 'smoke'?"),
         (("--study", "smoke", "--dataset", "synthetics"), "unknown data set 'synthetics': did you mean 'synthetic'?"),
         (("--study", "smoke", "--dataset", " , "), "--dataset names no data set"),
-        (("--study", "table2", "--dataset", "ml1m", "--data-dir", "none"), "ml1m (MovieLens 1M)"),
+        (("--study", "table2", "--dataset", "ml1m", "--no-download", "--data-dir", "none"), "ml1m (MovieLens 1M)"),
         (("--study", "./none.py"), "there is no study file"),
         (("--study", "broken.py"), "cannot be loaded: SyntaxError"),
         (("--study", "empty.py"), "has no function study(options)"),
@@ -131,7 +136,7 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "one" / "btsr.db")
     commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
     connection.close()
-    assert commands == {"-c --study tiny.py --workers 2 --out one"}
+    assert commands == {"-c --executor local --study tiny.py --workers 2 --out one"}
 
 
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
@@ -145,7 +150,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    words = ["--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
+    words = ["--executor", "local", "--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *words], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )

@@ -77,8 +77,8 @@ def test_killed_at_random_points_ends_like_an_undisturbed_run(
     rng = random.Random(executor)
     kills = 0
     recorded: set[str] = set()
-    for turn in range(6 * KILLS):
-        if turn >= KILLS and recorded:
+    for _ in range(6 * KILLS):
+        if kills >= KILLS and recorded:
             break
         seen = len(work.log_lines(tmp_path))
         process = start(tmp_path, executor)
@@ -100,7 +100,7 @@ def test_killed_at_random_points_ends_like_an_undisturbed_run(
         now = done(tmp_path)
         assert recorded <= now
         recorded = now
-    assert kills >= KILLS - 1 and recorded
+    assert kills >= KILLS // 2 and recorded
     seen = len(work.log_lines(tmp_path))
     assert start(tmp_path, executor).wait(60) == 0
     last = [key for word, key, _ in work.log_lines(tmp_path)[seen:] if word == "end"]

@@ -69,6 +69,25 @@ def out_of_memory_once(spec: TrialSpec, context: RunContext) -> Steps:
     return (yield from deterministic(spec, context))
 
 
+def mixed(spec: TrialSpec, context: RunContext) -> Steps:
+    """One alpha ends, one dies, one raises, one runs out of memory."""
+    if spec.aux.alpha == 0.4:
+        yield from ()
+        raise MemoryError("DefaultCPUAllocator: can't allocate memory")
+    if spec.aux.alpha == 0.3:
+        yield fake.epoch(1, 0.1)
+        raise ValueError("no luck\nat all")
+    return (yield from killed_at_alpha_02(spec, context))
+
+
+def unhurried(spec: TrialSpec, context: RunContext) -> Steps:
+    """A result that follows from the key, with epochs that take a while."""
+    for epoch in range(1, EPOCHS + 1):
+        time.sleep(0.15)
+        yield fake.epoch(epoch, epoch / 10)
+    return fake.result(spec, fake.split(), epochs=EPOCHS)
+
+
 def exits(spec: TrialSpec, context: RunContext) -> Steps:
     """Leaves the process in an orderly way."""
     yield from ()

@@ -1,0 +1,321 @@
+"""The Optuna studies beside the results: queue and display, made to agree at every start, never the truth."""
+
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from rich.console import Console
+
+from harness import ledger_page
+from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.executors import FakeExecutor, RunContext, Work
+from harness.ledger import Ledger
+from harness.ledger_storage import running
+from harness.options import SweepOptions
+from harness.prepare import prepare
+from harness.store import open_store
+from harness.sweep import Plan, database, run_study
+from studies import STUDIES
+from tests.store import fake
+from tests.sweep.work import Steps
+
+SMOKE = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2]))
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(SMOKE.specs[0].data, RunPaths(work_dir=folder))
+    return folder / "prepared"
+
+
+@pytest.fixture
+def paths(tmp_path: Path, prepared: Path) -> RunPaths:
+    (tmp_path / "prepared").symlink_to(prepared)
+    return RunPaths(work_dir=tmp_path)
+
+
+def trains(spec: TrialSpec, context: RunContext) -> Steps:
+    """Scores by alpha: the closer to 0.3 the better."""
+    split = prepare(spec.data, context.paths)
+    logs = tuple(fake.epoch(e, e / 10 - abs(spec.aux.alpha - 0.3) / 10) for e in range(1, EPOCHS + 1))
+    yield from logs
+    return replace(fake.result(spec, split, epochs=EPOCHS), epochs=logs)
+
+
+def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, **options: Any) -> Plan:
+    context = RunContext(paths=paths, command="btsr-sweep --study smoke", ask_each_epoch="prune" in options)
+    console = Console(file=io.StringIO())
+    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options))
+
+
+def storage(paths: RunPaths) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(f"sqlite:///{database(paths)}")
+
+
+def shown(paths: RunPaths, name: str = "smoke/synthetic") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=storage(paths))
+
+
+def states(study: optuna.Study) -> Counter[str]:
+    return Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
+
+
+def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg") -> float:
+    with open_store(database(paths), read_only=True) as store:
+        return store.validation().value(spec.key, name, 10)
+
+
+def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
+    sweep(paths)
+    study = shown(paths)
+    assert states(study) == {"COMPLETE": 10} and study.metric_names == ["valid NDCG@10"]
+    by_key = {trial.user_attrs["key"]: trial for trial in study.trials}
+    for spec in SMOKE.specs:
+        trial = by_key[spec.key]
+        assert trial.value == valid(spec, paths)
+        wanted = {} if spec.method == "sasrec_ce" else {"alpha": spec.aux.alpha, "lambda": 0.05}
+        assert trial.params == wanted
+        assert trial.intermediate_values == pytest.approx({
+            e: e / 10 - abs(spec.aux.alpha - 0.3) / 10 for e in range(1, 4)
+        })
+        assert trial.user_attrs["seed"] == spec.seed and trial.user_attrs["method"] == spec.method
+        assert trial.user_attrs["valid hr@10 tail"] == pytest.approx(trial.user_attrs["valid hr@10 tail"])
+        assert {"seconds", "peak MiB", "git", "host", "device", "best epoch"} <= trial.user_attrs.keys()
+    assert not any("test" in name for trial in study.trials for name in trial.user_attrs), "no test number is shown"
+    attributes = storage(paths).get_study_system_attrs(study._study_id)
+    (note,) = [str(v) for k, v in attributes.items() if k.startswith("dashboard:note_str")]
+    assert "10 of 10 trials are done" in note and "btsr-sweep --study smoke" in note
+
+
+def test_what_waits_runs_and_ends_is_seen_while_it_happens(paths: RunPaths) -> None:
+    seen: list[tuple[Counter[str], int]] = []
+
+    def watched(spec: TrialSpec, context: RunContext) -> Steps:
+        steps = trains(spec, context)
+        yield next(steps)
+        ((key, epoch, value),) = running(database(context.paths))
+        assert (key, epoch) == (spec.key, 1) and value is not None
+        seen.append((states(shown(paths)), len(seen)))
+        return (yield from steps)
+
+    sweep(paths, watched)
+    for now, finished in seen:
+        assert now == Counter({"COMPLETE": finished, "RUNNING": 1, "WAITING": 9 - finished})
+
+
+def test_a_study_deleted_between_two_sweeps_comes_back(paths: RunPaths) -> None:
+    sweep(paths)
+    before = {t.user_attrs["key"]: (t.value, t.params, t.intermediate_values) for t in shown(paths).trials}
+    optuna.delete_study(study_name="smoke/synthetic", storage=storage(paths))
+
+    def never(spec: TrialSpec, context: RunContext) -> Steps:
+        raise AssertionError("nothing is to run")
+        yield
+
+    assert sweep(paths, never).complete
+    after = {t.user_attrs["key"]: (t.value, t.params, t.intermediate_values) for t in shown(paths).trials}
+    assert after == before
+
+
+def test_a_study_deleted_in_the_middle_loses_nothing(paths: RunPaths) -> None:
+    runs: list[str] = []
+
+    def deleting(spec: TrialSpec, context: RunContext) -> Steps:
+        runs.append(spec.key)
+        steps = trains(spec, context)
+        yield next(steps)
+        if len(runs) in {3, 6}:
+            optuna.delete_study(study_name="smoke/synthetic", storage=storage(paths))
+        return (yield from steps)
+
+    assert sweep(paths, deleting).complete
+    assert Counter(runs) == {spec.key: 1 for spec in SMOKE.specs}
+    assert states(shown(paths)) == {"COMPLETE": 10}
+
+
+def test_a_trial_told_in_the_dashboard_does_not_stop_the_sweep(paths: RunPaths) -> None:
+    def meddled(spec: TrialSpec, context: RunContext) -> Steps:
+        if spec == SMOKE.specs[1]:
+            study = shown(paths)
+            mine = next(t.number for t in study.trials if t.state.name == "RUNNING")
+            study.tell(mine, 0.99)
+        return (yield from trains(spec, context))
+
+    assert sweep(paths, meddled).complete
+    with open_store(database(paths), read_only=True) as store:
+        assert len(store.trials()) == 10
+
+
+def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) -> None:
+    def dies(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(paths, dies)
+    study = shown(paths)
+    assert states(study) == {"RUNNING": 1, "WAITING": 9}
+    study.enqueue_trial({}, user_attrs={"key": SMOKE.specs[4].key})
+    study.enqueue_trial({}, user_attrs={"key": "of nobody"})
+    study.enqueue_trial({"x": 1})
+    runs: list[str] = []
+
+    def counted(spec: TrialSpec, context: RunContext) -> Steps:
+        runs.append(spec.key)
+        return (yield from trains(spec, context))
+
+    sweep(paths, counted)
+    assert Counter(runs) == {spec.key: 1 for spec in SMOKE.specs}
+    found = states(shown(paths))
+    assert found["COMPLETE"] == 10 and not found["RUNNING"]
+    assert [t.user_attrs["error"] for t in shown(paths).trials if t.user_attrs.get("error")] == ["its driver ended"]
+
+
+def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(self: Ledger, outcome: object, *, again: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "ended", crash)
+        sweep(paths)
+    runs: list[str] = []
+
+    def counted(spec: TrialSpec, context: RunContext) -> Steps:
+        runs.append(spec.key)
+        return (yield from trains(spec, context))
+
+    sweep(paths, counted)
+    assert len(runs) == 9, "what is recorded is not run again"
+    found = [t for t in shown(paths).trials if t.state.name == "COMPLETE"]
+    assert {t.user_attrs["key"] for t in found} == {spec.key for spec in SMOKE.specs} and len(found) == 10
+
+
+def test_failures_are_shown_with_their_reason(paths: RunPaths) -> None:
+    def fails(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        if spec == SMOKE.specs[0]:
+            raise ValueError("no luck")
+        return (yield from trains(spec, context))
+
+    sweep(paths, fails, max_failures=1)
+    failed = [t for t in shown(paths).trials if t.state.name == "FAIL"]
+    assert [t.user_attrs["error"] for t in failed] == ["ValueError: no luck"] * 2
+    sweep(paths, max_failures=1)
+    assert states(shown(paths)) == {"COMPLETE": 9, "FAIL": 2}, "what failed for good does not wait"
+
+
+# -- searches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "nsga2"])
+def test_a_search_tries_as_many_points_as_were_asked_for_and_goes_on(search: str, paths: RunPaths) -> None:
+    runs: list[TrialSpec] = []
+
+    def counted(spec: TrialSpec, context: RunContext) -> Steps:
+        runs.append(spec)
+        if len(runs) == 4:
+            raise KeyboardInterrupt
+        return (yield from trains(spec, context))
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(paths, counted, search=search, trials=8)
+    after = sweep(paths, counted, search=search, trials=8)
+    assert after.complete and len(after.study.specs) == 8 and after.study.name == f"smoke_{search}"
+    assert len(runs) == 9 and runs[3] == runs[4], "the one that was stopped goes first"
+    assert len({spec.key for spec in runs}) == 8
+    assert {spec.seed for spec in runs} == {SMOKE.search[0].base.seed}, "seeds are not searched"
+    for spec in runs:
+        assert 0 <= spec.aux.alpha <= 0.5 and 0.0003 <= spec.train.lr <= 0.01
+    study = shown(paths, f"smoke_{search}/synthetic")
+    finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 8
+    by_key = {spec.key: spec for spec in runs}
+    for trial in finished:
+        spec = by_key[trial.user_attrs["key"]]
+        assert trial.params == {"aux.alpha": spec.aux.alpha, "train.lr": spec.train.lr}
+        scores = [valid(spec, paths), valid(spec, paths, "cov")]
+        assert trial.values == scores[: 2 if search == "nsga2" else 1]
+    optuna.delete_study(study_name=f"smoke_{search}/synthetic", storage=storage(paths))
+    assert len(sweep(paths, counted, search=search, trials=9).study.specs) == 9
+    assert len(runs) == 10
+    assert states(shown(paths, f"smoke_{search}/synthetic"))["COMPLETE"] == 9
+
+
+def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths) -> None:
+    after = sweep(paths, search="random", trials=14, prune="median")
+    counts = Counter(after.statuses.values())
+    assert after.complete and counts["pruned"] >= 1 and counts["done"] >= 5
+    assert states(shown(paths, "smoke_random/synthetic")) == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}
+    with open_store(database(paths), read_only=True) as store:
+        pruned = store.trials(status="pruned")
+        assert len(pruned) == counts["pruned"]
+        assert all(len(store.epochs(row.key)) == row.last_epoch <= EPOCHS for row in pruned)
+
+    def never(spec: TrialSpec, context: RunContext) -> Steps:
+        raise AssertionError("nothing is to run")
+        yield
+
+    assert sweep(paths, never, search="random", trials=14, prune="median").complete
+
+
+def test_a_space_refuses_what_cannot_be() -> None:
+    base = SMOKE.search[0].base
+    for ranges in (
+        {"seed": Range(low=1, high=5)},
+        {"aux.alhpa": Range(low=0, high=1)},
+        {"train.lr.x": Range(low=1, high=2)},
+    ):
+        with pytest.raises(ValueError, match="a search cannot vary"):
+            SearchSpace(base=base, ranges=ranges)
+    with pytest.raises(ValueError, match="greater than 0"):
+        SearchSpace(base=base, ranges={"train.lr": Range(low=-1, high=1)})
+    with pytest.raises(ValueError, match="low must be below high"):
+        Range(low=2, high=1)
+    space = SearchSpace(base=base, ranges={"train.batch_size": Range(low=16, high=64, integer=True)})
+    spec = space.at({"train.batch_size": 32})
+    assert (
+        spec.train.batch_size == 32 and spec.train.lr == base.train.lr and space.point(spec) == {"train.batch_size": 32}
+    )
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def facts(alpha: float, lam: float, seed: int, score: float) -> ledger_page.Facts:
+    return ledger_page.Facts(
+        spec=fake.spec(alpha=alpha, lam=lam, seed=seed),
+        ndcg=score,
+        cov=0.5,
+        curve={},
+        attributes={},
+        started="2026-01-01T00:00:00+00:00",
+        seconds=1.0,
+    )
+
+
+def test_the_heat_map_shows_means_over_seeds_and_gaps_where_nothing_was_run() -> None:
+    done = [facts(0.1, 0.05, 1, 0.2), facts(0.1, 0.05, 2, 0.4), facts(0.2, 0.5, 1, 0.7)]
+    drawn = ledger_page.heat_map(done)
+    assert drawn is not None
+    (data,) = json.loads(drawn)["data"]
+    assert (data["x"], data["y"]) == (["0.1", "0.2"], ["0.05", "0.5"])
+    assert data["z"] == [[pytest.approx(0.3), None], [None, 0.7]]
+    assert data["text"][0] == ["0.3000<br>2 seeds", ""]
+    assert ledger_page.heat_map(done[:2]) is None
+
+
+def test_the_note_names_the_best_first() -> None:
+    text = ledger_page.note(
+        "Title", "s/d", [facts(0.1, 0.05, 1, 0.2), facts(0.2, 0.5, 1, 0.7)], {"done": 2, "waiting": 3}, "cmd"
+    )
+    lines = text.splitlines()
+    assert "**2 of 5 trials are done**, 3 waiting" in lines
+    rows = [line for line in lines if line.startswith("| bt_sr")]
+    assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
