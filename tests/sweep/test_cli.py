@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,12 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
 ) -> None:
     words = ["--executor", "local", "--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", MAIN, *words],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell job ignores Ctrl-C
     )
     assert process.stderr is not None
     for line in process.stderr:
