@@ -72,19 +72,23 @@ class Cluster:
         return min(self.workers or fitting, fitting)
 
     @contextmanager
-    def connected(self, work_dir: Path, folder: Path) -> Iterator[None]:
-        """A connection to Ray; one that is there already is used and left alone."""
+    def connected(self, folder: Path) -> Iterator[None]:
+        """A connection to Ray; one that is there already is used and left alone. Our own one keeps to `folder`.
+
+        Raises ConfigError where there is none, or a node cannot run trials, ShadowedPackageError as `_check_nodes`.
+        """
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         import ray
 
         if ray.is_initialized():
+            _check_nodes()
             yield
             return
         numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         handlers = {number: signal.getsignal(number) for number in numbers}
         here = Path.cwd()
-        os.chdir(work_dir)  # Ray puts the driver's folder in front of the workers' path: one that holds no packages
+        os.chdir(folder)  # Ray puts the driver's folder in front of the workers' path: one that holds no packages
         try:
             self._connect(folder)
         finally:
@@ -195,9 +199,10 @@ def _check_nodes() -> None:
             _, numerics = ray.get(ask.options(scheduling_strategy=strategy).remote(), timeout=NODE_SECONDS)
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            shadowed = next((line for line in lines if "ShadowedPackageError" in line), None)
+            shadowed = [line for line in lines if "ShadowedPackageError: " in line]
             if shadowed:
-                raise ShadowedPackageError(f"on node {name}: {shadowed.partition(': ')[2]}") from error
+                reason = shadowed[-1].rpartition("ShadowedPackageError: ")[2]
+                raise ShadowedPackageError(f"on node {name}: {reason}") from error
             raise ConfigError(f"node {name} cannot run trials ({lines[-1]}): install this btsr there") from error
         if numerics != NUMERICS:
             raise ConfigError(f"node {name} has a btsr of other numbers ({numerics}, here {NUMERICS}): update it")

@@ -124,7 +124,7 @@ class RayExecutor:
         mine = replace(context, paths=context.paths.model_copy(update=absolute))
         mine.paths.work_dir.mkdir(parents=True, exist_ok=True)
         bridge = _Bridge(_Ahead(driver, first))
-        with short_folder() as folder, self._cluster.connected(mine.paths.work_dir, folder):
+        with short_folder() as folder, self._cluster.connected(folder):
             self._tune(bridge, mine, folder, self._cluster.room())
         if bridge.error is not None:
             raise bridge.error
