@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config import ADDED, AuxConfig, EncoderConfig, Frozen, LossConfig
+from models.config import ADDED, AuxConfig, EncoderConfig, Frozen, LossConfig, Precision
 
 NUMERICS = 1
 """Raised whenever the same specification gives other numbers than before; part of every key."""
@@ -159,6 +159,13 @@ class TrainConfig(Frozen):
     max_epochs: Annotated[int, Field(ge=1, description="upper bound of epochs")] = 200
     patience: Annotated[int, Field(ge=1, description="stop after this many validations without improvement")] = 10
     validate_every: Annotated[int, Field(ge=1, description="epochs between validations")] = 1
+    precision: Annotated[
+        Precision,
+        Field(
+            description="of the products of encoder and full softmax; bf16: operands rounded to bfloat16",
+            json_schema_extra=ADDED,
+        ),
+    ] = "fp32"
 
 
 class TrialSpec(Frozen):

@@ -36,6 +36,7 @@ class Trainer:
             n_items=split.n_items,
             generator=torch_generator(spec.seed, 0, Stream.INIT, torch.device("cpu")),
             buckets=buckets_of(spec, split, self.batch_size),
+            precision=spec.train.precision,
         ).to(device)
         self.negatives = None
         if spec.loss.negatives is not None:

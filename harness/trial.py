@@ -18,6 +18,7 @@ from harness.evaluate import evaluate
 from harness.metrics import evaluate as metrics_of
 from harness.train import Trained, Training
 from harness.values import EpochLog, Metric, Provenance, Split, TrialResult
+from models.kernels.used import kernels_used
 
 
 def _device(name: str) -> torch.device:
@@ -75,6 +76,7 @@ def trial_steps(
     provenance.reset_peak_memory()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
+    kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
     begun, meter = time.perf_counter(), provenance.EnergyMeter(where.type)
     past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
     training = Training(spec, split, where)
@@ -116,6 +118,8 @@ def trial_steps(
             provenance=_provenance(
                 trained,
                 where,
+                precision=spec.train.precision,
+                kernels=kernels,
                 threads=threads,
                 command=command,
                 started=past["started"],
@@ -129,6 +133,8 @@ def _provenance(
     trained: Trained,
     where: torch.device,
     *,
+    precision: str,
+    kernels: str,
     threads: int,
     command: str,
     started: str,
@@ -144,8 +150,8 @@ def _provenance(
         host=platform.node(),
         device=torch.cuda.get_device_name(where) if on_gpu else where.type,
         threads=threads,
-        precision="fp32",
-        kernels="torch",
+        precision=precision,
+        kernels=kernels,
         command=command,
         started=started,
         seconds={

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.dropout import keep_mask, scale_of
+from models.kernels import attention as kernel
 from models.packed import Group, PackedBatch
 
 
@@ -159,6 +160,22 @@ def _scatter(out: Tensor, rectangle: Tensor, group: Group, *, last_only: bool) -
         torch.index_select(flat, 0, group.cells, out=out[group.start : group.stop])
 
 
+def torch_attention(
+    q: Tensor,
+    kv: Tensor,
+    batch: PackedBatch,
+    *,
+    heads: int = 1,
+    last_only: bool = False,
+    mask_pad_keys: bool = False,
+    p: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """`packed_attention` in torch alone, on any device."""
+    result: Tensor = _PackedAttention.apply(q, kv, batch, heads, last_only, mask_pad_keys, p, generator)  # type: ignore[no-untyped-call]
+    return result
+
+
 def packed_attention(
     q: Tensor,
     kv: Tensor,
@@ -175,7 +192,9 @@ def packed_attention(
     q: [m, D] (or [B, D] with `last_only`, one query for the last token of each sequence);
     kv: [m+1, 2D] keys and values side by side, row 0 the padded key (key bias, value bias), row i+1 token i.
     p: dropout of the weights, applied only with a generator.
-    Returns a tensor shaped like q, zero beyond the batch's tokens.
+    Returns a tensor shaped like q, zero beyond the batch's tokens. By the native kernel where it can be used.
     """
-    result: Tensor = _PackedAttention.apply(q, kv, batch, heads, last_only, mask_pad_keys, p, generator)  # type: ignore[no-untyped-call]
-    return result
+    function = kernel.fused_attention if kernel.usable(q, heads) else torch_attention
+    return function(
+        q, kv, batch, heads=heads, last_only=last_only, mask_pad_keys=mask_pad_keys, p=p, generator=generator
+    )

@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+Precision = Literal["fp32", "bf16"]
+"""Of the matrix products of encoder and full softmax: float32, or operands rounded to bfloat16 and float32 sums."""
+
 ADDED: dict[str, JsonValue] = {"added": True}
 """Marks a field that came after results existed; see `Frozen.canonical`."""
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.config import LossConfig
+from models.config import LossConfig, Precision
+from models.kernels import cross_entropy as kernel
 from models.linear import product_nt, round_up
 from models.sampled import (
     Negatives,
@@ -30,16 +31,18 @@ from models.sce import Buckets, centres, sce
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits alive at a time: 4 MiB in float32, which stays in a processor's cache."""
+LEAST_ROWS = 32
+"""Rows of a chunk where the catalogue is so large that fewer would fit: products of fewer rows are all overhead."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Cross-entropy whose gradients are made in the forward, chunk by chunk: all logits never exist at once."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, n_items: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, n_items: int, precision: Precision) -> Tensor:
         rows = hidden.shape[0]
         items = table[:n_items]
-        step = max(1, min(rows, CHUNK_ELEMENTS // n_items))
+        step = min(rows, max(LEAST_ROWS, CHUNK_ELEMENTS // n_items))
         grad_hidden = torch.empty_like(hidden)
         grad_items = hidden.new_zeros(hidden.shape[1], n_items)
         total = hidden.new_zeros(())
@@ -47,13 +50,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             y = targets[start : start + step, None]
             n = y.shape[0]
             h = F.pad(hidden[start : start + step], (0, 0, 0, round_up(n) - n))
-            logits = product_nt(h, items)
+            logits = product_nt(h, items, precision=precision)
             right, top = logits[:n].gather(1, y), logits[:n].amax(1, keepdim=True)
             weights = logits.softmax(1)
             total += (top - weights[:n].amax(1, keepdim=True).log() - right).sum()  # log-sum-exp by the largest weight
             weights[:n].scatter_add_(1, y, torch.full_like(right, -1.0))
-            grad_hidden[start : start + step] = product_nt(weights, items.t())[:n]
-            grad_items += product_nt(h.t(), weights.t())
+            grad_hidden[start : start + step] = product_nt(weights, items.t(), precision=precision)[:n]
+            grad_items += product_nt(h.t(), weights.t(), precision=precision)
         grad_table = torch.zeros_like(table)
         torch.div(grad_items.t(), rows, out=grad_table[:n_items])
         ctx.grads = grad_hidden.div_(rows), grad_table
@@ -63,16 +66,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table = ctx.grads
-        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None
+        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None
 
 
-def cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor, n_items: int) -> Tensor:
+def chunked_cross_entropy(
+    hidden: Tensor, table: Tensor, targets: Tensor, n_items: int, *, precision: Precision = "fp32"
+) -> Tensor:
+    """`cross_entropy` in torch alone, on any device."""
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, table, targets, n_items, precision)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def cross_entropy(
+    hidden: Tensor, table: Tensor, targets: Tensor, n_items: int, *, precision: Precision = "fp32"
+) -> Tensor:
     """Full softmax: mean of -log softmax(h E^T)[target] over the items 0..n_items-1 (spec 2.3).
 
     hidden: [n, D]; table: [R, D] with R >= n_items, rows beyond n_items are in no denominator; targets: [n] int64.
+    By the native kernel where it can be used.
     """
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, table, targets, n_items)  # type: ignore[no-untyped-call]
-    return loss
+    native = kernel.usable(hidden, table, precision)
+    function = kernel.fused_cross_entropy if native else chunked_cross_entropy
+    return function(hidden, table, targets, n_items, precision=precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +109,7 @@ class LossInput:
     """SCE's sizes."""
     generator: torch.Generator | None = None
     """For SCE's centres."""
+    precision: Precision = "fp32"
 
 
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -102,7 +118,7 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 
 def ce(config: LossConfig, given: LossInput) -> Loss:
     """Full softmax (spec 2.3)."""
-    return cross_entropy(given.hidden, given.table, given.targets, given.n_items), {}
+    return cross_entropy(given.hidden, given.table, given.targets, given.n_items, precision=given.precision), {}
 
 
 def bce(config: LossConfig, given: LossInput) -> Loss:

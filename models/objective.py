@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.auxiliary import AUXILIARIES, AuxInput, Projector, Views
-from models.config import AuxConfig, EncoderConfig, LossConfig
+from models.config import AuxConfig, EncoderConfig, LossConfig, Precision
 from models.losses import LossInput, prediction_loss
 from models.packed import PackedBatch
 from models.sampled import Negatives
@@ -44,10 +44,12 @@ class Objective(nn.Module):
         n_items: int,
         generator: torch.Generator,
         buckets: Buckets | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         """`generator` draws the initial weights; `buckets` are needed by the SCE loss alone."""
         super().__init__()
-        self.model = SASRec(encoder, n_items, generator)
+        self.model = SASRec(encoder, n_items, generator, precision)
+        self.precision = precision
         self.loss = loss
         self.aux = aux
         self.buckets = buckets
@@ -75,6 +77,7 @@ class Objective(nn.Module):
                 negatives=step.negatives,
                 buckets=self.buckets,
                 generator=step.centres,
+                precision=self.precision,
             ),
         )
         parts = {"prediction": prediction.detach(), **named}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import packed_attention
-from models.config import EncoderConfig
+from models.config import EncoderConfig, Precision
 from models.dropout import dropout
 from models.linear import linear
 from models.packed import PackedBatch
@@ -22,18 +22,18 @@ NORMAL_STD = 0.02
 """Standard deviation of `init = normal`, as in the programs of DuoRec, CL4SRec and EC4SRec."""
 
 
-def apply(layer: nn.Linear, x: Tensor) -> Tensor:
+def apply(layer: nn.Linear, x: Tensor, precision: Precision) -> Tensor:
     """The layer's affine map, by the faster product."""
-    return linear(x, layer.weight, layer.bias)
+    return linear(x, layer.weight, layer.bias, precision)
 
 
 class Block(nn.Module):
     """Attention and feed-forward of one layer."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, precision: Precision) -> None:
         super().__init__()
         d = config.dim
-        self.config = config
+        self.config, self.precision = config, precision
         self.norm_attention = nn.LayerNorm(d, eps=EPS)
         self.query = nn.Linear(d, d)
         self.key_value = nn.Linear(d, 2 * d)
@@ -75,9 +75,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """Projected attention of queries [m, D] or [B, D] over source [m, D]; pad: [2D] key and value of padding."""
         config = self.config
-        kv = apply(self.key_value, source)
+        kv = apply(self.key_value, source, self.precision)
         attended = packed_attention(
-            apply(self.query, queries),
+            apply(self.query, queries, self.precision),
             torch.cat([pad[None], kv]),
             batch,
             heads=config.heads,
@@ -86,13 +86,13 @@ class Block(nn.Module):
             p=config.dropout,
             generator=generator,
         )
-        return apply(self.output, attended)
+        return apply(self.output, attended, self.precision)
 
     def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         p = self.config.dropout
-        inner = dropout(apply(self.inner, x), p, generator)
+        inner = dropout(apply(self.inner, x, self.precision), p, generator)
         inner = torch.relu_(inner) if self.config.activation == "relu" else F.gelu(inner)
-        return dropout(apply(self.outer, inner), p, generator)
+        return dropout(apply(self.outer, inner, self.precision), p, generator)
 
 
 class SASRec(nn.Module):
@@ -102,14 +102,16 @@ class SASRec(nn.Module):
     so that the row serves as the mask item of augmented sequences.
     """
 
-    def __init__(self, config: EncoderConfig, n_items: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: EncoderConfig, n_items: int, generator: torch.Generator, precision: Precision = "fp32"
+    ) -> None:
         """Weights are drawn from `generator`, as `config.init` says (spec 1.3)."""
         super().__init__()
         self.config = config
         self.n_items = n_items
         self.table = nn.Parameter(torch.empty(n_items + 1, config.dim))
         self.positions = nn.Parameter(torch.empty(config.max_len, config.dim))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config, precision) for _ in range(config.blocks))
         self.norm_last = nn.LayerNorm(config.dim, eps=EPS)
         self._initialise(generator)
 

@@ -1,6 +1,6 @@
 """Causal attention over a packed batch in one native call for each direction, without rectangles or stored weights.
 
-Same signature, meaning and random draws as the torch path, `models.attention.packed_attention`.
+Same signature, meaning and random draws as the torch path, `models.attention.torch_attention`.
 """
 
 import ctypes

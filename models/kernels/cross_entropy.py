@@ -1,22 +1,21 @@
 """Full-catalogue softmax cross-entropy in one native call: no logits in memory, gradients made in the forward.
 
-Same signature and meaning as the torch path, `models.losses.cross_entropy` (spec 2.3).
+Same signature and meaning as the torch path, `models.losses.chunked_cross_entropy` (spec 2.3).
 """
 
 import ctypes
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.config import Precision
 from models.kernels.build import KernelUnavailable, Library, load
 from models.kernels.scratch import SCRATCH
-
-Precision = Literal["fp32", "bf16"]
 
 
 class Order(IntEnum):

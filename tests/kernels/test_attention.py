@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.attention import packed_attention
+from models.attention import torch_attention
 from models.kernels.attention import fused_attention, usable
 from models.kernels.build import VARIANTS, load
 from models.packed import PackedBatch, pack
@@ -49,7 +49,7 @@ def test_it_computes_what_torch_computes(
     batch = BATCHES[name]
     q, kv, weights = inputs(batch, 32, last_only=last_only)
     found = []
-    for attention in (packed_attention, fused_attention):
+    for attention in (torch_attention, fused_attention):
         leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
         generator = torch.Generator().manual_seed(7)
         out = attention(
@@ -65,14 +65,14 @@ def test_it_computes_what_torch_computes(
 def test_widths(dim: int) -> None:
     batch = BATCHES["ragged"]
     q, kv, _ = inputs(batch, dim, last_only=False)
-    torch.testing.assert_close(fused_attention(q, kv, batch), packed_attention(q, kv, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused_attention(q, kv, batch), torch_attention(q, kv, batch), rtol=1e-4, atol=1e-5)
 
 
 def test_large_logits_stay_finite(threads: int) -> None:
     batch = BATCHES["ragged"]
     q, kv, weights = inputs(batch, 64, last_only=False, scale=300.0)
     found = []
-    for attention in (packed_attention, fused_attention):
+    for attention in (torch_attention, fused_attention):
         leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
         out = attention(*leaves, batch)
         found.append((out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)))

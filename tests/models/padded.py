@@ -20,9 +20,9 @@ def padded_forward(model: SASRec, sequences: list[list[int]]) -> Tensor:
     items = torch.full((len(sequences), t), model.n_items)
     for row, sequence in enumerate(sequences):
         items[row, t - len(sequence) :] = torch.tensor(sequence)
-    real = (items != model.n_items).unsqueeze(-1).float()
+    real = (items != model.n_items).unsqueeze(-1).to(model.table.dtype)
     x = (model.table[items] * math.sqrt(d) + model.positions) * real
-    causal = torch.full((t, t), -math.inf).triu(1)
+    causal = torch.full((t, t), -math.inf, dtype=x.dtype).triu(1)
     mask = causal.expand(len(sequences), t, t)
     if config.mask_pad_keys:
         mask = mask.masked_fill((real[:, :, 0] == 0)[:, None, :], -math.inf)

@@ -1,0 +1,28 @@
+"""Which code does a trial's heavy work, for its provenance."""
+
+import torch
+
+from models.config import EncoderConfig, LossConfig, Precision
+from models.kernels.attention import usable
+from models.kernels.build import KernelUnavailable, load
+from models.kernels.cross_entropy import available
+
+
+def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig, precision: Precision) -> str:
+    """The native kernels that training on this device uses, such as `fused_ce_avx2, fused_attention_avx2`, or `torch`.
+
+    `torch (reason)` where they cannot be had. Builds them if they are not in the cache.
+    """
+    if device.type != "cpu":
+        return "torch"
+    try:
+        variant = load().variant
+    except KernelUnavailable as missing:
+        return f"torch ({missing})"
+    names = []
+    if loss.kind == "ce":
+        report = available(precision)
+        names.append(report.name if report.reason is None else f"torch_ce ({report.reason})")
+    if usable(torch.empty(1, encoder.dim), encoder.heads):
+        names.append(f"fused_attention_{variant.name}")
+    return ", ".join(names) or "torch"
