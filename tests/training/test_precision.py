@@ -1,0 +1,73 @@
+"""bf16 products: a recorded choice that changes numbers a little, and kernels that do not."""
+
+import pytest
+import torch
+
+from harness.train import train
+from harness.trial import run_trial
+from models.config import EncoderConfig, LossConfig
+from models.kernels.used import kernels_used
+from models.linear import linear, native_bf16, product_nt
+from tests.training.test_train import BT, CPU, SPLIT, spec_of
+
+PLAIN = {"batch_size": 32, "max_epochs": 3, "lr": 0.005}
+
+
+def test_bf16_rounds_the_operands_and_nothing_else() -> None:
+    g = torch.Generator().manual_seed(3)
+    a, b, bias = (torch.randn(*shape, generator=g) for shape in ((40, 24), (56, 24), (56,)))
+    exact = a.bfloat16().double() @ b.bfloat16().double().t() + bias
+    got = product_nt(a, b, bias, "bf16")
+    assert got.dtype == torch.float32
+    tolerance = 2**-8 if native_bf16(CPU) else 1e-6  # the processor's own products are rounded once more
+    torch.testing.assert_close(got.double(), exact, rtol=tolerance, atol=10 * tolerance)
+    assert not torch.equal(got, product_nt(a, b, bias))
+
+
+def test_gradients_of_a_bf16_layer_are_those_of_its_float32_form() -> None:
+    g = torch.Generator().manual_seed(4)
+    leaves = [torch.randn(*shape, generator=g).requires_grad_() for shape in ((48, 32), (64, 32), (64,))]
+    out = torch.randn(48, 64, generator=g)
+    half, full = (
+        torch.autograd.grad((linear(*leaves, precision) * out).sum(), leaves)  # type: ignore[call-overload]
+        for precision in ("bf16", "fp32")
+    )
+    for mine, exact in zip(half, full, strict=True):
+        assert (mine - exact).norm() <= 0.01 * exact.norm()
+    assert not torch.equal(half[0], full[0]) and not torch.equal(half[1], full[1])
+
+
+@pytest.mark.parametrize("aux", [{}, BT], ids=["ce", "bt"])
+def test_bf16_is_another_trial_with_nearly_the_same_numbers(aux: dict[str, object]) -> None:
+    full, half = spec_of(aux=aux), spec_of(aux=aux, train=PLAIN | {"precision": "bf16"})
+    assert full.key != half.key and full.group != half.group
+    results = [run_trial(spec, SPLIT) for spec in (full, half)]
+    assert [r.provenance.precision for r in results] == ["fp32", "bf16"]
+    losses = [[log.loss for log in r.epochs] for r in results]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+
+
+def test_fp32_is_left_out_of_the_key() -> None:
+    assert spec_of(train=PLAIN | {"precision": "fp32"}).key == spec_of(train=PLAIN).key
+
+
+def test_training_with_and_without_kernels_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(encoder={"dim": 16, "max_len": 8, "dropout": 0.1}, aux=BT)
+    native = train(spec, SPLIT, device=CPU)
+    monkeypatch.setenv("BTSR_KERNELS", "off")
+    plain = train(spec, SPLIT, device=CPU)
+    assert [log.loss for log in native.epochs] == pytest.approx([log.loss for log in plain.epochs], rel=1e-4)
+
+
+def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32")
+    assert run_trial(spec_of(encoder={"dim": 64, "max_len": 8}), SPLIT).provenance.kernels == used
+    if used.startswith("torch ("):
+        pytest.skip(f"no native kernels: {used}")
+    assert "fused_ce_" in used and "fused_attention_" in used
+    sampled = kernels_used(CPU, EncoderConfig(), LossConfig(kind="ce_sampled", negatives=4), "fp32")
+    assert sampled.startswith("fused_attention_")
+    assert kernels_used(torch.device("meta"), EncoderConfig(), LossConfig(), "fp32") == "torch"
+    monkeypatch.setenv("BTSR_KERNELS", "off")
+    assert kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32") == "torch (switched off by BTSR_KERNELS=off)"
