@@ -1,26 +1,24 @@
 """Driver of this project's engine: run by `tests.bench.runner` in this project's environment."""
 
-import importlib
 import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from harness.config import DataConfig, TrainConfig, TrialSpec
+from harness.config import DataConfig, TrialSpec
 from harness.evaluate import evaluate
 from harness.metrics import evaluate as metrics_of
 from harness.train import Trainer
 from harness.trial import run_trial
 from harness.values import Split
+from models.kernels.used import kernels_used
+from models.linear import native_bf16
 from tests.bench.job import Answer, CannotMeasure, Job, peak_mib, serve, versions, wait_for_go
 from tests.bench.task import HELD_OUT, Task
 
 CPU = torch.device("cpu")
-KERNELS = "models.kernels.cross_entropy"
-"""Loaded by the engine when it uses them."""
 
 
 def leave_one_out(task: Task) -> Split:
@@ -47,11 +45,7 @@ def leave_one_out(task: Task) -> Split:
 
 def spec_of(job: Job, *, alpha: float = 0.2) -> TrialSpec:
     """The job as a trial: the defaults of the configuration are the bench's width, blocks, heads and dropout."""
-    train = {"batch_size": job.batch_size, "max_epochs": job.epochs, "patience": job.epochs}
-    if "precision" in TrainConfig.model_fields:
-        train["precision"] = job.precision
-    elif job.precision != "fp32":
-        raise CannotMeasure(f"this version's TrainConfig has no precision, {job.precision} was asked for")
+    train = {"batch_size": job.batch_size, "max_epochs": job.epochs, "patience": job.epochs, "precision": job.precision}
     return TrialSpec.model_validate({
         "method": "bt_sr" if job.loss == "bt" else "sasrec_ce",
         "data": {"dataset": "bench"},
@@ -96,20 +90,20 @@ def sweep(split: Split, job: Job) -> list[float]:
     return seconds
 
 
-def kernels_used(job: Job) -> str:
-    """Which code computed the loss of the work just done; raises CannotMeasure where kernels were asked for in vain."""
-    if os.environ.get("BTSR_KERNELS") == "off" or KERNELS not in sys.modules:
-        name, reason = "torch", "the engine did not load them"
-    else:
-        report = importlib.import_module(KERNELS).available(job.precision)
-        name, reason = report.name, report.reason
-    if name == "torch" and os.environ.get("BTSR_KERNELS") == "auto" and job.work != "evaluate":
-        raise CannotMeasure(f"no native kernels: {reason}")
+def code_used(job: Job) -> str:
+    """Which code does the job; raises CannotMeasure where kernels or bfloat16 products were asked for in vain."""
+    if job.precision == "bf16" and not native_bf16(CPU):
+        raise CannotMeasure("this processor has no bfloat16 products (AVX512_BF16 or AMX)")
+    spec = spec_of(job)
+    name = kernels_used(CPU, spec.encoder, spec.loss, job.precision)
+    if name.startswith("torch") and os.environ.get("BTSR_KERNELS") == "auto":
+        raise CannotMeasure(f"no native kernels: {name}")
     return name
 
 
 def measure(job: Job) -> Answer:
     """The job's seconds."""
+    code = code_used(job)
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)
     task = Task.load(Path(job.data)).head(job.users)
@@ -131,7 +125,7 @@ def measure(job: Job) -> Answer:
         users=task.n_users,
         start_mib=start_mib,
         peak_mib=peak_mib(),
-        detail=versions(["torch", "numpy"]) | {"kernels": kernels_used(job)},
+        detail=versions(["torch", "numpy"]) | {"kernels": code},
     )
 
 
