@@ -4,6 +4,7 @@ Names are singular; `lam` is the paper's lambda. A trial is done if and only if 
 rows are there. Spec: the architecture's section on the SQL schema.
 """
 
+import hashlib
 import json
 import zlib
 from dataclasses import asdict
@@ -30,6 +31,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateTable
 
+from harness.config import SEEDS
 from harness.database import claim, is_claimed, shown
 from harness.errors import SchemaError, StoreError
 from harness.values import Outcome, Split, TrialPruned, TrialResult
@@ -191,13 +193,17 @@ RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
 def results_view() -> str:
     """One row per finished trial; test numbers only where its group was chosen.
 
-    Chosen is the best mean validation NDCG@10 among the groups with most seeds; alpha = 0 only where there is no other.
+    Chosen is the best mean validation NDCG@10 over the seeds that all compared groups have; compared are those with the
+    seed that most have (of equals, the first of `harness.config.SEEDS`). alpha = 0 takes part only where there is no
+    other. `place_by_validation` is NULL for groups that took no part. `reports.results.choose` follows the same rule.
     """
     tests = ",\n".join(
         f"MAX(CASE WHEN chosen.place = 1 AND metric.name = '{name}' AND metric.k = {k} THEN metric.value END)"
         f" AS test_{name}_{k}"
         for name, k in RESULT_COLUMNS
     )
+    order = " ".join(f"WHEN {seed} THEN {place}" for place, seed in enumerate(SEEDS))
+    seed_order = f"CASE seed {order} ELSE {len(SEEDS)} END"
     trial_columns = (
         "trial.dataset, trial.method, trial.profile, trial.alpha, trial.lam, trial.seed, trial.fingerprint, "
         "trial.trial_key, trial.group_key"
@@ -205,22 +211,42 @@ def results_view() -> str:
     return f"""
 CREATE VIEW results AS
 WITH score AS (
-  SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, trial.alpha,
-    metric.value
+  SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, trial.seed,
+    trial.alpha, metric.value,
+    MAX(CASE WHEN trial.alpha > 0 THEN 1 ELSE 0 END)
+      OVER (PARTITION BY trial.dataset, trial.method, trial.profile, trial.fingerprint) AS has_alpha
   FROM trial JOIN metric ON metric.trial_key = trial.trial_key
   WHERE metric.part = 'valid' AND metric.name = 'ndcg' AND metric.k = 10 AND metric.bucket = 0
+), able AS (
+  SELECT * FROM score WHERE alpha > 0 OR has_alpha = 0
+), frequent AS (
+  SELECT dataset, method, profile, fingerprint, seed, ROW_NUMBER() OVER (
+    PARTITION BY dataset, method, profile, fingerprint ORDER BY COUNT(*) DESC, {seed_order}, seed
+  ) AS place
+  FROM able GROUP BY dataset, method, profile, fingerprint, seed
+), compared AS (
+  SELECT able.*, COUNT(*) OVER (
+    PARTITION BY able.dataset, able.method, able.profile, able.fingerprint, able.seed
+  ) AS sharing
+  FROM able
+  JOIN able AS anchor ON anchor.group_key = able.group_key AND anchor.fingerprint = able.fingerprint
+  JOIN frequent ON frequent.dataset = able.dataset AND frequent.method = able.method
+    AND frequent.profile = able.profile AND frequent.fingerprint = able.fingerprint
+    AND frequent.place = 1 AND frequent.seed = anchor.seed
+), common AS (
+  SELECT compared.*, MAX(sharing) OVER (PARTITION BY dataset, method, profile, fingerprint) AS taking_part
+  FROM compared
 ), chosen AS (
   SELECT group_key, fingerprint, RANK() OVER (
-    PARTITION BY dataset, method, profile, fingerprint
-    ORDER BY CASE WHEN alpha > 0 THEN 0 ELSE 1 END, COUNT(*) DESC, AVG(value) DESC, group_key
+    PARTITION BY dataset, method, profile, fingerprint ORDER BY AVG(value) DESC, group_key
   ) AS place
-  FROM score GROUP BY dataset, method, profile, fingerprint, group_key, alpha
+  FROM common WHERE sharing = taking_part GROUP BY dataset, method, profile, fingerprint, group_key
 )
 SELECT {trial_columns}, chosen.place AS place_by_validation, score.value AS valid_ndcg_10,
 {tests}
 FROM trial
 JOIN score ON score.trial_key = trial.trial_key
-JOIN chosen ON chosen.group_key = trial.group_key AND chosen.fingerprint = trial.fingerprint
+LEFT JOIN chosen ON chosen.group_key = trial.group_key AND chosen.fingerprint = trial.fingerprint
 LEFT JOIN metric ON metric.trial_key = trial.trial_key AND metric.part = 'test' AND metric.bucket = 0
 GROUP BY {trial_columns}, chosen.place, score.value
 """
@@ -237,10 +263,22 @@ def is_empty(connection: Connection) -> bool:
     return is_claimed(connection, 0) and not known.get_table_names() and not known.get_view_names()
 
 
+def refresh_view(connection: Connection) -> None:
+    """Define the view as this version does, where the database has none or another's."""
+    definition = results_view()
+    digest = hashlib.sha256(definition.encode()).hexdigest()[:16]
+    mine = meta.c.name == "results_view"
+    if connection.execute(meta.select().where(mine, meta.c.value == digest)).one_or_none() is None:
+        connection.execute(text("DROP VIEW IF EXISTS results"))
+        connection.execute(text(definition))
+        connection.execute(meta.delete().where(mine))
+        connection.execute(meta.insert().values(name="results_view", value=digest))
+
+
 def create_schema(connection: Connection) -> None:
     """All tables and the view in an empty database, within the connection's transaction."""
     metadata.create_all(connection)
-    connection.execute(text(results_view()))
+    refresh_view(connection)
     marks = {"application_id": str(APPLICATION_ID), "schema_version": str(SCHEMA_VERSION)}
     connection.execute(meta.insert(), [{"name": name, "value": value} for name, value in marks.items()])
     claim(connection, APPLICATION_ID)

@@ -170,6 +170,8 @@ class Store:
                 self._engine.dispose()
                 upgrade(database.file_of(self.where), self._version)
                 self._version = schema.SCHEMA_VERSION
+            with self.transaction() as connection:
+                schema.refresh_view(connection)
             yield
 
     def holder(self) -> str | None:

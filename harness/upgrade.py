@@ -49,5 +49,4 @@ def _from_1_to_2(connection: sqlite3.Connection) -> None:
     for column in schema.ADDED_IN_2:
         connection.execute(f"ALTER TABLE provenance ADD COLUMN {column} FLOAT")
     connection.execute(schema.create_sql(schema.estimate))
-    connection.execute(schema.results_view())
     connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")

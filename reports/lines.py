@@ -105,8 +105,7 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
             f"{evidence.profile}, a line needs two: run `{evidence.command((dataset,))}`"
         )
     most = max(len(group.runs) for group in groups)
-    complete = [group for group in groups if len(group.runs) == most]
-    optimum = choose(complete, evidence.store.validation()).group
+    optimum = choose(groups, evidence.store.validation()).group
     where = _COORDINATES[axis]
     return Line(
         dataset=dataset,
@@ -165,12 +164,13 @@ def _caption(
     """Profile, data, B, base loss, reduction, seeds, how the optimum was found: never an alpha without them."""
     spec, data = groups[-1].spec, evidence.data(optimum)
     best, fixed = _COORDINATES[axis](optimum.spec)[0], _COORDINATES[axis](spec)[1]
+    seeds = max((group.seeds for group in groups), key=len)
     sentences = [
         f"study {evidence.study}, profile {evidence.profile}",
         f"data {data.fingerprint[:8]} ({data.n_test_users:,} test users, ties {data.config.tie})",
         f"{'lambda' if axis == 'alpha' else 'alpha'} {fixed:g}, B {spec.train.batch_size}, "
         f"base loss {spec.loss.kind.upper()}, bt_reduction {spec.aux.bt_reduction}, bt_std {spec.aux.bt_std}",
-        f"n = {most} seed{'s' if most > 1 else ''} ({', '.join(map(str, optimum.seeds))})",
+        f"n = {most} seed{'s' if most > 1 else ''} ({', '.join(map(str, seeds))})",
     ]
     if most > 1:
         sentences.append("band: one sample std over seeds")

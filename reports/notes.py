@@ -111,14 +111,22 @@ def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
 def _method_note(found: Findings, dataset: str, key: str, choice: Choice) -> str:
     group = choice.group
     seeds = ", ".join(map(str, group.seeds))
-    others = f", best of {choice.candidates} configurations" if choice.candidates > 1 else ""
-    fewer = f", {choice.fewer_seeds} with fewer seeds left out" if choice.fewer_seeds else ""
+    others = ""
+    if choice.candidates > 1:
+        same = (
+            ""
+            if choice.compared == group.seeds
+            else f" on the seeds they share ({', '.join(map(str, choice.compared))})"
+        )
+        others = f", best of {choice.candidates} configurations{same}"
+    if choice.left_out:
+        others += f", {choice.left_out} without a seed in common left out"
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
     origin = [found.evidence.store.provenance(run) for run in group.keys]
     return (
         f"{dataset_title(dataset)}, {found.plan.column(key).title}: {settings(group.spec)}; seeds {seeds}; mean "
-        f"validation {SELECT_ON} {choice.score:.4f}{others}{fewer}{outside}{_oddities(group.spec, origin)}."
+        f"validation {SELECT_ON} {choice.score:.4f}{others}{outside}{_oddities(group.spec, origin)}."
     )
 
 

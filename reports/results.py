@@ -3,6 +3,7 @@
 Never mixes profiles, and never two versions of one data set: where several exist, the error lists the choices.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -68,33 +69,54 @@ class Choice:
 
     group: Group
     score: float
-    """Mean validation ndcg@10."""
+    """Mean validation ndcg@10 over `compared`."""
+    compared: tuple[int, ...]
+    """The seeds on which the candidates were compared."""
     candidates: int
-    """Configurations with as many seeds as this one, itself included."""
-    fewer_seeds: int
-    """Configurations left out for having fewer seeds."""
+    """Configurations that were compared, this one included."""
+    left_out: int
+    """Configurations that share no seed with the others."""
 
 
-def validation_scores(groups: Iterable[Group], validation: ValidationReader) -> dict[str, float]:
-    """Group key -> mean validation ndcg@10 over its seeds."""
-    return {
-        group.key: float(np.mean([validation.value(key, SELECT_NAME, SELECT_K) for key in group.keys]))
-        for group in groups
-    }
+def seed_order(seed: int) -> tuple[int, int]:
+    """The order of `harness.config.SEEDS`, then of the numbers."""
+    return SEEDS.index(seed) if seed in SEEDS else len(SEEDS), seed
+
+
+def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:
+    """The groups that can be compared, and the seeds that all of them have.
+
+    They are those with the seed that most groups have (of equals, the first of `SEEDS`): a mean over few seeds is never
+    held against a mean over others. The view `results` follows the same rule (`harness.schema.results_view`).
+    """
+    counts = Counter(seed for group in groups for seed in group.seeds)
+    anchor = min(counts, key=lambda seed: (-counts[seed], seed_order(seed)))
+    there = tuple(group for group in groups if anchor in group.seeds)
+    common = set.intersection(*(set(group.seeds) for group in there))
+    return there, tuple(sorted(common, key=seed_order))
 
 
 def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
-    """The group with the best mean validation ndcg@10 among those with most finished seeds (ties: smaller key).
+    """The best mean validation ndcg@10 over the seeds that all `comparable` groups have (ties: smaller key).
 
-    A mean of few seeds would win by luck, hence only equally replicated groups compete. Test values cannot take
-    part: a ValidationReader has none.
+    Test values cannot take part: a ValidationReader has none.
     """
     assert groups
-    most = max(len(group.runs) for group in groups)
-    full = sorted((group for group in groups if len(group.runs) == most), key=lambda group: group.key)
-    scores = validation_scores(full, validation)
-    best = max(full, key=lambda group: scores[group.key])
-    return Choice(group=best, score=scores[best.key], candidates=len(full), fewer_seeds=len(groups) - len(full))
+    there, seeds = comparable(groups)
+    scores = {
+        group.key: float(
+            np.mean([validation.value(run.key, SELECT_NAME, SELECT_K) for run in group.runs if run.spec.seed in seeds])
+        )
+        for group in there
+    }
+    best = min(there, key=lambda group: (-scores[group.key], group.key))
+    return Choice(
+        group=best,
+        score=scores[best.key],
+        compared=seeds,
+        candidates=len(there),
+        left_out=len(groups) - len(there),
+    )
 
 
 def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
@@ -105,7 +127,7 @@ def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
             found.setdefault(row.group, []).append(row)
     out = []
     for key, mine in found.items():
-        mine.sort(key=lambda row: (SEEDS.index(row.spec.seed) if row.spec.seed in SEEDS else len(SEEDS), row.key))
+        mine.sort(key=lambda row: (seed_order(row.spec.seed), row.key))
         fingerprint = mine[0].fingerprint
         assert fingerprint is not None and all(row.fingerprint == fingerprint for row in mine)
         out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(mine)))
@@ -215,9 +237,9 @@ def _one_version(rows: Sequence[TrialRow], request: Request, store: Store) -> di
             counts[row.fingerprint] = counts.get(row.fingerprint, 0) + 1
     everything = [name for counts in found.values() for name in counts]
     for start in request.fingerprints:
-        if not any(name.startswith(start) for name in everything):
+        if not start or not any(name.startswith(start) for name in everything):
             listed = ", ".join(name[:8] for name in everything) or "none"
-            raise ConfigError(f"no results on data {start}: --fingerprint can begin one of {listed}")
+            raise ConfigError(f"no results on data {start or repr(start)}: --fingerprint can begin one of {listed}")
     chosen: dict[str, str] = {}
     for dataset, counts in found.items():
         fits = [name for name in counts if name.startswith(request.fingerprints)] if len(counts) > 1 else list(counts)

@@ -31,7 +31,7 @@ def _runs(split: Split) -> list[TrialResult]:
         for alpha in VALID
         for seed in (1235, 37)
     ]
-    single = [result(spec("bt_sr", alpha=0.3), split, valid=5.0, test=5.0)]
+    single = [result(spec("bt_sr", alpha=0.3, seed=2451), split, valid=5.0, test=5.0)]
     other = [
         result(spec("bt_sr", alpha=a, lam=0.3, seed=s), split, valid=9, test=9) for a in (0.1, 0.2) for s in (1, 2)
     ]
@@ -84,7 +84,7 @@ def test_points_are_means_of_the_test_values_over_seeds(database: Path) -> None:
 
 
 def test_the_optimum_is_that_of_validation(database: Path) -> None:
-    """On test alpha 0 is best; the single seed at 0.3 does not compete."""
+    """On test alpha 0 is best; the run at 0.3 has another seed and does not compete."""
     assert _line(database).optimum == 0.2
 
 

@@ -167,8 +167,12 @@ def test_the_view_shows_test_numbers_of_the_chosen_group_only(store: Store, tmp_
         found = [m.value for m in results[index].metrics if (m.part, m.name, m.k, m.bucket) == (part, name, k, 0)]
         return found[0]
 
-    means = {a: np.mean([number(i, "valid", "ndcg", 10) for i in pair]) for a, pair in ((0.1, (0, 1)), (0.2, (2, 3)))}
-    best = max(means, key=lambda alpha: means[alpha])
+    shared = {
+        0.1: number(0, "valid", "ndcg", 10),
+        0.2: number(2, "valid", "ndcg", 10),
+        0.3: number(4, "valid", "ndcg", 10),
+    }
+    best = max(shared, key=lambda alpha: shared[alpha])  # on the one seed that all three have
     with sqlite3.connect(tmp_path / "btsr.db") as connection:
         connection.row_factory = sqlite3.Row
         rows = connection.execute("SELECT * FROM results").fetchall()
@@ -180,8 +184,8 @@ def test_the_view_shows_test_numbers_of_the_chosen_group_only(store: Store, tmp_
         for name, k in schema.RESULT_COLUMNS:
             expected = number(index, "test", name, k) if row["alpha"] == best else None
             assert row[f"test_{name}_{k}"] == expected
-    assert {row["place_by_validation"] for row in rows if row["alpha"] == 0.3} == {3}, "fewer seeds cannot win"
-    assert {row["place_by_validation"] for row in rows if row["alpha"] == 0} == {4}, "alpha = 0 is not the method"
+    assert {row["place_by_validation"] for row in rows if row["alpha"] > 0} == {1, 2, 3}
+    assert {row["place_by_validation"] for row in rows if row["alpha"] == 0} == {None}, "alpha = 0 is not the method"
 
 
 def test_other_data_under_the_same_configuration_are_refused(store: Store) -> None:
