@@ -125,9 +125,18 @@ def report(
         raise ConfigError("--verdict is about the cells of a table: add --table 2")
     if metric and not tables:
         raise ConfigError("--metric chooses the rows of a table: add --table 2")
-    of_database = any((tables, figures, everything, claims, pareto, pick, why, page, sql, export))
+    if why is not None and dataset:
+        raise ConfigError("--why names its data set itself: drop --dataset")
+    chosen_by_study = any((tables, figures, everything, claims, pareto, pick, why, page))
+    of_database = any((chosen_by_study, sql, export))
     if not of_database and not audit:
         raise ConfigError("nothing asked for: use --table 2, --figure 3, --all, --audit, or --help for the rest")
+    narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie, "fingerprint": fingerprint}
+    idle = [f"--{name}" for name, value in narrowing.items() if value]
+    if idle and not chosen_by_study:
+        raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
+    if style and not any((tables, everything, claims, pick, why, sql, audit)):
+        raise ConfigError("--format is of tables; figures are always written as PNG, SVG and PDF: drop it")
     for number in tables:
         if number not in TABLES:
             raise ConfigError(f"there is no table {number}: use --table {', '.join(map(str, TABLES))}")

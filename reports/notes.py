@@ -16,20 +16,28 @@ from reports.table import Cell
 
 def settings(spec: TrialSpec) -> str:
     """What must stand beside a number of this configuration."""
+    encoder, train = spec.encoder, spec.train
     words = [
         f"base loss {spec.loss.kind.upper()}",
-        f"B {spec.train.batch_size}",
-        f"T {spec.encoder.max_len}",
-        f"dropout {spec.encoder.dropout:g}",
-        f"weight decay {spec.train.weight_decay:g}",
-        f"at most {spec.train.max_epochs} epochs (patience {spec.train.patience})",
+        f"B {train.batch_size}",
+        f"T {encoder.max_len}",
+        f"D {encoder.dim}, {encoder.blocks} blocks, {encoder.heads} head{'s' if encoder.heads > 1 else ''}",
+        f"dropout {encoder.dropout:g}",
+        f"lr {train.lr:g}",
+        f"weight decay {train.weight_decay:g}",
+        f"at most {train.max_epochs} epochs (patience {train.patience})",
+        f"padded keys {'masked' if encoder.mask_pad_keys else 'attended to'}",
+        f"precision {train.precision}",
     ]
+    if encoder.norm != "reference":
+        words.append(f"norm {encoder.norm}")
     if spec.aux.kind == "barlow_twins":
         words += [
             f"alpha {spec.aux.alpha:g}",
             f"lambda {spec.aux.lam:g}",
             f"bt_reduction {spec.aux.bt_reduction}",
             f"bt_std {spec.aux.bt_std}",
+            f"no_partner {spec.aux.no_partner}",
         ]
     elif spec.aux.kind != "none":
         words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
@@ -44,7 +52,7 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
     )
     yield (
         f"Selection: where a method has several configurations, the one with the best mean validation {SELECT_ON} "
-        "among those with most finished seeds; test values take no part. alpha = 0 is no candidate for BT-SR."
+        "over the seeds that they share; test values take no part. alpha = 0 is no candidate for BT-SR."
     )
     yield from _test_notes(found, cells)
     if found.plan.improve:
@@ -91,7 +99,6 @@ def _rivals(found: Findings) -> set[str]:
 
 def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
     row, config = found.data[dataset], found.data[dataset].config
-    rule = "no filter" if config.filter == "none" else f"filter {config.filter} {config.min_item}/{config.min_user}"
     ranks = {key: found.evidence.test_ranks(choice.group) for key, choice in mine.items()}
     errors = []
     for key, replications in ranks.items():
@@ -99,10 +106,11 @@ def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
         if error is not None:
             errors.append(f"{found.plan.column(key).title} {error:.4f}")
     repeats = max((repeat_share(replications[0]) or 0.0 for replications in ranks.values()), default=0.0)
+    boundary = f"boundary {row.boundary}; " if config.split == "temporal" else ""
     return (
         f"{dataset_title(dataset)}: data {row.fingerprint[:16]}, {row.n_items:,} items, "
-        f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {rule}, boundary {row.boundary} "
-        f"(quantile {config.quantile:g}), ties {config.tie}; {repeats:.1%} of the targets are "
+        f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {boundary}{config.protocol()}; "
+        f"{repeats:.1%} of the targets are "
         f"already in their input and cannot be hit. Standard error over test users of ndcg@10: "
         f"{', '.join(errors) or 'not defined'}."
     )

@@ -176,3 +176,32 @@ def test_everything_names_what_cannot_be_made(
     made = {path.name for path in tmp_path.iterdir()}
     assert {"table1.txt", "table2.txt", "audit.txt", "figure1.png", "figure6.svg", "figure8.pdf"} <= made
     assert "figure3_synthetic.png" in made
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--figure", 3, "--format", "csv"), "--format is of tables; figures are always written as PNG, SVG and PDF"),
+        (("--pareto", "--format", "html"), "--format is of tables"),
+        (("--audit", "--dataset", "ml1m"), "--dataset has no effect on --audit"),
+        (
+            ("--sql", "select 1", "--study", "smoke", "--tie", "stable"),
+            "--study, --tie has no effect on --audit, --sql",
+        ),
+        (("--why", "table 2, ml1m, hr@1", "--dataset", "ml1m"), "--why names its data set itself"),
+        (
+            ("--table", 2, "--study", "smoke", "--fingerprint", ""),
+            "no results on data '': --fingerprint can begin one of",
+        ),
+    ],
+)
+def test_what_would_be_ignored_is_refused(
+    words: tuple[object, ...],
+    message: str,
+    database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run(monkeypatch, *words, "--db", database) == 2
+    told = capsys.readouterr()
+    assert message in told.err and told.err.count("\n") == 1 and not told.out
