@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 INCOMPLETE, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: trials failed or missing, a mistake in what was asked, Ctrl-C, SIGTERM."""
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
 SEARCH, WHERE, AGAIN, SHOW = "Search", "Where trials run", "Failures and growth", "What is shown"
 """Headings of the help."""
 
@@ -79,7 +81,9 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=1, help="trials at once [default: as many as fit]", rich_help_panel=WHERE)
     ] = None,
-    cpus_per_trial: Annotated[int, typer.Option(min=1, help="processors of each trial", rich_help_panel=WHERE)] = 1,
+    cpus_per_trial: Annotated[
+        int, typer.Option(min=1, help="processors, which is torch threads, of each trial", rich_help_panel=WHERE)
+    ] = 1,
     device: Annotated[
         str | None,
         typer.Option(help="torch device [default: cpu]", rich_help_panel=WHERE),
@@ -155,7 +159,7 @@ def sweep(
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
     context = RunContext(
         paths=paths,
-        device=device or "cpu",
+        device=_device(device or "cpu", only_shown=dry_run or status),
         threads=cpus_per_trial,
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         keep_checkpoints=keep_checkpoints,
@@ -192,6 +196,17 @@ def main() -> None:
     except BtsrError as error:
         print(f"btsr-sweep: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _device(name: str, *, only_shown: bool) -> str:
+    """The name, if it is one of a device; before anything is run or written also if this machine has it."""
+    if name.split(":")[0] not in DEVICES:
+        raise ConfigError(f"--device {name}: use {', '.join(DEVICES)}, with a number where there are several (cuda:1)")
+    if name != "cpu" and not only_shown:
+        from harness.trial import device_of
+
+        device_of(name)
+    return name
 
 
 def _options(**chosen: Any) -> SweepOptions:

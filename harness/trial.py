@@ -21,12 +21,12 @@ from harness.values import EpochLog, Metric, Provenance, Split, TrialResult
 from models.kernels.used import kernels_used
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """The device that `name` means; raises ConfigError where this machine does not have it."""
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device '{name}' cannot be used here ({reason}): use --device cpu") from error
     return device
@@ -70,7 +70,7 @@ def trial_steps(
     a trial that was killed goes on after its last whole epoch; what it had told before is told again first.
     """
     assert spec.data == split.config
-    where = _device(device)
+    where = device_of(device)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     provenance.reset_peak_memory()

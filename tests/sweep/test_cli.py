@@ -140,11 +140,18 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     assert commands == {"-c --executor local --study tiny.py --workers 2 --out one"}
 
 
-def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("nonsense", "--device nonsense: use cpu, cuda, mps, xpu"),
+        ("meta", "--device meta: use cpu"),
+        ("cuda:9", "device 'cuda:9' cannot be used here"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line_and_nothing_is_made(device: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
-    ended = sweep(tmp_path, "--study", "tiny.py", "--device", "nonsense", "--quiet", "--workers", "1")
-    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
-    assert "device 'nonsense' cannot be used here" in ended.stderr
+    assert says in refused(tmp_path, "--study", "tiny.py", "--device", device)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

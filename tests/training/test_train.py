@@ -1,5 +1,6 @@
 """The training loop: repeatable, learning, stopping when told, restoring the best."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,9 +161,16 @@ def test_validation_cadence() -> None:
 
 
 def test_the_first_epoch_is_kept_when_validation_never_hits() -> None:
-    hopeless = markov_split(n_items=2000, n_train=40, n_test=3)
-    result = run_trial(spec_of(train={"batch_size": 8, "max_epochs": 5, "patience": 2}), hopeless)
-    assert result.best_epoch >= 1 and len(result.epochs) >= 3
+    hopeless = replace(SPLIT, test_items=np.full_like(SPLIT.test_items, 5))  # every target is in its own input
+    result = run_trial(spec_of(train={"batch_size": 32, "max_epochs": 9, "patience": 2, "lr": 0.005}), hopeless)
+    assert [log.valid["ndcg@10"] for log in result.epochs] == [0.0, 0.0, 0.0]
+    assert result.best_epoch == 1
+    assert (result.test.rank == 0).all()
+
+
+def test_no_epoch_beyond_the_upper_bound() -> None:
+    logs = run_trial(spec_of(train={"batch_size": 32, "max_epochs": 4, "patience": 50, "lr": 0.005}), SPLIT).epochs
+    assert [log.epoch for log in logs] == [1, 2, 3, 4]
 
 
 def test_batch_is_clamped_to_the_training_users_and_recorded() -> None:
