@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 INCOMPLETE, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: trials failed or missing, a mistake in what was asked, Ctrl-C, SIGTERM."""
 
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-
 SEARCH, WHERE, AGAIN, SHOW = "Search", "Where trials run", "Failures and growth", "What is shown"
 """Headings of the help."""
 
@@ -75,18 +73,29 @@ def sweep(
     user_col: Annotated[str, typer.Option(help="user column of a data set that is a file")] = "",
     item_col: Annotated[str, typer.Option(help="item column of a data set that is a file")] = "",
     time_col: Annotated[str, typer.Option(help="time column of a data set that is a file")] = "",
+    merge: Annotated[
+        str | None, typer.Option(help="copy the results of another database into this one, and do nothing else")
+    ] = None,
     executor: Annotated[
-        Literal["local"], typer.Option(help="what runs the trials: processes on this machine", rich_help_panel=WHERE)
-    ] = "local",
+        Literal["ray", "local"],
+        typer.Option(help="what runs the trials: Ray Tune, or plain processes here", rich_help_panel=WHERE),
+    ] = "ray",
     workers: Annotated[
         int | None, typer.Option(min=1, help="trials at once [default: as many as fit]", rich_help_panel=WHERE)
     ] = None,
     cpus_per_trial: Annotated[
         int, typer.Option(min=1, help="processors, which is torch threads, of each trial", rich_help_panel=WHERE)
     ] = 1,
+    gpus_per_trial: Annotated[
+        float, typer.Option(min=0, help="GPUs of each trial, such as 0.25: four share one", rich_help_panel=WHERE)
+    ] = 0.0,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of a Ray cluster, or auto [default: one of its own]", rich_help_panel=WHERE),
+    ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="torch device [default: cpu]", rich_help_panel=WHERE),
+        typer.Option(help="torch device [default: cpu, with --gpus-per-trial cuda]", rich_help_panel=WHERE),
     ] = None,
     max_failures: Annotated[
         int, typer.Option(min=0, help="failures of a trial that are followed by another attempt", rich_help_panel=AGAIN)
@@ -124,11 +133,15 @@ def sweep(
     """Run what is missing of a study. A finished trial is never run again: after an interruption, start it again."""
     from harness import show
     from harness.executors import RunContext
+    from harness.launch import device_name, executor_of, merge_into
     from harness.price import price
     from harness.sweep import current_plan, database, shown
 
     if list_studies:
         show.studies()
+        return
+    if merge is not None:
+        typer.echo(merge_into(RunPaths(work_dir=out, database=db), merge))
         return
     if study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
@@ -159,7 +172,7 @@ def sweep(
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
     context = RunContext(
         paths=paths,
-        device=_device(device or "cpu", only_shown=dry_run or status),
+        device=device_name(device, gpus=gpus_per_trial),
         threads=cpus_per_trial,
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         keep_checkpoints=keep_checkpoints,
@@ -174,12 +187,18 @@ def sweep(
         at_once = workers or max(1, (os.cpu_count() or 1) // cpus_per_trial)
         show.plan(plan, shown(paths), estimates, price(plan, estimates), at_once)
         return
+    runner = executor_of(
+        executor,
+        workers=workers,
+        cpus=cpus_per_trial,
+        gpus=gpus_per_trial,
+        address=ray_address,
+        device=context.device,
+    )
     from harness.prepare import raw_file
 
     for config in dict.fromkeys(spec.data for spec in plan.missing):
         raw_file(config, paths)
-    assert executor == "local"
-    runner = _executor(workers, cpus_per_trial)
     with ExitStack() as stack:
         if dashboard:
             from harness.dashboard import dashboard as served
@@ -198,29 +217,11 @@ def main() -> None:
         sys.exit(USER_ERROR)
 
 
-def _device(name: str, *, only_shown: bool) -> str:
-    """The name, if it is one of a device; before anything is run or written also if this machine has it."""
-    if name.split(":")[0] not in DEVICES:
-        raise ConfigError(f"--device {name}: use {', '.join(DEVICES)}, with a number where there are several (cuda:1)")
-    if name != "cpu" and not only_shown:
-        from harness.trial import device_of
-
-        device_of(name)
-    return name
-
-
 def _options(**chosen: Any) -> SweepOptions:
     try:
         return SweepOptions(**chosen)
     except ValidationError as error:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
-
-
-def _executor(workers: int | None, cpus: int) -> "Executor":
-    """Who runs the trials."""
-    from harness.local_executor import LocalExecutor
-
-    return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
 
 
 def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":

@@ -115,7 +115,7 @@ class Cluster:
                 **common,
             )
             return
-        _reachable(self.address)
+        check_address(self.address)
         try:
             del common["include_dashboard"]
             ray.init(address=self.address, **common)
@@ -155,7 +155,7 @@ def silent_loggers() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _reachable(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise ConfigError, within seconds, for an address where nothing listens."""
     if address in {"auto", "local"}:
         return

@@ -32,6 +32,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def gpu_count() -> int:
+    """GPUs of this machine that torch can use."""
+    return torch.cuda.device_count()
+
+
 def run_trial(
     spec: TrialSpec,
     split: Split,

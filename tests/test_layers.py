@@ -82,6 +82,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         VALUES | SWEEP | {"harness.sweep", "harness.price", "harness.ledger_storage", "studies"},
         {"rich"},
     ),
+    "harness.launch": (VALUES | SWEEP | {"harness"}, set()),
     "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click", "pydantic"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),

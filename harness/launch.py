@@ -1,0 +1,95 @@
+"""Who runs the trials, and on what: the options of the command line made into an executor, or refused."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from harness.config import RunPaths
+from harness.errors import ConfigError, StoreError
+from harness.executors import Executor
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""What torch calls the devices that can train."""
+
+
+def device_name(name: str | None, *, gpus: float) -> str:
+    """The torch device of the trials: as named, else a GPU where they are given a part of one."""
+    chosen = name or ("cuda" if gpus else "cpu")
+    if chosen.split(":")[0] not in DEVICES:
+        raise ConfigError(
+            f"--device {chosen}: use {', '.join(DEVICES)}, with a number where there are several (cuda:1)"
+        )
+    if gpus and chosen != "cuda":
+        raise ConfigError(f"--gpus-per-trial {gpus:g} needs --device cuda, not {chosen}: Ray numbers the GPUs itself")
+    return chosen
+
+
+def check_device(name: str, *, gpus: float = 0.0) -> None:
+    """Raise ConfigError where this machine does not have the device, or fewer GPUs than a trial is given."""
+    if name == "cpu":
+        return
+    from harness.trial import device_of, gpu_count
+
+    device_of(name)
+    if gpus > gpu_count():
+        raise ConfigError(
+            f"--gpus-per-trial {gpus:g} is more than the {gpu_count()} GPUs of this machine: ask for less"
+        )
+
+
+def executor_of(
+    kind: Literal["ray", "local"],
+    *,
+    workers: int | None,
+    cpus: int,
+    gpus: float,
+    address: str | None,
+    device: str,
+) -> Executor:
+    """Who runs the trials; everything that can be known before a trial starts is checked here.
+
+    Raises ConfigError for options that contradict each other, and for more than this machine, or the cluster, has.
+    """
+    for option, value in (("--gpus-per-trial", gpus), ("--ray-address", address)):
+        if value and kind == "local":
+            raise ConfigError(f"{option} is for --executor ray: drop it, or use ray")
+    if address is None:
+        check_device(device, gpus=gpus)
+        here = os.cpu_count() or 1
+        if cpus > here:
+            raise ConfigError(f"--cpus-per-trial {cpus} is more than the {here} of this machine: ask for less")
+    if kind == "ray":
+        from harness.ray_cluster import Cluster, check_address
+        from harness.ray_executor import RayExecutor
+
+        if address is not None:
+            check_address(address)
+        return RayExecutor(Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus))
+    from harness.local_executor import LocalExecutor
+
+    return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
+
+
+def merge_into(paths: RunPaths, other: str) -> str:
+    """Copy what another results database has and ours lacks; returns what was done, in words.
+
+    Raises StoreError, and changes nothing, where it is the same, no database of ours, or saw other data.
+    """
+    from harness.exchange import merge
+    from harness.store import open_store
+    from harness.sweep import database
+
+    where = database(paths)
+    if isinstance(where, Path) and "://" not in other and where.exists() and Path(other).exists():
+        if where.samefile(other):
+            raise StoreError(f"--merge {other} is the database that it would be merged into: name another one")
+    with open_store(other, read_only=True) as theirs, open_store(where, create=True) as ours, ours.driver_lock():
+        done = merge(ours, theirs)
+    words = (
+        f"merged {other}: {done.added} finished trials added, {done.known} were here already, "
+        f"{done.unfinished} failed or pruned ones added"
+    )
+    if done.differing:
+        keys = ", ".join(key[:8] for key in done.differing[:5])
+        words += f"; {len(done.differing)} have other numbers there ({keys}), ours were kept"
+    return words
