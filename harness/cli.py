@@ -46,6 +46,9 @@ def sweep(
         list[str] | None,
         typer.Option(help="key, several by comma or by repeating; all: the five of the paper [default: the study's]"),
     ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(help="only these methods, by comma or by repeating [default: the study's]")
+    ] = None,
     profile: Annotated[Profile, typer.Option(help="hyperparameters of the paper's text or of the files")] = "released",
     seeds: Annotated[
         int, typer.Option(min=1, max=len(SEEDS), help=f"how many of the seeds {', '.join(map(str, SEEDS))}")
@@ -157,6 +160,7 @@ def sweep(
             max_epochs=max_epochs,
             tie=tie,
             columns=(user_col, item_col, time_col),
+            methods=tuple(name.strip() for words in methods or () for name in words.split(",") if name.strip()),
         ),
         study,
     )
@@ -323,6 +327,9 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
         raise ConfigError(f"study file {name} failed: {_summary(error)}") from error
     if not isinstance(built, Study):
         raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
+    there = {spec.method for spec in built.specs}
+    if options.methods and there != set(options.methods):
+        raise ConfigError(f"--methods does not choose in study {built.name}, which is about {', '.join(sorted(there))}")
     if not built.specs:
         raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
     for spec in built.specs:

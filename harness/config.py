@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from harness.errors import unknown_name
 from models.config import ADDED, AuxConfig, EncoderConfig, Frozen, LossConfig, Precision
 
 NUMERICS = 1
@@ -301,6 +302,14 @@ class StudyOptions(Frozen):
         "",
         "",
     )
+    methods: Annotated[tuple[str, ...], Field(description="only these of the study's methods; empty: all")] = ()
+
+    def chosen(self, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of a study's methods that were asked for. Raises ConfigError for one that the study does not have."""
+        for name in self.methods:
+            if name not in methods:
+                raise unknown_name("method of this study", name, methods)
+        return tuple(name for name in methods if not self.methods or name in self.methods)
 
 
 class RunPaths(Frozen):

@@ -19,7 +19,9 @@ SHOWN = "ndcg@10"
 
 def describe(spec: TrialSpec) -> str:
     """A trial in a few words."""
-    aux = "" if spec.aux.kind == "none" else f" alpha {spec.aux.alpha:g} lambda {spec.aux.lam:g}"
+    aux = "" if spec.aux.kind == "none" else f" alpha {spec.aux.alpha:g}"
+    if spec.aux.kind == "barlow_twins":
+        aux += f" lambda {spec.aux.lam:g}" + (f" view {spec.aux.bt_view}" if spec.aux.bt_view != "supervised" else "")
     return f"{spec.data.dataset} {spec.method}{aux} seed {spec.seed}"
 
 

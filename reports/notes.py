@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
 from harness.values import Provenance
+from models.config import AuxConfig, LossConfig
 from reports.findings import Findings
 from reports.names import dataset_title
 from reports.plans import IMPROVE
@@ -13,12 +14,21 @@ from reports.results import SELECT_ON, Choice, Evidence
 from reports.stats import user_standard_error
 from reports.table import Cell
 
+SAID = ("alpha", "lam", "bt_reduction", "bt_std", "no_partner")
+"""Settings of the auxiliary term that `settings` always says, or that this term does not read."""
+
+
+def _others(config: LossConfig | AuxConfig, *said: str) -> str:
+    """What else is set, in parentheses."""
+    more = [f"{name} {value}" for name, value in config.canonical().items() if name not in {"kind", *said}]
+    return f" ({', '.join(more)})" if more else ""
+
 
 def settings(spec: TrialSpec) -> str:
     """What must stand beside a number of this configuration."""
     encoder, train = spec.encoder, spec.train
     words = [
-        f"base loss {spec.loss.kind.upper()}",
+        f"base loss {spec.loss.kind.upper()}{_others(spec.loss)}",
         f"B {train.batch_size}",
         f"T {encoder.max_len}",
         f"D {encoder.dim}, {encoder.blocks} blocks, {encoder.heads} head{'s' if encoder.heads > 1 else ''}",
@@ -37,10 +47,10 @@ def settings(spec: TrialSpec) -> str:
             f"lambda {spec.aux.lam:g}",
             f"bt_reduction {spec.aux.bt_reduction}",
             f"bt_std {spec.aux.bt_std}",
-            f"no_partner {spec.aux.no_partner}",
+            f"no_partner {spec.aux.no_partner}{_others(spec.aux, *SAID)}",
         ]
     elif spec.aux.kind != "none":
-        words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
+        words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}{_others(spec.aux, *SAID)}"]
     return ", ".join(words)
 
 

@@ -4,17 +4,25 @@ from collections.abc import Callable, Mapping
 
 from harness.config import PAPER_DATASETS, Study, StudyOptions
 from harness.errors import unknown_name
-from studies import alpha_lambda, smoke, table2
+from studies import alpha_lambda, augmentation, protocol, smoke, table1, table2, tune
 
 StudyFunction = Callable[[StudyOptions], Study]
 
 STUDIES: dict[str, StudyFunction] = {
     "smoke": smoke.study,
+    "table1": table1.study,
     "table2": table2.study,
     "alpha_lambda": alpha_lambda.study,
+    "augmentation": augmentation.study,
+    "protocol": protocol.study,
+    "tune": tune.study,
 }
 
-DEFAULT_DATASETS: Mapping[str, tuple[str, ...]] = {"smoke": ("synthetic",)}
+DEFAULT_DATASETS: Mapping[str, tuple[str, ...]] = {
+    "smoke": ("synthetic",),
+    "augmentation": augmentation.DATASETS,
+    "protocol": protocol.DATASETS,
+}
 """Data sets of a study where the command line names none; a study that is not here takes the paper's five."""
 
 

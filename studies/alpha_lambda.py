@@ -19,9 +19,8 @@ LINE: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 def lines(dataset: str) -> tuple[tuple[float, float], ...]:
     """(alpha, lambda) of both lines through the data set's centre, each point once."""
     row = point(METHOD, dataset)
-    assert row.alpha is not None and row.lam is not None
-    along_alpha = [(alpha, row.lam) for alpha in sorted({*LINE, row.alpha})]
-    along_lambda = [(row.alpha, lam) for lam in sorted({*LINE, row.lam})]
+    along_alpha = [(alpha, row.aux.lam) for alpha in sorted({*LINE, row.aux.alpha})]
+    along_lambda = [(row.aux.alpha, lam) for lam in sorted({*LINE, row.aux.lam})]
     return tuple(dict.fromkeys(along_alpha + along_lambda))
 
 

@@ -1,64 +1,16 @@
-"""The hyperparameters of every data set, method and profile, in one place (spec 0.3, 1.5 and 1.6).
+"""A method on a data set as a profile has it (spec 0.3, 1.5): the rows of `studies.points`, made into trials.
 
 `released` is what the authors' configuration files say; `paper` follows the paper's text where it says something
 (T = 50, 5-core, weight decay 1e-5, population std in the Barlow Twins term) and the files where it is silent.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file, profile_data
 from harness.errors import unknown_name
-from models.config import AuxConfig, EncoderConfig, LossConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One row of the table of released configurations (spec 1.6)."""
-
-    batch_size: int
-    dropout: float
-    epochs: int
-    patience: int
-    alpha: float | None = None
-    lam: float | None = None
-
-
-def _point(
-    batch_size: int, dropout: float, epochs: int, patience: int, alpha: float | None = None, lam: float | None = None
-) -> Point:
-    return Point(batch_size=batch_size, dropout=dropout, epochs=epochs, patience=patience, alpha=alpha, lam=lam)
-
-
-POINTS: Mapping[str, Mapping[str, Point]] = {
-    "sasrec_ce": {
-        #                     B   dropout  epochs patience
-        "ml1m": _point(256, 0.3, 50, 10),
-        "yelp": _point(64, 0.3, 300, 20),
-        "gowalla": _point(32, 0.3, 300, 10),
-        "beauty": _point(512, 0.6, 300, 10),
-        "kindle_store": _point(64, 0.3, 300, 10),
-        "behance": _point(64, 0.3, 300, 10),
-        "beeradvocate": _point(64, 0.3, 300, 10),
-        "ml100k": _point(64, 0.3, 50, 5),
-        "synthetic": _point(128, 0.2, 30, 5),
-    },
-    "bt_sr": {
-        #                     B   dropout  epochs patience alpha lambda
-        "ml1m": _point(256, 0.1, 200, 30, 0.2, 0.05),
-        "yelp": _point(64, 0.3, 300, 10, 0.1, 0.05),
-        "gowalla": _point(32, 0.3, 300, 10, 0.25, 0.05),
-        "beauty": _point(512, 0.6, 300, 50, 0.25, 0.05),
-        "kindle_store": _point(64, 0.3, 300, 10, 1.0, 0.05),
-        "behance": _point(64, 0.3, 300, 10, 0.1, 0.05),
-        "beeradvocate": _point(64, 0.3, 300, 10, 0.1, 0.05),
-        "ml100k": _point(64, 0.3, 50, 5, 0.2, 0.05),
-        "synthetic": _point(128, 0.2, 30, 5, 0.1, 0.05),
-    },
-}
-"""Method -> data set -> its row. The base loss is CE throughout: the released yelp and gowalla files for BT-SR use SCE
-with B = 512 and 2048; here they keep their alpha and lambda and take the batch size of the CE file. The last four data
-sets are not in the paper's tables; their values are ours, and a file of the user's takes those of yelp."""
+from models.config import AuxConfig, EncoderConfig
+from studies.points import POINTS, Point
 
 OWN_FILE = "yelp"
 """The data set whose rows a file of the user's takes."""
@@ -112,8 +64,8 @@ def trial(
         profile=options.profile,
         data=data_config(dataset, options),
         encoder=EncoderConfig(max_len=OWN_MAX_LEN.get(dataset, MAX_LEN[options.profile]), dropout=row.dropout),
-        loss=LossConfig(kind="ce"),
-        aux=_auxiliary(row, options, alpha, lam),
+        loss=row.loss,
+        aux=_auxiliary(row.aux, options, alpha, lam),
         train=TrainConfig(
             batch_size=row.batch_size,
             max_epochs=min(epochs),
@@ -124,13 +76,23 @@ def trial(
     )
 
 
-def _auxiliary(row: Point, options: StudyOptions, alpha: float | None, lam: float | None) -> AuxConfig:
-    if row.alpha is None or row.lam is None:
-        assert alpha is None and lam is None, "this method has no auxiliary term"
-        return AuxConfig()
-    return AuxConfig(
-        kind="barlow_twins",
-        alpha=row.alpha if alpha is None else alpha,
-        lam=row.lam if lam is None else lam,
-        bt_std="unbiased" if options.profile == "released" else "population",
+def _auxiliary(aux: AuxConfig, options: StudyOptions, alpha: float | None, lam: float | None) -> AuxConfig:
+    if aux.kind != "barlow_twins":
+        assert alpha is None and lam is None, "this method has no Barlow Twins term"
+        return aux
+    return aux.model_copy(
+        update={
+            "alpha": aux.alpha if alpha is None else alpha,
+            "lam": aux.lam if lam is None else lam,
+            "bt_std": "unbiased" if options.profile == "released" else "population",
+        }
     )
+
+
+def varied(spec: TrialSpec, **changes: Mapping[str, Any]) -> TrialSpec:
+    """The trial with other values: varied(spec, train={"lr": 0.01}, data={"tie": "random"})."""
+    content = spec.model_dump()
+    for part, fields in changes.items():
+        assert set(fields) <= set(content[part]), f"{part} has no {set(fields) - set(content[part])}"
+        content[part] |= fields
+    return TrialSpec.model_validate(content)

@@ -12,7 +12,10 @@ from harness.data.catalogue import DATASETS
 from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
 from studies.alpha_lambda import GRID, LINE, lines
-from studies.profiles import POINTS, trial
+from studies.augmentation import VIEWS
+from studies.points import POINTS, TABLE2
+from studies.profiles import trial
+from studies.table1 import methods
 
 ALL = StudyOptions(datasets=PAPER_DATASETS)
 
@@ -25,8 +28,13 @@ def build(name: str, **changes: object) -> Study:
 def test_the_number_of_trials() -> None:
     assert len(build("smoke").specs) == 10
     assert len(build("smoke", reduced=True).specs) == 5
-    assert len(build("table2").specs) == 5 * 2 * 5
-    assert len(build("table2", reduced=True).specs) == 5 * 2 * 2
+    assert len(build("table2").specs) == 5 * 7 * 5
+    assert len(build("table2", reduced=True).specs) == 5 * 7 * 2
+    assert len(build("table1").specs) == 5 * 6 * 5
+    assert len(build("augmentation").specs) == 2 * 6 * 5
+    assert len(build("protocol").specs) == 2 * 2 * 4 * 5
+    assert len(build("tune").specs) == 5 * 7 * 9
+    assert len(build("tune", reduced=True).specs) == 5 * 7 * 3
     # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
     assert len(build("alpha_lambda", datasets=("ml1m",)).specs) == 12 * 5 + 100 - 10
     assert len(build("alpha_lambda", datasets=("ml1m",), reduced=True).specs) == 12 * 2
@@ -39,7 +47,7 @@ def test_the_grid_has_the_first_seed_and_the_lines_all() -> None:
     assert by_seed[SEEDS[0]] >= {(alpha, lam) for alpha in GRID for lam in GRID}
     assert all(by_seed[seed] == set(lines("beauty")) for seed in SEEDS[1:])
     assert set(lines("beauty")) == {(a, 0.05) for a in (*LINE, 0.25)} | {(0.25, lam) for lam in (*LINE, 0.05)}
-    assert (1.0, 0.05) in lines("kindle_store") and len(lines("kindle_store")) == len(set(lines("kindle_store"))) == 13
+    assert (0.08, 0.07) in lines("kindle_store") and len(lines("kindle_store")) == len(set(lines("kindle_store"))) == 13
 
 
 def test_floats_are_as_written() -> None:
@@ -66,13 +74,17 @@ def test_profiles_follow_the_released_files_and_the_text() -> None:
 def test_options_reach_every_trial() -> None:
     for name in STUDIES:
         for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,)).specs:
-            assert spec.train.max_epochs == 3 and spec.data.tie == "random"
+            assert spec.train.max_epochs == 3 and (spec.data.tie == "random" or name == "protocol")
             assert spec.profile == "paper" and spec.seed == 37
-    assert {spec.train.max_epochs for spec in build("table2", datasets=("ml1m",), max_epochs=100).specs} == {50, 100}
+    assert {spec.train.max_epochs for spec in build("table2", datasets=("ml1m",), max_epochs=150).specs} == {
+        50,
+        100,
+        150,
+    }
 
 
 def test_every_data_set_has_every_method_in_every_profile() -> None:
-    assert set(DATASETS) == set(POINTS["sasrec_ce"]) == set(POINTS["bt_sr"])
+    assert all(set(rows) == set(DATASETS) for rows in POINTS.values())
     for name in STUDIES:
         for profile in ("paper", "released"):
             assert build(name, datasets=tuple(DATASETS), profile=profile).specs
@@ -114,3 +126,67 @@ def test_keys_are_the_same_from_another_entry_point(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [spec.key for spec in build("alpha_lambda").specs]
+
+
+def test_the_released_rows() -> None:
+    """Spot checks against the table of released files (spec 1.6)."""
+    for method, dataset, batch, loss, epochs, patience in (
+        ("sasrec_bce", "kindle_store", 64, ("bce", 1024), 1000, 10),
+        ("sasrec_gbce", "yelp", 4, ("gbce", 64), 1000, 10),
+        ("sasrec_ce_sampled", "yelp", 16, ("ce_sampled", 4096), 1000, 10),
+        ("sasrec_sce", "yelp", 1024, ("sce", 1024), 300, 10),
+        ("sasrec_sce", "ml1m", 256, ("sce", 256), 200, 10),
+        ("duorec_released", "gowalla", 256, ("bce", 256), 300, 10),
+        ("bt_sr", "gowalla", 2048, ("sce", 256), 300, 10),
+        ("sasrec_sce+bt", "beauty", 1024, ("sce", 256), 300, 30),
+        ("sasrec_ce+bt", "kindle_store", 64, ("ce", None), 300, 10),
+    ):
+        spec = trial(method, dataset, ALL, 37)
+        sampled = spec.loss.negatives or spec.loss.sce_b_y
+        assert (spec.train.batch_size, (spec.loss.kind, sampled)) == (batch, loss), method
+        assert (spec.train.max_epochs, spec.train.patience) == (epochs, patience), method
+    assert trial("sasrec_sce", "kindle_store", ALL, 37).loss.sce_mix_x
+    kindle = trial("bt_sr", "kindle_store", ALL, 37).aux
+    assert (kindle.alpha, kindle.lam, kindle.extra_dropout_view) == (0.08, 0.07, True)
+    assert trial("sasrec_sce+bt", "beauty", ALL, 37).aux.lam == 0.1
+
+
+def test_the_two_tables_share_their_trials() -> None:
+    one, two = ({spec.key: spec for spec in build(name).specs} for name in ("table1", "table2"))
+    shared = {spec.method for key, spec in one.items() if key in two}
+    assert shared == {"sasrec_bce", "sasrec_ce", "sasrec_sce", "bt_sr"}
+    assert methods("gowalla")[3:] == ("sasrec_bce+bt", "sasrec_ce+bt", "bt_sr")
+    assert methods("yelp")[3:] == ("sasrec_bce+bt", "bt_sr", "sasrec_sce+bt")
+
+
+def test_only_some_methods() -> None:
+    some = build("table2", datasets=("beauty",), methods=("bt_sr", "sasrec_ce")).specs
+    assert [spec.method for spec in some[:2]] == ["sasrec_ce", "bt_sr"] and len(some) == 10
+    with pytest.raises(ConfigError, match="unknown method of this study 'sasrec_bt': did you mean"):
+        build("table2", methods=("sasrec_bt",))
+
+
+def test_every_method_is_tuned_equally() -> None:
+    specs = build("tune", datasets=("ml1m",)).specs
+    counts = {method: sum(spec.method == method for spec in specs) for method in TABLE2}
+    assert set(counts.values()) == {9} and {spec.seed for spec in specs} == {SEEDS[0]}
+
+
+def test_the_protocol_switches_one_thing_at_a_time() -> None:
+    base, *others = build("protocol", datasets=("ml1m",), seeds=(37,), methods=("sasrec_ce",)).specs
+    differences = []
+    for spec in others:
+        a, b = base.model_dump(), spec.model_dump()
+        differences.append([
+            (part, n) for part in ("data", "encoder", "train") for n in a[part] if a[part][n] != b[part][n]
+        ])
+    assert differences == [[("data", "tie")], [("encoder", "mask_pad_keys")], [("encoder", "max_len")]]
+
+
+def test_the_views_differ_in_nothing_else() -> None:
+    specs = build("augmentation", datasets=("kindle_store",), seeds=(37,)).specs
+    assert [spec.aux.bt_view for spec in specs] == list(VIEWS) and VIEWS[0] == "supervised"
+    same = {
+        spec.model_copy(update={"aux": spec.aux.model_copy(update={"bt_view": "supervised"})}).key for spec in specs
+    }
+    assert len(same) == 1

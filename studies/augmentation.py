@@ -1,0 +1,27 @@
+"""Which second view the Barlow Twins term needs (spec 5): a same-target partner, or the sequence itself made noisy."""
+
+from typing import get_args
+
+from harness.config import Study, StudyOptions
+from models.config import AuxConfig
+from studies.profiles import trial, varied
+
+DATASETS: tuple[str, ...] = ("yelp", "kindle_store")
+"""The paper's."""
+
+VIEWS: tuple[str, ...] = get_args(AuxConfig.model_fields["bt_view"].annotation)
+
+
+def study(options: StudyOptions) -> Study:
+    """BT-SR with each view, all else equal; `reduced` keeps the first two seeds. No extra dropout view in any."""
+    seeds = options.seeds[:2] if options.reduced else options.seeds
+    return Study(
+        name="augmentation",
+        title="Second view of the Barlow Twins term",
+        specs=tuple(
+            varied(trial("bt_sr", dataset, options, seed), aux={"bt_view": view, "extra_dropout_view": False})
+            for dataset in options.datasets
+            for seed in seeds
+            for view in VIEWS
+        ),
+    )

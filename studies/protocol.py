@@ -1,0 +1,39 @@
+"""What the protocol's own choices are worth (spec 6.1, 1.2, 1.5): one switched at a time, for SASRec (CE) and BT-SR.
+
+Ties in time by the file's order or at random; padded keys attended to or masked; T = 50 or 200. Ranking of rows that
+are no items is not among them: no option does it.
+"""
+
+from harness.config import Study, StudyOptions, TrialSpec
+from studies.profiles import trial, varied
+
+DATASETS: tuple[str, ...] = ("ml1m", "beauty")
+METHODS: tuple[str, ...] = ("sasrec_ce", "bt_sr")
+
+
+def switched(base: TrialSpec) -> tuple[TrialSpec, ...]:
+    """The base, and the base with one choice made the other way."""
+    other_tie = "stable" if base.data.tie == "random" else "random"
+    other_length = 50 if base.encoder.max_len != 50 else 200
+    return (
+        base,
+        varied(base, data={"tie": other_tie}),
+        varied(base, encoder={"mask_pad_keys": True}),
+        varied(base, encoder={"max_len": other_length}),
+    )
+
+
+def study(options: StudyOptions) -> Study:
+    """Data sets x methods x switches x seeds; `reduced` keeps the first two seeds."""
+    seeds = options.seeds[:2] if options.reduced else options.seeds
+    return Study(
+        name="protocol",
+        title="Effects of the protocol",
+        specs=tuple(
+            spec
+            for dataset in options.datasets
+            for seed in seeds
+            for method in options.chosen(METHODS)
+            for spec in switched(trial(method, dataset, options, seed))
+        ),
+    )
