@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
 from harness.values import Provenance
+from models.config import ADDED, Frozen
 from reports.findings import Findings
 from reports.names import dataset_title
 from reports.plans import IMPROVE
@@ -29,8 +30,7 @@ def settings(spec: TrialSpec) -> str:
         f"padded keys {'masked' if encoder.mask_pad_keys else 'attended to'}",
         f"precision {train.precision}",
     ]
-    if encoder.norm != "reference":
-        words.append(f"norm {encoder.norm}")
+    words += _unusual(encoder, ()) + _unusual(spec.loss, ()) + _unusual(train, ("beta2", "validate_every"))
     if spec.aux.kind == "barlow_twins":
         words += [
             f"alpha {spec.aux.alpha:g}",
@@ -41,7 +41,19 @@ def settings(spec: TrialSpec) -> str:
         ]
     elif spec.aux.kind != "none":
         words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
-    return ", ".join(words)
+    return ", ".join(words + _unusual(spec.aux, ()))
+
+
+def _unusual(config: Frozen, also: Sequence[str]) -> list[str]:
+    """Settings that came later, and those in `also`, where they are not at their defaults: few tables have them."""
+    fields = type(config).model_fields
+    later = {name for name, field in fields.items() if field.json_schema_extra == ADDED}
+    said = {"precision"}
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, field in fields.items()
+        if name in (later | {*also}) - said and (value := getattr(config, name)) != field.get_default()
+    ]
 
 
 def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:

@@ -82,6 +82,28 @@ def test_other_data_of_the_same_configuration_is_refused(tmp_path: Path) -> None
     assert _everything(files[0]) == before
 
 
+@pytest.mark.parametrize("idle", [0, 1])
+def test_other_data_without_results_stand_in_nobodys_way(idle: int, tmp_path: Path) -> None:
+    """Prepared, then the file changed before anything ran: whichever side it is, the results decide."""
+    splits = [split_of(data_config(), 30, fingerprint=letter * 32) for letter in "ef"]
+    files = [
+        write(
+            tmp_path / f"{i}.db",
+            "table2",
+            [spec(seed=i)],
+            [] if i == idle else [result(spec(seed=i), split, valid=1, test=1)],
+            [split],
+        )
+        for i, split in enumerate(splits)
+    ]
+    assert _merged(*files).added == idle ^ 1
+    with open_store(files[0], read_only=True) as store:
+        assert {row.fingerprint for row in store.trials()} == {splits[1 - idle].fingerprint}
+        with pytest.raises(StoreError, match="nothing of data"):
+            store.data(splits[idle].fingerprint)
+    assert _merged(*files).added == 0
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     split = split_of(data_config(), 30)
