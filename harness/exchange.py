@@ -1,6 +1,6 @@
 """What goes in and out of a results database as a whole: merging another one, a user's own queries, all rows."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,24 +94,41 @@ def _insert(connection: Connection, table: Table, new: list[dict[str, Any]]) -> 
         connection.execute(insert(table), new)
 
 
-def _copy_new(ours: Connection, theirs: Connection, table: Table) -> None:
-    """Rows whose primary key we do not have."""
+def _copy_new(ours: Connection, theirs: Connection, table: Table, *, but: Collection[str] = ()) -> None:
+    """Rows whose primary key we do not have, without those whose first key column is in `but`."""
     names = [column.name for column in table.primary_key]
     known = {tuple(row[name] for name in names) for row in _rows(ours, table)}
-    _insert(ours, table, [row for row in _rows(theirs, table) if tuple(row[name] for name in names) not in known])
+    new = [row for row in _rows(theirs, table) if tuple(row[name] for name in names) not in known]
+    _insert(ours, table, [row for row in new if row[names[0]] not in but])
 
 
 def _merge_data(ours: Connection, theirs: Connection, where: str, other: str) -> None:
-    """Copy unknown data sets. Raises StoreError where one configuration stands for two contents."""
+    """Copy unknown data sets. Raises StoreError where results of one configuration saw two contents.
+
+    Data that nothing was trained on contradict nothing: ours make room, theirs are left behind.
+    """
     known = {row["config"]: row["fingerprint"] for row in _rows(ours, schema.data)}
+    behind: set[str] = set()
     for row in _rows(theirs, schema.data):
         mine = known.get(row["config"], row["fingerprint"])
-        if mine != row["fingerprint"]:
+        if mine == row["fingerprint"]:
+            continue
+        if not _used(theirs, row["fingerprint"]):
+            behind.add(row["fingerprint"])
+        elif not _used(ours, mine):
+            ours.execute(delete(schema.data).where(schema.data.c.fingerprint == mine))
+        else:
             raise StoreError(
                 f"{row['dataset']}: {where} has data {mine[:8]} and {other} has data {row['fingerprint'][:8]} for the "
                 "same configuration, their results do not belong together: merge into a new database instead"
             )
-    _copy_new(ours, theirs, schema.data)
+    _copy_new(ours, theirs, schema.data, but=behind)
+
+
+def _used(connection: Connection, fingerprint: str) -> bool:
+    """Whether results come from this data."""
+    mine = select(schema.trial.c.trial_key).where(schema.trial.c.fingerprint == fingerprint).limit(1)
+    return connection.execute(mine).first() is not None
 
 
 def _numbers(connection: Connection, key: str) -> list[tuple[Any, ...]]:

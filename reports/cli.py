@@ -127,10 +127,17 @@ def report(
         raise ConfigError("--metric chooses the rows of a table: add --table 2")
     if why is not None and dataset:
         raise ConfigError("--why names its data set itself: drop --dataset")
-    chosen_by_study = any((tables, figures, everything, claims, pareto, pick, why, page))
-    of_database = any((chosen_by_study, sql, export))
+    shown = (tables, figures, everything, claims, pareto, pick is not None, why is not None)
+    chosen_by_study = any((*shown, page))
+    of_database = any((chosen_by_study, sql is not None, export))
     if not of_database and not audit:
         raise ConfigError("nothing asked for: use --table 2, --figure 3, --all, --audit, or --help for the rest")
+    if out is not None and page is not None and not any((*shown, sql, export, audit)):
+        raise ConfigError("--page names its file itself: drop --out")
+    for name, words in {"dataset": dataset, "metric": metric, "fingerprint": fingerprint, "study": study}.items():
+        given = [words] if isinstance(words, str) else words
+        if given is not None and any(not part.strip() for word in given for part in word.split(",")):
+            raise ConfigError(f"--{name} has an empty name in it: give it a value, or drop it")
     narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie, "fingerprint": fingerprint}
     idle = [f"--{name}" for name, value in narrowing.items() if value]
     if idle and not chosen_by_study:

@@ -2,7 +2,6 @@
 picks. Rules see validation numbers only; the outcome on test is read afterwards."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from reports.lines import families
 from reports.measure import Measurer, Metric, metric_of
 from reports.names import dataset_title
 from reports.notes import settings as words_of
-from reports.results import Evidence, Group
+from reports.results import Evidence, Group, comparable
 from reports.sheet import Sheet
 from reports.stats import interval, summarise
 
@@ -161,10 +160,7 @@ def dial(evidence: Evidence, dataset: str) -> Dial:
     for group in sorted(there[0] if there else [], key=lambda g: (-len(g.runs), g.spec.aux.lam)):
         aux = group.spec.aux
         groups.setdefault((aux.alpha, aux.lam if aux.alpha else 0.0), group)
-    counts = Counter(seed for group in groups.values() for seed in group.seeds)
-    usual = max(counts, key=lambda seed: counts[seed], default=0)
-    kept = [groups[place] for place in sorted(groups) if usual in groups[place].seeds]
-    common = [seed for seed in (kept[0].seeds if kept else ()) if all(seed in group.seeds for group in kept)]
+    kept, common = comparable([groups[place] for place in sorted(groups)]) if groups else ((), ())
     if len(kept) < 2:
         raise ConfigError(
             f"study {evidence.study} has {len(kept)} finished settings of alpha and lambda on {dataset} with profile "
@@ -175,7 +171,7 @@ def dial(evidence: Evidence, dataset: str) -> Dial:
         settings=tuple(
             Setting(group=g, keys=tuple(run.key for run in g.runs if run.spec.seed in common)) for g in kept
         ),
-        seeds=tuple(common),
+        seeds=common,
         left_out=len(groups) - len(kept),
         validation=evidence.store.validation(),
     )

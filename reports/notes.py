@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
 from harness.values import Provenance
-from models.config import AuxConfig, LossConfig
+from models.config import ADDED, Frozen
 from reports.findings import Findings
 from reports.names import dataset_title
 from reports.plans import IMPROVE
@@ -14,21 +14,12 @@ from reports.results import SELECT_ON, Choice, Evidence
 from reports.stats import user_standard_error
 from reports.table import Cell
 
-SAID = ("alpha", "lam", "bt_reduction", "bt_std", "no_partner")
-"""Settings of the auxiliary term that `settings` always says, or that this term does not read."""
-
-
-def _others(config: LossConfig | AuxConfig, *said: str) -> str:
-    """What else is set, in parentheses."""
-    more = [f"{name} {value}" for name, value in config.canonical().items() if name not in {"kind", *said}]
-    return f" ({', '.join(more)})" if more else ""
-
 
 def settings(spec: TrialSpec) -> str:
     """What must stand beside a number of this configuration."""
     encoder, train = spec.encoder, spec.train
     words = [
-        f"base loss {spec.loss.kind.upper()}{_others(spec.loss)}",
+        f"base loss {spec.loss.kind.upper()}",
         f"B {train.batch_size}",
         f"T {encoder.max_len}",
         f"D {encoder.dim}, {encoder.blocks} blocks, {encoder.heads} head{'s' if encoder.heads > 1 else ''}",
@@ -39,19 +30,30 @@ def settings(spec: TrialSpec) -> str:
         f"padded keys {'masked' if encoder.mask_pad_keys else 'attended to'}",
         f"precision {train.precision}",
     ]
-    if encoder.norm != "reference":
-        words.append(f"norm {encoder.norm}")
+    words += _unusual(encoder, ()) + _unusual(spec.loss, ()) + _unusual(train, ("beta2", "validate_every"))
     if spec.aux.kind == "barlow_twins":
         words += [
             f"alpha {spec.aux.alpha:g}",
             f"lambda {spec.aux.lam:g}",
             f"bt_reduction {spec.aux.bt_reduction}",
             f"bt_std {spec.aux.bt_std}",
-            f"no_partner {spec.aux.no_partner}{_others(spec.aux, *SAID)}",
+            f"no_partner {spec.aux.no_partner}",
         ]
     elif spec.aux.kind != "none":
-        words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}{_others(spec.aux, *SAID)}"]
-    return ", ".join(words)
+        words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
+    return ", ".join(words + _unusual(spec.aux, ()))
+
+
+def _unusual(config: Frozen, also: Sequence[str]) -> list[str]:
+    """Settings that came later, and those in `also`, where they are not at their defaults: few tables have them."""
+    fields = type(config).model_fields
+    later = {name for name, field in fields.items() if field.json_schema_extra == ADDED}
+    said = {"precision"}
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, field in fields.items()
+        if name in (later | {*also}) - said and (value := getattr(config, name)) != field.get_default()
+    ]
 
 
 def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:

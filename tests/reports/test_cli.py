@@ -184,6 +184,12 @@ def test_everything_names_what_cannot_be_made(
         (("--figure", 3, "--format", "csv"), "--format is of tables; figures are always written as PNG, SVG and PDF"),
         (("--pareto", "--format", "html"), "--format is of tables"),
         (("--audit", "--dataset", "ml1m"), "--dataset has no effect on --audit"),
+        (("--page", "page.html", "--out", "folder"), "--page names its file itself: drop --out"),
+        (("--table", 2, "--dataset", ""), "--dataset has an empty name"),
+        (("--table", 2, "--dataset", "ml1m,,yelp"), "--dataset has an empty name"),
+        (("--table", 2, "--metric", ","), "--metric has an empty name"),
+        (("--table", 2, "--study", ""), "--study has an empty name"),
+        (("--pick", ""), "rule '' is not understood"),
         (
             ("--sql", "select 1", "--study", "smoke", "--tie", "stable"),
             "--study, --tie has no effect on --audit, --sql",
@@ -191,7 +197,7 @@ def test_everything_names_what_cannot_be_made(
         (("--why", "table 2, ml1m, hr@1", "--dataset", "ml1m"), "--why names its data set itself"),
         (
             ("--table", 2, "--study", "smoke", "--fingerprint", ""),
-            "no results on data '': --fingerprint can begin one of",
+            "--fingerprint has an empty name in it",
         ),
     ],
 )

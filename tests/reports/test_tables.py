@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.config import TrainConfig
 from harness.errors import ConfigError, StoreError
 from harness.store import Store, open_store
 from harness.values import TrialResult
+from models.config import AuxConfig, EncoderConfig, LossConfig
+from reports.notes import settings
 from reports.plans import TABLE2
 from reports.render import csv, latex, markdown, text
 from reports.results import Request, gather
@@ -237,3 +240,19 @@ def test_selection_sees_no_test_value(partial: Path, monkeypatch: pytest.MonkeyP
         real = Store.metrics
         monkeypatch.setattr(Store, "metrics", refuse)
         assert choose(groups, store.validation()).group.spec.aux.alpha == 0.0
+
+
+def test_settings_name_what_is_not_usual() -> None:
+    usual = spec()
+    assert "gbce" not in settings(usual) and "beta2" not in settings(usual)
+    other = usual.model_copy(
+        update={
+            "loss": LossConfig(kind="gbce", negatives=7, gbce_t=0.75),
+            "aux": AuxConfig(kind="cl4srec", alpha=0.1, tau=0.5),
+            "encoder": EncoderConfig(norm="pre", activation="gelu"),
+            "train": TrainConfig(beta2=0.999),
+        }
+    )
+    words = settings(other).split(", ")
+    assert {"base loss GBCE", "negatives 7", "gbce_t 0.75", "auxiliary cl4srec", "tau 0.5"} <= set(words)
+    assert {"norm pre", "activation gelu", "beta2 0.999"} <= set(words) and len(words) == len(set(words))

@@ -1,11 +1,12 @@
 """Merging databases, queries of a user's own, whole tables."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from harness.config import SEEDS, TrialSpec
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError, SchemaError, StoreError
 from harness.exchange import TABLES, Merged, merge, query, rows
 from harness.store import Store, open_store
 from tests.reports.world import data_config, failure, result, spec, split_of, write
@@ -80,6 +81,66 @@ def test_other_data_of_the_same_configuration_is_refused(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="ml1m: .*0.db has data a000001e and .*1.db has data ffffffff"):
         _merged(*files)
     assert _everything(files[0]) == before
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_other_data_without_results_stand_in_nobodys_way(idle: int, tmp_path: Path) -> None:
+    """Prepared, then the file changed before anything ran: whichever side it is, the results decide."""
+    splits = [split_of(data_config(), 30, fingerprint=letter * 32) for letter in "ef"]
+    files = [
+        write(
+            tmp_path / f"{i}.db",
+            "table2",
+            [spec(seed=i)],
+            [] if i == idle else [result(spec(seed=i), split, valid=1, test=1)],
+            [split],
+        )
+        for i, split in enumerate(splits)
+    ]
+    assert _merged(*files).added == idle ^ 1
+    with open_store(files[0], read_only=True) as store:
+        assert {row.fingerprint for row in store.trials()} == {splits[1 - idle].fingerprint}
+        with pytest.raises(StoreError, match="nothing of data"):
+            store.data(splits[idle].fingerprint)
+    assert _merged(*files).added == 0
+
+
+def test_a_merge_that_breaks_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, specs = split_of(data_config(), 20), _specs(3)
+    runs = [result(s, split, valid=1, test=1) for s in specs]
+    one = write(tmp_path / "one.db", "table2", specs, runs[:1], [split])
+    two = write(tmp_path / "two.db", "smoke", specs, runs[1:], [split])
+    before = _everything(one)
+
+    def broken(*_: object) -> None:
+        raise StoreError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.exchange._numbers", broken)  # the last step, when all rows are copied
+        extra = write(tmp_path / "three.db", "smoke", specs, runs, [split])
+        with pytest.raises(StoreError, match="no room"):
+            _merged(one, extra)
+    assert _everything(one) == before
+    assert _merged(one, two).added == 2
+
+
+def test_a_newer_or_foreign_database_is_not_merged(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.db", "table2", [spec()])
+    newer, foreign = write(tmp_path / "newer.db", "table2", [spec()]), tmp_path / "foreign.db"
+    for path, statement in (
+        (newer, "UPDATE meta SET value = '99' WHERE name = 'schema_version'"),
+        (foreign, "CREATE TABLE other (x)"),
+    ):
+        connection = sqlite3.connect(path)
+        with connection:
+            connection.execute(statement)
+        connection.close()
+    before = _everything(one)
+    with pytest.raises(SchemaError, match=r"newer.db has schema version 99, .*update btsr"):
+        _merged(one, newer)
+    with pytest.raises(StoreError, match=r"foreign.db is a database of another program"):
+        _merged(one, foreign)
+    assert _everything(one) == before
 
 
 @pytest.fixture
