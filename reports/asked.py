@@ -18,7 +18,7 @@ from reports.export import answer, to_parquet
 from reports.findings import findings
 from reports.measure import Metric
 from reports.output import Output, write
-from reports.plans import PLANS
+from reports.plans import PART_OF, PLANS
 from reports.results import Evidence, Request, Tie, gather
 from reports.verdict import verdicts
 from reports.why import place_of, why
@@ -38,7 +38,12 @@ class Asked:
     fingerprints: tuple[str, ...]
 
     def request(self, study: str) -> Request:
-        """What to gather, of this study unless another one was named."""
+        """What to gather, of this study unless another one was named.
+
+        Where it was never started, of the one that holds part of its trials.
+        """
+        if study in PART_OF and study not in self.store.studies() and PART_OF[study] in self.store.studies():
+            study = PART_OF[study]
         return Request(
             study=self.study or study,
             profile=self.profile,

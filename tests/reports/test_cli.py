@@ -211,3 +211,15 @@ def test_what_would_be_ignored_is_refused(
     assert _run(monkeypatch, *words, "--db", database) == 2
     told = capsys.readouterr()
     assert message in told.err and told.err.count("\n") == 1 and not told.out
+
+
+def test_table_1_is_made_of_table_2_where_its_own_study_was_never_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = split_of(data_config(), 20)
+    run = result(spec(), split, valid=1, test=1)
+    write(tmp_path / "btsr.db", "table2", [run.spec], [run], [split])
+    here = ("--db", tmp_path / "btsr.db")
+    assert _run(monkeypatch, "--table", 1, *here) == 0
+    assert "study table2" in capsys.readouterr().out
+    assert "btsr-sweep --study table1" in _refused(monkeypatch, capsys, "--table", 1, "--study", "table1", *here)

@@ -33,6 +33,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [split],
     )
     write(folder / "btsr.db", "alpha_lambda", [run.spec for run in line])
+    write(folder / "btsr.db", "table1", [run.spec for run in (*runs, *line[2:])])
     with open_store(folder / "btsr.db", read_only=True) as store:
         made = page(store, lambda study: Request(study=study), "A <b> & 'page'")
     out = folder / "out.html"

@@ -116,7 +116,7 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
     ended = sweep(tmp_path, "--study", "alpha_lambda", "--dataset", "all", "--dry-run")
     assert ended.returncode == 0 and ended.stderr == ""
     rows = [line.split() for line in ended.stdout.splitlines()]
-    assert ["ml1m", "bt_sr", "150", "0", "0", "150"] in rows and ["total", "768", "0", "0", "768"] in rows
+    assert ["ml1m", "bt_sr", "150", "0", "0", "150"] in rows and ["total", "773", "0", "0", "773"] in rows
     assert not list(tmp_path.iterdir())
 
 
