@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.rules import Metric
 from harness.store import DataRow
-from reports.measure import Measurer, Metric
+from reports.measure import Measurer
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.results import Choice, Evidence, choose

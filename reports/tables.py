@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import ConfigError
+from harness.rules import Metric
 from harness.store import Store
 from reports.findings import Findings, best_other, findings
-from reports.measure import Metric
 from reports.names import dataset_title
 from reports.notes import commands, footnotes
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
