@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import ConfigError
+from harness.exposure import LOWER_IS_BETTER
 from harness.rules import Metric
 from harness.store import Store
 from reports.findings import Findings, best_other, findings
@@ -78,7 +79,7 @@ def build(found: Findings) -> Table:
     for dataset in evidence.datasets:
         for metric in found.metrics:
             line = [_cell(found, dataset, column, metric) for column in plan.columns]
-            marks = marked([cell.value for cell in line])
+            marks = marked([cell.value for cell in line], lower=metric[0] in LOWER_IS_BETTER)
             line = [cell.with_mark(mark) for cell, mark in zip(line, marks, strict=True)]
             if plan.improve:
                 line.append(_improve(found, dataset, metric))
