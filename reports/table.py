@@ -40,13 +40,15 @@ class Contest:
     comparison: Comparison
     p_holm: float | None = None
     """`comparison.p` after Holm over all tests of the table."""
+    lower: bool = False
+    """A lower value is better."""
 
     @property
     def star(self) -> Literal["", "(*)", "*"]:
-        """* larger, and significant over seeds and over users after Holm; (*) by the paper's rule alone: larger, and
+        """* better, and significant over seeds and over users after Holm; (*) by the paper's rule alone: better, and
         p < 0.05 in the paired t test over seeds, uncorrected."""
         found = self.comparison
-        if found.difference <= 0 or found.p_seeds is None:
+        if (found.difference >= 0 if self.lower else found.difference <= 0) or found.p_seeds is None:
             return ""
         if self.p_holm is not None and self.p_holm < LEVEL:
             return "*"

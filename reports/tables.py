@@ -40,7 +40,11 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> 
         n=spread.n,
         fingerprint=found.data[dataset].fingerprint,
         base=spec.loss.kind.upper(),
-        test=Contest(against=rival, comparison=compare(mine, theirs, with_interval=False))
+        test=Contest(
+            against=rival,
+            comparison=compare(mine, theirs, with_interval=False),
+            lower=metric[0] in LOWER_IS_BETTER,
+        )
         if rival and theirs
         else None,
     )

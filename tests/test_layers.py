@@ -90,6 +90,14 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         VALUES | SWEEP | {"harness.sweep", "harness.price", "harness.ledger_storage", "studies"},
         {"rich"},
     ),
+    "harness.histories": (VALUES, {"numpy", "pandas"}),
+    "harness.serve": (
+        VALUES
+        | {"models", "harness.checkpoint", "harness.evaluate", "harness.histories", "harness.prepare"}
+        | {"harness.rules", "harness.store"},
+        {"torch", "numpy"},
+    ),
+    "harness.serve_cli": ({"harness"}, {"typer"}),
     "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click", "pydantic"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),
@@ -153,6 +161,7 @@ def test_no_file_grows_past_one_sitting(module: str, path: Path) -> None:
         ("harness.cli", "--study", "alpha_lambda", "--dataset", "all", "--dry-run"),
         ("reports.cli", "--help"),
         ("harness.data.cli", "--help"),
+        ("harness.serve_cli", "--help"),
     ],
     ids=" ".join,
 )

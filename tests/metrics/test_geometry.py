@@ -118,7 +118,6 @@ def test_a_sample_is_what_the_model_gives(monkeypatch: pytest.MonkeyPatch) -> No
     assert values["erank"] == pytest.approx(effective_rank(singular_values(states)), rel=1e-4)
     assert values["overlap_hist"] == overlap_hist(found.positive, found.negative)
     alike = len(set(targets[found.users].tolist())) < len(found.users)
-    assert {name for name, value in values.items() if value is None} == (
-        set() if alike else {"alignment", "alignment_ref"}
-    )
+    absent = set() if alike else {"alignment", "alignment_ref"}
+    assert {name for name, value in values.items() if value is None} == absent
     assert len(values) == 8
