@@ -1,6 +1,6 @@
 """btsr runs hyperparameter sweeps for sequential recommendation exactly once and keeps every test user's rank.
 
-Public names, loaded when first used: `TrialSpec`, `run_trial`, `run_study`, `open_store`.
+Public names, loaded when first used: `TrialSpec`, `run_trial`, `run_study`, `open_store`, `recommend`.
 """
 
 from importlib import import_module
@@ -16,9 +16,10 @@ _HOME_OF = {
     "run_trial": "harness.trial",
     "run_study": "harness.sweep",
     "open_store": "harness.store",
+    "recommend": "harness.serve",
 }
 
-__all__ = ["TrialSpec", "open_store", "run_study", "run_trial"]  # noqa: F822
+__all__ = ["TrialSpec", "open_store", "recommend", "run_study", "run_trial"]  # noqa: F822
 
 
 def __getattr__(name: str) -> object:

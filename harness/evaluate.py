@@ -1,5 +1,7 @@
 """Full-catalogue evaluation: every evaluated user's target rank and best items (spec 6.2)."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import TrialError
-from harness.values import TOP_K, Int32, Split, UserRanks
+from harness.values import TOP_K, Int32, Int64, Split, UserRanks
 from models.packed import pack, ranges
 from models.sasrec import SASRec
 
@@ -16,45 +18,63 @@ SCORE_ELEMENTS = 1 << 23
 MOST_USERS = 512
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Some users at a time."""
+
+    users: Int64
+    """[n] which of the inputs, longest first."""
+    hidden: Tensor
+    """[n, D] states at the last position."""
+    scores: Tensor
+    """[n, N] of all items, -inf where the input has the item; valid until the next batch is asked for."""
+
+
+def scored(
+    model: SASRec, flat: Int32, starts: Int64, ends: Int64, *, device: torch.device, what: str
+) -> Iterator[Scored]:
+    """Score all N items for the inputs flat[starts : ends], none of them empty, from the last T items of each.
+
+    `what` names the evaluation in messages. Raises TrialError on scores that are no numbers.
+    """
+    seen_lengths = ends - starts
+    lengths = np.minimum(seen_lengths, model.config.max_len)
+    order = np.argsort(-lengths, kind="stable")
+    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // model.n_items))
+    with torch.inference_mode():
+        items = model.table[: model.n_items].t().contiguous()
+        if not bool(items.isfinite().all()):
+            raise TrialError(f"{what}: the item table holds NaN or infinite values; lower the learning rate")
+        buffer = torch.empty(step, model.n_items, device=device)
+    for start in range(0, len(order), step):
+        users = order[start : start + step]
+        batch = pack(flat, ends[users] - lengths[users], lengths[users], max_len=model.config.max_len, device=device)
+        with torch.inference_mode():
+            hidden = model(batch, last_only=True)
+            if not bool(hidden.isfinite().all()):
+                raise TrialError(f"{what}: states hold NaN or infinite values; lower the learning rate")
+            scores = torch.mm(hidden, items, out=buffer[: len(users)])
+            seen = flat[ranges(starts[users], seen_lengths[users])].astype(np.int64)
+            cells = np.repeat(np.arange(len(users)) * model.n_items, seen_lengths[users]) + seen
+            scores.view(-1)[torch.from_numpy(cells).to(device)] = -torch.inf
+        yield Scored(users=users, hidden=hidden, scores=scores)
+
+
 def evaluate(model: SASRec, split: Split, part: Literal["valid", "test"], *, device: torch.device) -> UserRanks:
     """Score all N items for every evaluated user from the last T items of the input, and rank the target.
 
     Items of the whole input are masked; ties go to the smaller id. Raises TrialError on scores that are no numbers.
     """
-    held_out = 1 if part == "test" else 2
-    ends = split.test_offsets[1:] - held_out
-    seen_lengths = ends - split.test_offsets[:-1]
-    lengths = np.minimum(seen_lengths, model.config.max_len)
+    ends = split.test_offsets[1:] - (1 if part == "test" else 2)
     targets = split.targets(part)
-    order = np.argsort(-lengths, kind="stable")
     k = min(TOP_K, split.n_items)
     rank = np.empty(split.n_test_users, np.int32)
     top = np.empty((split.n_test_users, k), np.int32)
-    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // split.n_items))
-    with torch.inference_mode():
-        items = model.table[: split.n_items].t().contiguous()
-        if not bool(items.isfinite().all()):
-            raise TrialError(f"{part} evaluation: the item table holds NaN or infinite values; lower the learning rate")
-        buffer = torch.empty(step, split.n_items, device=device)
-        for start in range(0, len(order), step):
-            users = order[start : start + step]
-            batch = pack(
-                split.test_items,
-                ends[users] - lengths[users],
-                lengths[users],
-                max_len=model.config.max_len,
-                device=device,
-            )
-            hidden = model(batch, last_only=True)
-            if not bool(hidden.isfinite().all()):
-                raise TrialError(f"{part} evaluation: states hold NaN or infinite values; lower the learning rate")
-            scores = torch.mm(hidden, items, out=buffer[: len(users)])
-            seen = split.test_items[ranges(split.test_offsets[users], seen_lengths[users])].astype(np.int64)
-            cells = np.repeat(np.arange(len(users)) * split.n_items, seen_lengths[users]) + seen
-            scores.view(-1)[torch.from_numpy(cells).to(device)] = -torch.inf
-            wanted = torch.from_numpy(targets[users].astype(np.int64)).to(device)
-            rank[users] = target_ranks(scores, wanted).cpu().numpy()
-            top[users] = best_items(scores, k)
+    what = f"{part} evaluation"
+    for some in scored(model, split.test_items, split.test_offsets[:-1], ends, device=device, what=what):
+        wanted = torch.from_numpy(targets[some.users].astype(np.int64)).to(device)
+        rank[some.users] = target_ranks(some.scores, wanted).cpu().numpy()
+        top[some.users] = best_items(some.scores, k)
     return UserRanks(rank=rank, top=top)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, update
 
+from harness import rows as rows_of
 from harness import schema
 from harness.config import Study
 from harness.errors import StoreError
@@ -62,9 +63,12 @@ def register_study(connection: Connection, study: Study, *, keep_wishes: bool) -
 
 def record_data(connection: Connection, split: Split, where: str) -> None:
     """See `Store.record_data`; `where` is for messages."""
-    table, row = schema.data, schema.data_row(split)
+    table, row = schema.data, rows_of.data_row(split)
     for old in connection.execute(select(table).where(table.c.config == row["config"])):
         if old.fingerprint == split.fingerprint:
+            if old.input_buckets is None:  # recorded by an earlier version
+                new = {"input_buckets": row["input_buckets"]}
+                connection.execute(update(table).where(table.c.fingerprint == old.fingerprint), new)
             return
         mine = schema.trial.c.fingerprint == old.fingerprint
         results = connection.execute(select(func.count()).select_from(schema.trial).where(mine)).scalar_one()
@@ -94,12 +98,13 @@ def record(connection: Connection, outcome: Outcome, where: str) -> int:
     connection.execute(delete(epoch).where(epoch.c.trial_key == spec.key))
     connection.execute(delete(trial).where(mine))
     attempt = 1 if old is None else int(old.attempt) + 1
-    connection.execute(trial.insert(), schema.trial_row(outcome, attempt=attempt, recorded_at=_now()))
+    connection.execute(trial.insert(), rows_of.trial_row(outcome, attempt=attempt, recorded_at=_now()))
     if isinstance(outcome, TrialResult):
-        for table, rows in schema.result_rows(outcome).items():
-            connection.execute(table.insert(), rows)
+        for table, rows in rows_of.result_rows(outcome).items():
+            if rows:
+                connection.execute(table.insert(), rows)
     elif isinstance(outcome, TrialPruned):
-        connection.execute(epoch.insert(), schema.epoch_rows(outcome))
+        connection.execute(epoch.insert(), rows_of.epoch_rows(outcome))
     else:
         assert isinstance(outcome, TrialFailure)
     return attempt

@@ -1,14 +1,10 @@
-"""The SQL schema, a public surface that people query, and the rows that our values become in it.
+"""The SQL schema, a public surface that people query,.
 
 Names are singular; `lam` is the paper's lambda. A trial is done if and only if its row says so, and then all its
 rows are there. Spec: the architecture's section on the SQL schema.
 """
 
 import hashlib
-import json
-import zlib
-from dataclasses import asdict
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -34,15 +30,14 @@ from sqlalchemy.schema import CreateTable
 from harness.config import SEEDS
 from harness.database import claim, is_claimed, shown
 from harness.errors import SchemaError, StoreError
-from harness.values import Outcome, Split, TrialPruned, TrialResult
 
 APPLICATION_ID = 0x62747372
 """`btsr` in ASCII: SQLite's `PRAGMA application_id` of our files, and the `application_id` of table meta."""
 
-SCHEMA_VERSION = 2
-"""Raised with every change of the tables. 1: no pruned trials, no estimates, no energy in provenance."""
+SCHEMA_VERSION = 3
+"""Raised with every change of the tables. 1: no pruned trials, no estimates, no energy in provenance; 2: no samples."""
 
-READABLE = (1, 2)
+READABLE = (1, 2, 3)
 """Versions that can be read as they are; a sweep into an older one upgrades it first, see `harness.upgrade`."""
 
 metadata = MetaData()
@@ -85,6 +80,7 @@ data = Table(
     Column("popularity", LargeBinary, nullable=False),
     Column("targets_valid", LargeBinary, nullable=False),
     Column("targets_test", LargeBinary, nullable=False),
+    Column("input_buckets", LargeBinary, comment="zlib, int32 [users, 3]: items of each bucket in the test input"),
 )
 
 trial = Table(
@@ -144,6 +140,22 @@ ranks = Table(
     Column("top", LargeBinary, nullable=False, comment="zlib, int32 little-endian [users, k]"),
 )
 
+sample = Table(
+    "sample",
+    metadata,
+    Column("trial_key", ForeignKey("trial.trial_key"), primary_key=True),
+    Column("users", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("negatives", Integer, nullable=False),
+    Column("places", LargeBinary, nullable=False, comment="zlib, int32 [users]: places among the evaluated users"),
+    Column("states", LargeBinary, nullable=False, comment="zlib, float16 [users, width]"),
+    Column("positive", LargeBinary, nullable=False, comment="zlib, float32 [users]: score of the test target"),
+    Column("negative", LargeBinary, nullable=False, comment="zlib, float16 [users, negatives]: of unseen items"),
+    Column("spectrum", LargeBinary, nullable=False, comment="zlib, float32: singular values of all users' states"),
+    Column("spectrum_centred", LargeBinary, nullable=False, comment="the same, mean subtracted"),
+    comment="states and scores of some test users, the same users and items for every model on the same data",
+)
+
 provenance = Table(
     "provenance",
     metadata,
@@ -181,6 +193,9 @@ estimate = Table(
 
 ADDED_IN_2 = ("gpu_peak_mib", "joules")
 """Columns of table provenance that version 1 does not have."""
+
+ADDED_IN_3 = ("input_buckets",)
+"""Columns of table data that earlier versions do not have."""
 
 RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
     *(("hr", k) for k in (1, 5, 10)),
@@ -306,85 +321,3 @@ def schema_version(connection: Connection, where: str) -> int:
             + ", or choose another --out"
         )
     return int(version)
-
-
-def packed(array: Any) -> bytes:
-    """An integer array as zlib-compressed little-endian int32."""
-    return zlib.compress(array.astype("<i4").tobytes(), 6)
-
-
-def data_row(split: Split) -> dict[str, Any]:
-    """The row of table data."""
-    return {
-        "fingerprint": split.fingerprint,
-        "dataset": split.config.dataset,
-        "n_items": split.n_items,
-        "n_train_users": split.n_train_users,
-        "n_test_users": split.n_test_users,
-        "boundary": split.boundary,
-        "config": json.dumps(split.config.canonical(), sort_keys=True, separators=(",", ":")),
-        "report": dict(split.report),
-        "bucket": packed(split.bucket),
-        "popularity": packed(split.popularity),
-        "targets_valid": packed(split.targets("valid")),
-        "targets_test": packed(split.targets("test")),
-    }
-
-
-def trial_row(outcome: Outcome, *, attempt: int, recorded_at: str) -> dict[str, Any]:
-    """The row of table trial."""
-    spec = outcome.spec
-    row: dict[str, Any] = {
-        "trial_key": spec.key,
-        "group_key": spec.group,
-        "dataset": spec.data.dataset,
-        "method": spec.method,
-        "profile": spec.profile,
-        "alpha": spec.aux.alpha,
-        "lam": spec.aux.lam,
-        "seed": spec.seed,
-        "attempt": attempt,
-        "spec": spec.canonical_json(),
-        "recorded_at": recorded_at,
-    }
-    if isinstance(outcome, TrialResult):
-        return row | {
-            "status": "done",
-            "fingerprint": outcome.fingerprint,
-            "best_epoch": outcome.best_epoch,
-            "last_epoch": len(outcome.epochs),
-        }
-    if isinstance(outcome, TrialPruned):
-        return row | {"status": "pruned", "last_epoch": len(outcome.epochs)}
-    return row | {
-        "status": "failed",
-        "last_epoch": outcome.last_epoch,
-        "error": outcome.error,
-        "traceback": outcome.traceback,
-    }
-
-
-def epoch_rows(outcome: TrialResult | TrialPruned) -> list[dict[str, Any]]:
-    """The rows of a trial in table epoch."""
-    return [{"trial_key": outcome.spec.key} | asdict(log) for log in outcome.epochs]
-
-
-def result_rows(result: TrialResult) -> dict[Table, list[dict[str, Any]]]:
-    """The rows of a finished trial in all other tables."""
-    key = {"trial_key": result.spec.key}
-    return {
-        metric: [key | asdict(number) for number in result.metrics],
-        epoch: epoch_rows(result),
-        ranks: [
-            key
-            | {
-                "part": part,
-                "users": users.top.shape[0],
-                "k": users.top.shape[1],
-                "rank": packed(users.rank),
-                "top": packed(users.top),
-            }
-            for part, users in (("valid", result.valid), ("test", result.test))
-        ],
-        provenance: [key | asdict(result.provenance)],
-    }

@@ -3,7 +3,6 @@
 One driver writes (see `Store.driver_lock`), every trial in one transaction. Anyone may read meanwhile.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,28 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, select
+from sqlalchemy import Connection, Engine, Row, Select, select
 
 from harness import database, recording, schema
 from harness.config import DataConfig, Study, TrialSpec
 from harness.database import shown
 from harness.errors import StoreError
-from harness.upgrade import upgrade
-from harness.values import Cell, EpochLog, Estimate, Int32, Metric, Outcome, Provenance, Split, UserRanks
+from harness.rows import sample_of, trials_query, unpacked
+from harness.upgrade import upgrade, upgrade_server
+from harness.validation import ValidationReader
+from harness.values import (
+    N_BUCKETS,
+    Cell,
+    EpochLog,
+    Estimate,
+    Int32,
+    Metric,
+    Outcome,
+    Provenance,
+    Sample,
+    Split,
+    UserRanks,
+)
 
 Part = Literal["valid", "test"]
 Status = Literal["done", "failed", "pruned"]
@@ -75,14 +88,12 @@ class DataRow:
     """[V] validation targets."""
     targets_test: Int32
     """[V] test targets."""
+    input_buckets: Int32 | None
+    """[V, 3] items of each popularity bucket in the test input; None: recorded by an earlier version."""
 
     def targets(self, part: Part) -> Int32:
         """[V] the target of each evaluated user."""
         return self.targets_test if part == "test" else self.targets_valid
-
-
-def _unpacked(blob: bytes) -> Int32:
-    return np.frombuffer(zlib.decompress(blob), "<i4").astype(np.int32, copy=False)
 
 
 def open_store(where: str | Path, *, create: bool = False, read_only: bool = False) -> "Store":
@@ -168,7 +179,11 @@ class Store:
         with database.driver_lock(self._engine, self.where):
             if self._version < schema.SCHEMA_VERSION:
                 self._engine.dispose()
-                upgrade(database.file_of(self.where), self._version)
+                if database.is_url(self.where):
+                    with self.transaction() as connection:
+                        upgrade_server(connection, self._version)
+                else:
+                    upgrade(database.file_of(self.where), self._version)
                 self._version = schema.SCHEMA_VERSION
             with self.transaction() as connection:
                 schema.refresh_view(connection)
@@ -234,46 +249,16 @@ class Store:
         status: Status | None = "done",
     ) -> tuple[TrialRow, ...]:
         """Trials that have ended, by data set, method, alpha, lambda and seed; `status=None` for failures too."""
-        trial, listed = schema.trial, schema.study_trial
-        wanted: list[ColumnElement[bool]] = [
-            column == value
-            for column, value in (
-                (trial.c.dataset, dataset),
-                (trial.c.method, method),
-                (trial.c.profile, profile),
-                (trial.c.status, status),
-            )
-            if value is not None
-        ]
-        if study is not None:
-            wanted.append(trial.c.trial_key.in_(select(listed.c.trial_key).where(listed.c.study == study)))
-        order = (trial.c.dataset, trial.c.method, trial.c.alpha, trial.c.lam, trial.c.seed, trial.c.trial_key)
+        query = trials_query(study=study, dataset=dataset, method=method, profile=profile, status=status)
         with self.transaction() as connection:
-            return tuple(
-                TrialRow(
-                    key=row.trial_key,
-                    group=row.group_key,
-                    spec=TrialSpec.model_validate_json(row.spec),
-                    status=row.status,
-                    attempt=row.attempt,
-                    fingerprint=row.fingerprint,
-                    best_epoch=row.best_epoch,
-                    last_epoch=row.last_epoch,
-                    error=row.error,
-                    traceback=row.traceback,
-                    recorded_at=row.recorded_at,
-                )
-                for row in connection.execute(select(trial).where(*wanted).order_by(*order))
-            )
+            return tuple(map(_trial, connection.execute(query)))
 
     def failures(self) -> dict[str, tuple[int, str]]:
         """Key -> how often it was tried and its last error, of every trial that failed."""
         trial = schema.trial
+        query = select(trial.c.trial_key, trial.c.attempt, trial.c.error).where(trial.c.status == "failed")
         with self.transaction() as connection:
-            rows = connection.execute(
-                select(trial.c.trial_key, trial.c.attempt, trial.c.error).where(trial.c.status == "failed")
-            )
-            return {key: (attempt, error) for key, attempt, error in rows}
+            return {key: (attempt, error) for key, attempt, error in connection.execute(query)}
 
     def costs(self) -> tuple[tuple[Cell, float, float], ...]:
         """(Data set, method, profile), seconds and peak MiB of every finished trial."""
@@ -336,7 +321,16 @@ class Store:
         """Every evaluated user's target rank and best items. Raises StoreError where the trial is not done."""
         table = schema.ranks
         row = self._one(select(table).where(table.c.trial_key == key, table.c.part == part), f"trial {key}")
-        return UserRanks(rank=_unpacked(row.rank), top=_unpacked(row.top).reshape(row.users, row.k))
+        return UserRanks(rank=unpacked(row.rank), top=unpacked(row.top).reshape(row.users, row.k))
+
+    def sample(self, key: str) -> Sample | None:
+        """States and scores of some test users; None for a trial of an earlier version, which kept none."""
+        if self._version < 3:
+            return None
+        table = schema.sample
+        with self.transaction() as connection:
+            row = connection.execute(select(table).where(table.c.trial_key == key)).one_or_none()
+        return None if row is None else sample_of(row)
 
     def epochs(self, key: str) -> tuple[EpochLog, ...]:
         """The trial's training log; empty where it is not done."""
@@ -354,7 +348,9 @@ class Store:
     def data(self, fingerprint: str) -> DataRow:
         """The data of that fingerprint. Raises StoreError where it was never used here."""
         table = schema.data
-        row = self._one(select(table).where(table.c.fingerprint == fingerprint), f"data {fingerprint}")
+        there = [c for c in table.columns if self._version > 2 or c.name not in schema.ADDED_IN_3]
+        row = self._one(select(*there).where(table.c.fingerprint == fingerprint), f"data {fingerprint}")
+        inputs = row.input_buckets if self._version > 2 else None
         return DataRow(
             fingerprint=row.fingerprint,
             config=DataConfig.model_validate_json(row.config),
@@ -363,38 +359,23 @@ class Store:
             n_test_users=row.n_test_users,
             boundary=row.boundary,
             report=row.report,
-            bucket=_unpacked(row.bucket).astype(np.int8),
-            popularity=_unpacked(row.popularity),
-            targets_valid=_unpacked(row.targets_valid),
-            targets_test=_unpacked(row.targets_test),
+            bucket=unpacked(row.bucket).astype(np.int8),
+            popularity=unpacked(row.popularity),
+            targets_valid=unpacked(row.targets_valid),
+            targets_test=unpacked(row.targets_test),
+            input_buckets=None if inputs is None else unpacked(inputs).reshape(-1, N_BUCKETS),
         )
 
-    def validation(self) -> "ValidationReader":
+    def validation(self) -> ValidationReader:
         """The view of this store that selection code is given."""
         return ValidationReader(self)
 
 
+def _trial(row: Row[Any]) -> TrialRow:
+    same = {f.name: row._mapping[f.name] for f in fields(TrialRow) if f.name in row._mapping and f.name != "spec"}
+    spec = TrialSpec.model_validate_json(row.spec)
+    return TrialRow(key=row.trial_key, group=row.group_key, spec=spec, **same)
+
+
 def _fields(row: Row[Any]) -> dict[str, Any]:
     return {name: value for name, value in row._mapping.items() if name != "trial_key"}
-
-
-class ValidationReader:
-    """What selection may see of a store: validation numbers. It has no way to a test value."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def value(self, key: str, name: str, k: int, bucket: int = 0) -> float:
-        """One validation number of a finished trial. Raises StoreError where there is none."""
-        for found in self._store.metrics((key,), part="valid", names=(name,)).get(key, ()):
-            if (found.k, found.bucket) == (k, bucket) and found.value is not None:
-                return found.value
-        raise StoreError(f"{self._store.where} has no validation {name}@{k} (bucket {bucket}) of trial {key}")
-
-    def metrics(self, keys: Collection[str], names: Sequence[str] | None = None) -> dict[str, tuple[Metric, ...]]:
-        """The validation numbers of these trials."""
-        return self._store.metrics(keys, part="valid", names=names)
-
-    def epochs(self, key: str) -> tuple[EpochLog, ...]:
-        """The trial's training log: losses and validation metrics."""
-        return self._store.epochs(key)

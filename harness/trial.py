@@ -2,11 +2,11 @@
 
 import platform
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,10 +15,16 @@ from harness.checkpoint import Checkpoint
 from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.evaluate import evaluate
+from harness.exposure import Shown, exposure, input_buckets
+from harness.geometry import geometry
 from harness.metrics import evaluate as metrics_of
+from harness.sample import sample_of
 from harness.train import Trained, Training
-from harness.values import EpochLog, Metric, Provenance, Split, TrialResult
+from harness.values import EpochLog, Metric, Provenance, Sample, Split, TrialResult, UserRanks
 from models.kernels.used import kernels_used
+
+Part = Literal["valid", "test"]
+PARTS: tuple[Part, ...] = ("valid", "test")
 
 
 def device_of(name: str) -> torch.device:
@@ -105,12 +111,11 @@ def trial_steps(
         if checkpoint and keep_best:
             checkpoint.keep_best(trained.objective.state_dict())
         tested = time.perf_counter()
-        ranks = {part: evaluate(trained.objective.model, split, part, device=where) for part in ("valid", "test")}
-        metrics: tuple[Metric, ...] = tuple(
-            metric
-            for part in ("valid", "test")
-            for metric in metrics_of(ranks[part], targets=split.targets(part), bucket=split.bucket, part=part)
-        )
+        ranks: dict[Part, UserRanks] = {
+            part: evaluate(trained.objective.model, split, part, device=where) for part in PARTS
+        }
+        sample = sample_of(trained.objective.model, split, device=where)
+        metrics = _metrics(ranks, sample, split)
         now = time.perf_counter()
         return TrialResult(
             spec=spec,
@@ -120,6 +125,7 @@ def trial_steps(
             best_epoch=trained.best_epoch,
             valid=ranks["valid"],
             test=ranks["test"],
+            sample=sample,
             provenance=_provenance(
                 trained,
                 where,
@@ -132,6 +138,22 @@ def trial_steps(
                 joules=meter.total(past["joules"]),
             ),
         )
+
+
+def _metrics(ranks: Mapping[Part, UserRanks], sample: Sample, split: Split) -> tuple[Metric, ...]:
+    """All numbers of a trial."""
+    found: list[Metric] = []
+    for part, users in ranks.items():
+        found += metrics_of(users, targets=split.targets(part), bucket=split.bucket, part=part)
+        shown = Shown(
+            top=users.top,
+            popularity=split.popularity,
+            n_users=split.n_train_users,
+            item_bucket=split.bucket,
+            inputs=input_buckets(split) if part == "test" else None,
+        )
+        found += [metric for metric in exposure(shown, part=part) if part == "test" or metric.name != "popcal"]
+    return (*found, *geometry(sample, split.targets("test")))
 
 
 def _provenance(

@@ -3,6 +3,8 @@
 import sqlite3
 from pathlib import Path
 
+from sqlalchemy import Connection, text
+
 from harness import schema
 from harness.errors import SchemaError
 
@@ -12,7 +14,6 @@ def upgrade(path: Path, version: int) -> None:
 
     All or nothing. Raises SchemaError where there is no room, or no right, to do it.
     """
-    assert version == 1
     copy = path.with_name(f"{path.name}.v{version}")
     try:
         connection = sqlite3.connect(path, isolation_level=None)
@@ -21,7 +22,9 @@ def upgrade(path: Path, version: int) -> None:
                 connection.execute("VACUUM INTO ?", (str(copy),))
             connection.execute("PRAGMA foreign_keys = OFF")
             connection.execute("BEGIN IMMEDIATE")
-            _from_1_to_2(connection)
+            if version < 2:
+                _from_1_to_2(connection)
+            _from_2_to_3(connection)
             assert not connection.execute("PRAGMA foreign_key_check").fetchall()
             connection.execute("COMMIT")
         finally:
@@ -50,3 +53,20 @@ def _from_1_to_2(connection: sqlite3.Connection) -> None:
         connection.execute(f"ALTER TABLE provenance ADD COLUMN {column} FLOAT")
     connection.execute(schema.create_sql(schema.estimate))
     connection.execute("UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+
+
+def _from_2_to_3(connection: sqlite3.Connection) -> None:
+    """Samples of states and scores; what users had in their input."""
+    connection.execute(schema.create_sql(schema.sample))
+    for column in schema.ADDED_IN_3:
+        connection.execute(f"ALTER TABLE data ADD COLUMN {column} BLOB")
+    connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema_version'")
+
+
+def upgrade_server(connection: Connection, version: int) -> None:
+    """The same for a database server, from version 2 on, within the connection's transaction."""
+    assert version == 2, "version 1 knew files only"
+    schema.sample.create(connection)
+    for column in schema.ADDED_IN_3:
+        connection.execute(text(f"ALTER TABLE data ADD COLUMN {column} BYTEA"))
+    connection.execute(text("UPDATE meta SET value = '3' WHERE name = 'schema_version'"))

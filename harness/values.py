@@ -77,6 +77,27 @@ class UserRanks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """States and scores of some test users, kept so that metrics of them need no model (spec 6.5, 6.6).
+
+    Users and negatives depend on the data alone: they are the same for every model.
+    """
+
+    users: Int32
+    """[S] places among the evaluated users, ascending."""
+    states: NDArray[np.float16]
+    """[S, D] states at the last position of the test input."""
+    positive: NDArray[np.float32]
+    """[S] score of the test target."""
+    negative: NDArray[np.float16]
+    """[S, M] scores of the same number of unseen items for every user."""
+    spectrum: NDArray[np.float32]
+    """[D] singular values of the states of all test users (at most 10,000), largest first."""
+    spectrum_centred: NDArray[np.float32]
+    """[D] the same after subtracting the mean state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One number of one evaluation."""
 
@@ -147,6 +168,8 @@ class TrialResult:
     valid: UserRanks
     test: UserRanks
     provenance: Provenance
+    sample: Sample | None = None
+    """None: none was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,14 @@ import typer
 
 from harness.config import Profile
 from harness.errors import BtsrError, ConfigError
+from harness.rules import Metric, rule_of
 from harness.store import Store
 from reports import figures, tables
 from reports.audit import audit
 from reports.claims import claims
-from reports.dial import dial, picks, rule_of
+from reports.dial import dial, picks
 from reports.export import answer, to_parquet
 from reports.findings import findings
-from reports.measure import Metric
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
 from reports.results import Evidence, Request, Tie, gather

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from harness.errors import ConfigError
+from harness.rules import Metric
 from harness.values import N_BUCKETS
 from reports.findings import candidates
 from reports.lines import CAPTION_CHARACTERS, kept_together
-from reports.measure import Measurer, Metric
+from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
 from reports.results import Evidence

@@ -1,8 +1,7 @@
 """The dial between precision and diversity: BT-SR over (alpha, lambda), its Pareto front, and the setting that a rule
 picks. Rules see validation numbers only; the outcome on test is read afterwards."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,71 +10,16 @@ from numpy.typing import NDArray
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.metrics import CUTOFFS
-from harness.store import ValidationReader
+from harness.rules import DIVERSITY, PRECISION, Metric, Rule, pareto, pick, rule_of
+from harness.validation import ValidationReader
 from models.config import AuxConfig
 from reports.lines import families
-from reports.measure import Measurer, Metric, metric_of
+from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.notes import settings as words_of
 from reports.results import Evidence, Group, comparable
 from reports.sheet import Sheet
 from reports.stats import interval, summarise
-
-PRECISION, DIVERSITY = ("ndcg", 10), ("cov", 10)
-
-PRESETS: Mapping[str, str] = {
-    "precise": "max ndcg@10",
-    "balanced": "max cov@10 subject to ndcg@10 >= 0.99*best",
-    "diverse": "max cov@10 subject to ndcg@10 >= 0.9*best",
-}
-"""Rules by name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What to pick: the best of one metric, among settings whose other metric is good enough."""
-
-    words: str
-    sign: int
-    """1: max, -1: min."""
-    metric: Metric
-    limited: Metric | None = None
-    at_least: bool = True
-    """The limit is a lower one."""
-    limit: float = 0.0
-    of_best: bool = False
-    """`limit` is a share of the best value of the limited metric."""
-
-
-def rule_of(words: str) -> Rule:
-    """The rule that the words (or the name of a preset) say. Raises ConfigError for others."""
-    text = " ".join(PRESETS.get(words.strip(), words).split())
-    metric, number = r"([a-zA-Z]+@\d+)", r"(\d+(?:\.\d*)?|\.\d+)"
-    pattern = rf"(max|min) {metric}(?: subject to {metric} ?(>=|<=) ?(?:{number} ?\* ?(best)|(best)|{number}))?"
-    found = re.fullmatch(pattern, text)
-    if not found:
-        raise ConfigError(
-            f"rule '{words}' is not understood: write it as '{PRESETS['balanced']}', or one of {', '.join(PRESETS)}"
-        )
-    goal, first, second, compare, share, best, only_best, plain = found.groups()
-    metrics = [_validated(name) for name in (first, second) if name]
-    return Rule(
-        words=text,
-        sign=1 if goal == "max" else -1,
-        metric=metrics[0],
-        limited=metrics[1] if second else None,
-        at_least=compare != "<=",
-        limit=float(share or plain or 1.0),
-        of_best=bool(best or only_best),
-    )
-
-
-def _validated(words: str) -> Metric:
-    name, k = metric_of(words)
-    if k not in CUTOFFS:
-        raise ConfigError(f"'{words}' is not kept for validation: use a K of {', '.join(map(str, CUTOFFS))}")
-    return name, k
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,26 +70,7 @@ class Dial:
 
         Raises ConfigError where no setting is within the limit.
         """
-        goal = rule.sign * self.valid(rule.metric)
-        allowed = np.ones(len(goal), np.bool_)
-        if rule.limited is not None:
-            values = self.valid(rule.limited)
-            limit = rule.limit * values.max() if rule.of_best else rule.limit
-            allowed = values >= limit - 1e-12 if rule.at_least else values <= limit + 1e-12
-            if not allowed.any():
-                raise ConfigError(
-                    f"no setting on {self.dataset} satisfies '{rule.words}': {rule.limited[0]}@{rule.limited[1]} on "
-                    f"validation is {values.min():.4f} to {values.max():.4f}"
-                )
-        return int(np.argmax(np.where(allowed, goal, -np.inf)))
-
-
-def pareto(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[int, ...]:
-    """Places that no other place dominates (at least as good in both, better in one), by ascending `first`."""
-    better = (first[:, None] >= first) & (second[:, None] >= second)
-    strictly = (first[:, None] > first) | (second[:, None] > second)
-    free = ~(better & strictly).any(axis=0)
-    return tuple(sorted(np.flatnonzero(free).tolist(), key=lambda i: (first[i], -second[i])))
+        return pick(rule, self.valid, self.dataset)
 
 
 def dial(evidence: Evidence, dataset: str) -> Dial:

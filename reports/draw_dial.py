@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from reports.dial import DIVERSITY, PRECISION, Dial, grid, importance, rule_of
+from harness.rules import DIVERSITY, PRECISION, rule_of
+from reports.dial import Dial, grid, importance
 from reports.draw import Colors, framed
 from reports.lines import CAPTION_CHARACTERS, kept_together
 from reports.measure import Measurer

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.exposure import LOWER_IS_BETTER
+from harness.rules import Metric
 from harness.store import DataRow
-from reports.measure import Measurer, Metric
+from reports.measure import Measurer
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.results import Choice, Evidence, choose
@@ -65,6 +67,7 @@ def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()
 
 
 def best_other(found: Findings, dataset: str, metric: Metric, keys: Sequence[str]) -> str | None:
-    """The key with the largest mean among those that were run; the first of equals."""
+    """The key with the best mean among those that were run; the first of equals."""
     there = [key for key in keys if (dataset, key, metric) in found.measured]
-    return max(there, key=lambda key: found.measured[dataset, key, metric].by_seed.mean(), default=None)
+    sign = -1 if metric[0] in LOWER_IS_BETTER else 1
+    return max(there, key=lambda key: sign * found.measured[dataset, key, metric].by_seed.mean(), default=None)

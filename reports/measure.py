@@ -1,38 +1,21 @@
 """Metrics run by run and user by user, from stored ranks: any metric at any K that the stored lists allow."""
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from harness.errors import ConfigError, unknown_name
+from harness.errors import ConfigError
+from harness.exposure import EXPOSURE, Shown
 from harness.metrics import METRICS, USER_METRICS, Population
+from harness.rules import Metric, metric_of
 from harness.store import DataRow, Part, Store
-from harness.values import TOP_K, UserRanks
+from harness.values import UserRanks
 from reports.results import Group
 from reports.stats import Measured
 
-Metric = tuple[str, int]
-"""Name and K."""
-
 RUNS_KEPT = 64
 """Runs whose ranks stay in memory."""
-
-
-def metric_of(words: str) -> Metric:
-    """(name, K) of words such as ndcg@10. Raises ConfigError for an unknown metric, or a K that is not stored."""
-    found = re.fullmatch(r"([a-z]+)@(\d+)", words.strip().lower())
-    if not found:
-        raise ConfigError(f"metric '{words}' is not understood: write it as ndcg@10 ({', '.join(METRICS)})")
-    name, k = found[1], int(found[2])
-    if name not in METRICS:
-        raise unknown_name("metric", name, METRICS)
-    if not 1 <= k <= TOP_K:
-        raise ConfigError(
-            f"metric '{words}': K = {k} is not stored, lists have {TOP_K} items: use a K from 1 to {TOP_K}"
-        )
-    return name, k
 
 
 def metrics_of(words: Sequence[str]) -> tuple[Metric, ...]:
@@ -56,11 +39,29 @@ def measure(
         by_user = np.stack([USER_METRICS[name](run.rank[users], k) for run in runs])
         return Measured(seeds=tuple(seeds), by_seed=by_user.mean(axis=1), by_user=by_user)
     values = []
+    inputs = data.input_buckets if part == "test" else None
+    if name == "popcal" and inputs is None:
+        raise ConfigError(
+            f"popcal@{k} needs what users had in their {part} input, which is not recorded for data "
+            f"{data.fingerprint[:8]}: give its sweep command again, which adds it for test"
+        )
     for run in runs:
+        if name in EXPOSURE:
+            shown = Shown(
+                top=run.top[users],
+                popularity=data.popularity,
+                n_users=data.n_train_users,
+                item_bucket=data.bucket,
+                inputs=None if inputs is None else inputs[users],
+            )
+            values.append(EXPOSURE[name](shown, k))
+            continue
         population = Population(
             rank=run.rank[users], top=run.top[users], everyone=run.top, item_bucket=data.bucket, bucket=bucket
         )
         values.append(METRICS[name](population, k))
+    if not users.any():
+        return None
     there = [value for value in values if value is not None]
     assert len(there) in {0, len(values)}, "a bucket is empty in all runs on one data set, or in none"
     return Measured(seeds=tuple(seeds), by_seed=np.array(there)) if there else None

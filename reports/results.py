@@ -3,16 +3,17 @@
 Never mixes profiles, and never two versions of one data set: where several exist, the error lists the choices.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from harness.config import PAPER_DATASETS, SEEDS, Profile, TrialSpec
+from harness.config import PAPER_DATASETS, Profile, TrialSpec
 from harness.errors import ConfigError, unknown_name
-from harness.store import DataRow, Store, TrialRow, ValidationReader
+from harness.rules import same_seeds, seed_order
+from harness.store import DataRow, Store, TrialRow
+from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
 from reports.names import DATASET_TITLES
@@ -78,22 +79,10 @@ class Choice:
     """Configurations that share no seed with the others."""
 
 
-def seed_order(seed: int) -> tuple[int, int]:
-    """The order of `harness.config.SEEDS`, then of the numbers."""
-    return SEEDS.index(seed) if seed in SEEDS else len(SEEDS), seed
-
-
 def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:
-    """The groups that can be compared, and the seeds that all of them have.
-
-    They are those with the seed that most groups have (of equals, the first of `SEEDS`): a mean over few seeds is never
-    held against a mean over others. The view `results` follows the same rule (`harness.schema.results_view`).
-    """
-    counts = Counter(seed for group in groups for seed in group.seeds)
-    anchor = min(counts, key=lambda seed: (-counts[seed], seed_order(seed)))
-    there = tuple(group for group in groups if anchor in group.seeds)
-    common = set.intersection(*(set(group.seeds) for group in there))
-    return there, tuple(sorted(common, key=seed_order))
+    """The groups that can be compared, and the seeds that all of them have: see `harness.rules.same_seeds`."""
+    kept, common = same_seeds([group.seeds for group in groups])
+    return tuple(groups[i] for i in kept), common
 
 
 def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:

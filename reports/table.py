@@ -40,13 +40,15 @@ class Contest:
     comparison: Comparison
     p_holm: float | None = None
     """`comparison.p` after Holm over all tests of the table."""
+    lower: bool = False
+    """A lower value is better."""
 
     @property
     def star(self) -> Literal["", "(*)", "*"]:
-        """* larger, and significant over seeds and over users after Holm; (*) by the paper's rule alone: larger, and
+        """* better, and significant over seeds and over users after Holm; (*) by the paper's rule alone: better, and
         p < 0.05 in the paired t test over seeds, uncorrected."""
         found = self.comparison
-        if found.difference <= 0 or found.p_seeds is None:
+        if (found.difference >= 0 if self.lower else found.difference <= 0) or found.p_seeds is None:
             return ""
         if self.p_holm is not None and self.p_holm < LEVEL:
             return "*"
@@ -124,13 +126,13 @@ def number(value: float, percent: bool = False) -> str:
     return f"{value:+.1f}" if percent else f"{value:.{DECIMALS}f}"
 
 
-def marked(values: list[float | None]) -> list[Mark]:
-    """Best and second best (higher is better) of a row, compared as printed; ties share a mark.
+def marked(values: list[float | None], *, lower: bool = False) -> list[Mark]:
+    """Best and second best (higher is better, unless `lower` is) of a row, compared as printed; ties share a mark.
 
     With fewer than two values there is nothing to compare and nothing is marked; where all tie, all are best.
     """
     shown = [None if value is None else round(value, DECIMALS) for value in values]
-    distinct = sorted({value for value in shown if value is not None}, reverse=True)
+    distinct = sorted({value for value in shown if value is not None}, reverse=not lower)
     if sum(value is not None for value in shown) < 2:
         return [""] * len(values)
     names: dict[float, Mark] = {distinct[0]: "best"}

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import ConfigError
+from harness.exposure import LOWER_IS_BETTER
+from harness.rules import Metric
 from harness.store import Store
 from reports.findings import Findings, best_other, findings
-from reports.measure import Metric
 from reports.names import dataset_title
 from reports.notes import commands, footnotes
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
@@ -39,7 +40,11 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> 
         n=spread.n,
         fingerprint=found.data[dataset].fingerprint,
         base=spec.loss.kind.upper(),
-        test=Contest(against=rival, comparison=compare(mine, theirs, with_interval=False))
+        test=Contest(
+            against=rival,
+            comparison=compare(mine, theirs, with_interval=False),
+            lower=metric[0] in LOWER_IS_BETTER,
+        )
         if rival and theirs
         else None,
     )
@@ -78,7 +83,7 @@ def build(found: Findings) -> Table:
     for dataset in evidence.datasets:
         for metric in found.metrics:
             line = [_cell(found, dataset, column, metric) for column in plan.columns]
-            marks = marked([cell.value for cell in line])
+            marks = marked([cell.value for cell in line], lower=metric[0] in LOWER_IS_BETTER)
             line = [cell.with_mark(mark) for cell, mark in zip(line, marks, strict=True)]
             if plan.improve:
                 line.append(_improve(found, dataset, metric))

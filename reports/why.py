@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from harness.errors import ConfigError, unknown_name
+from harness.rules import Metric, metric_of
 from reports.commands import sweep_command
 from reports.findings import Findings
-from reports.measure import Metric, metric_of
 from reports.names import dataset_title
 from reports.notes import settings
 from reports.plans import ColumnPlan, TablePlan

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
 VALUES = {"models.config", "harness.config", "harness.errors", "harness.values"}
 
-STORE = {"harness.schema", "harness.database", "harness.recording", "harness.upgrade", "harness"}
+STORE = {"harness.schema", "harness.rows", "harness.database", "harness.recording", "harness.upgrade", "harness"}
 SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
 
 RULES: dict[str, tuple[set[str], set[str]]] = {
@@ -29,6 +29,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.data.output": (VALUES | {"harness.data", "reports.data_figures"}, {"rich"}),
     "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "filelock", "rich"}),
     "harness.metrics": (VALUES, {"numpy"}),
+    "harness.exposure": (VALUES | {"harness.metrics"}, {"numpy"}),
+    "harness.geometry": (VALUES, {"numpy"}),
+    "harness.sample": (VALUES | {"models", "harness.evaluate", "harness.geometry"}, {"torch", "numpy"}),
+    "harness.rules": (VALUES | {"harness.metrics", "harness.exposure"}, {"numpy"}),
     "harness.provenance": (VALUES, {"pynvml"}),
     "harness.checkpoint": (VALUES, {"torch"}),
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
@@ -45,6 +49,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "harness.train",
             "harness.evaluate",
             "harness.metrics",
+            "harness.exposure",
+            "harness.geometry",
+            "harness.sample",
             "harness.provenance",
             "harness.checkpoint",
             "harness",
@@ -53,9 +60,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "harness.database": (VALUES, {"sqlalchemy"}),
     "harness.schema": (VALUES | {"harness.database"}, {"sqlalchemy"}),
-    "harness.upgrade": (VALUES | {"harness.schema", "harness"}, set()),
-    "harness.recording": (VALUES | {"harness.schema", "harness"}, {"sqlalchemy"}),
-    "harness.store": (VALUES | STORE, {"sqlalchemy", "numpy"}),
+    "harness.rows": (VALUES | {"harness.schema", "harness.exposure", "harness"}, {"sqlalchemy", "numpy"}),
+    "harness.upgrade": (VALUES | {"harness.schema", "harness"}, {"sqlalchemy"}),
+    "harness.recording": (VALUES | {"harness.schema", "harness.rows", "harness"}, {"sqlalchemy"}),
+    "harness.validation": (VALUES | {"harness.store"}, set()),
+    "harness.store": (VALUES | STORE | {"harness.validation"}, {"sqlalchemy", "numpy"}),
     "harness.exchange": (VALUES | STORE | {"harness.store"}, {"sqlalchemy"}),
     "harness.options": ({"models.config"}, {"pydantic"}),
     "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, set()),
@@ -83,11 +92,21 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"rich"},
     ),
     "harness.launch": (VALUES | SWEEP | {"harness"}, set()),
+    "harness.histories": (VALUES, {"numpy", "pandas"}),
+    "harness.serve": (
+        VALUES
+        | {"models", "harness.checkpoint", "harness.evaluate", "harness.histories", "harness.prepare"}
+        | {"harness.rules", "harness.store"},
+        {"torch", "numpy"},
+    ),
+    "harness.serve_cli": ({"harness"}, {"typer"}),
     "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click", "pydantic"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),
     "reports": (
-        VALUES | {"harness.store", "harness.exchange", "harness.metrics", "reports", "studies"},
+        VALUES
+        | {"harness.store", "harness.validation", "harness.exchange", "harness.metrics", "reports", "studies"}
+        | {"harness.exposure", "harness.geometry", "harness.rules"},
         {"numpy", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn", "jinja2", "typer", "rich"},
     ),
 }
@@ -144,6 +163,7 @@ def test_no_file_grows_past_one_sitting(module: str, path: Path) -> None:
         ("harness.cli", "--study", "alpha_lambda", "--dataset", "all", "--dry-run"),
         ("reports.cli", "--help"),
         ("harness.data.cli", "--help"),
+        ("harness.serve_cli", "--help"),
     ],
     ids=" ".join,
 )

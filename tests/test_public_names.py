@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 NAMES = {
-    "harness": ["TrialSpec", "open_store", "run_study", "run_trial"],
+    "harness": ["TrialSpec", "open_store", "recommend", "run_study", "run_trial"],
     "models.sasrec": ["SASRec"],
     "models.barlow": ["barlow_twins"],
     "models.objective": ["Objective"],

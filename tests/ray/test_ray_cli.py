@@ -105,6 +105,7 @@ def test_an_interruption_ends_ray_too_and_keeps_what_is_done(number: signal.Sign
         (("--gpus-per-trial", "0.25", "--executor", "local"), "--gpus-per-trial is for --executor ray"),
         (("--ray-address", "127.0.0.1:6379", "--executor", "local"), "--ray-address is for --executor ray"),
         (("--gpus-per-trial", "0.5", "--device", "cpu"), "--gpus-per-trial 0.5 needs --device cuda, not cpu"),
+        (("--gpus-per-trial", "1.5"), "--gpus-per-trial 1.5: use a share of one GPU"),
         (("--ray-address", "127.0.0.1:1"), "--ray-address 127.0.0.1:1: nothing answers there"),
         (("--ray-address", "head-node"), "--ray-address head-node is not HOST:PORT"),
         (("--cpus-per-trial", "9999"), "--cpus-per-trial 9999 is more than the"),

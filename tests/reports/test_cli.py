@@ -105,7 +105,7 @@ def test_mistakes(
         (here, "use --table 2, --figure 3"),
         (("--table", 7, *here), "there is no table 7: use --table 1, 2, 3"),
         (("--figure", 10, *here), "there is no figure 10: use --figure 1, 2"),
-        (("--figure", 2, "--study", "smoke", *here), "figure 2 (score separation, singular values) needs"),
+        (("--figure", 2, "--study", "smoke", *here), "kept no states and scores, an earlier version ran them"),
         (("--verdict", *here), "add --table 2"),
         (("--metric", "hr@10", "--figure", 3, *here), "add --table 2"),
         (("--table", 2, "--study", "smoke", "--metric", "hr@60", *here), "K = 60 is not stored"),
@@ -171,7 +171,7 @@ def test_everything_names_what_cannot_be_made(
 ) -> None:
     assert _run(monkeypatch, "--all", "--study", "smoke", "--format", "text", "--out", tmp_path, "--db", database) == 0
     said = capsys.readouterr().err
-    assert "skipped figure 2: figure 2 (score separation" in said and "skipped figure 9: " in said
+    assert "skipped figure 2: " in said and "kept no states and scores" in said and "skipped figure 9: " in said
     assert "skipped table 3: " in said
     made = {path.name for path in tmp_path.iterdir()}
     assert {"table1.txt", "table2.txt", "audit.txt", "figure1.png", "figure6.svg", "figure8.pdf"} <= made

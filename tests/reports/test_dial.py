@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from harness.config import SEEDS
 from harness.errors import ConfigError
+from harness.rules import PRESETS, pareto, rule_of
 from harness.store import open_store
-from reports.dial import PRESETS, Dial, dial, grid, importance, pareto, picks, rule_of
+from reports.dial import Dial, dial, grid, importance, picks
 from reports.draw_dial import draw_front, draw_interaction
 from reports.results import Request, gather
 from tests.reports.test_figures import assert_legible

@@ -263,7 +263,7 @@ def test_bars_are_means_per_bucket(several: Path) -> None:
 def test_a_figure_that_cannot_be_made_says_why(several: Path) -> None:
     with open_store(several, read_only=True) as store:
         evidence = gather(store, Request(study="alpha_lambda"))
-        with pytest.raises(ConfigError, match="needs scores and user states, which this version does not store"):
+        with pytest.raises(ConfigError, match="kept no states and scores, .*another folder by --out"):
             list(FIGURES[2].draw(evidence, ("ml1m",)))
         with pytest.raises(ConfigError, match="no finished trial of BT-SR, .* on beauty .*run `btsr-sweep"):
             list(FIGURES[1].draw(evidence, ("beauty",)))

@@ -68,7 +68,7 @@ def test_it_has_every_part(file: Path) -> None:
         "Ours beside published, cell by cell",
         "Where the cells come from",
         "btsr-sweep --study table2 --dataset ml1m",
-        "Figure 2: figure 2 (score separation",
+        "kept no states and scores, an earlier version ran them",
         "Table 3: ",
         "6 finished runs, 1 failed",
     ):

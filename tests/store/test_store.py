@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import schema
+from harness import rows, schema
 from harness.config import SEEDS, DataConfig, Study, TrialSpec
 from harness.errors import SchemaError, StoreError, SweepLocked
-from harness.store import Store, ValidationReader, open_store
+from harness.rows import result_rows
+from harness.store import Store, open_store
+from harness.validation import ValidationReader
 from harness.values import UserRanks
 from tests.store import fake
 
@@ -91,9 +93,9 @@ def test_a_failure_is_replaced_and_attempts_are_counted(store: Store) -> None:
 def test_a_crash_in_the_middle_leaves_nothing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = fake.result(fake.spec(), SPLIT)
     store.record(fake.failure(result.spec))
-    whole = schema.result_rows(result)
+    whole = result_rows(result)
     monkeypatch.setattr(
-        schema, "result_rows", lambda _: whole | {schema.epoch: [{"trial_key": result.spec.key, "epoch": 1}]}
+        rows, "result_rows", lambda _: whole | {schema.epoch: [{"trial_key": result.spec.key, "epoch": 1}]}
     )
     with pytest.raises(StoreError):
         store.record(result)

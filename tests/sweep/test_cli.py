@@ -133,7 +133,7 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     assert ["total", "2", "2", "0", "0"] in [line.split() for line in shown.stdout.splitlines()]
     other = sweep(tmp_path, "--study", str(tmp_path / "tiny.py"), "--workers", "1", "--out", "two", "--quiet")
     assert other.returncode == 0
-    assert numbers(tmp_path / "one") == numbers(tmp_path / "two") and len(numbers(tmp_path / "one")) == 400
+    assert numbers(tmp_path / "one") == numbers(tmp_path / "two") and len(numbers(tmp_path / "one")) == 486
     connection = sqlite3.connect(tmp_path / "one" / "btsr.db")
     commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
     connection.close()

@@ -1,0 +1,116 @@
+"""What users are shown, apart from whether it is right: from stored top lists and the items' popularity; numpy only.
+
+Novelty, Gini index, average popularity and popularity calibration (spec 6.8) of the first K of every list. They need
+neither the data nor a new training run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics import CUTOFFS
+from harness.values import N_BUCKETS, Int32, Metric, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The lists of some users, and what is known of the items."""
+
+    top: Int32
+    """[V, K] lists, best first; -1: no item."""
+    popularity: Int32
+    """[N] distinct training users of every item."""
+    n_users: int
+    """Training users."""
+    item_bucket: NDArray[np.int8]
+    """[N] popularity bucket of every item."""
+    inputs: Int32 | None = None
+    """[V, 3] how many items of each bucket a user's input has; None: not recorded."""
+
+
+def _items(shown: Shown, k: int) -> NDArray[np.int64]:
+    """Recommended items, as often as they are."""
+    top = shown.top[:, :k]
+    return top[top >= 0].astype(np.int64)
+
+
+def novelty(shown: Shown, k: int) -> float | None:
+    """Mean over recommendations of -log2(share of training users that know the item), in bits."""
+    items = _items(shown, k)
+    if not len(items):
+        return None
+    return float(-np.log2(np.maximum(shown.popularity[items], 1) / shown.n_users).mean())
+
+
+def arp(shown: Shown, k: int) -> float | None:
+    """Average recommendation popularity: mean number of training users of a recommended item."""
+    items = _items(shown, k)
+    return float(shown.popularity[items].mean()) if len(items) else None
+
+
+def gini(shown: Shown, k: int) -> float | None:
+    """Gini index of how often each of all N items is recommended: 0 all alike, (N-1)/N one item alone."""
+    counts = np.sort(np.bincount(_items(shown, k), minlength=len(shown.popularity))).astype(np.float64)
+    n, total = len(counts), counts.sum()
+    if total == 0:
+        return None
+    return float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
+
+
+def popcal(shown: Shown, k: int) -> float | None:
+    """Popularity calibration: mean over users of the Jensen-Shannon divergence, in bits, between the bucket shares of
+    the input and of the first K; 0: as popular as what the user had, at most 1. None where inputs are not recorded."""
+    if shown.inputs is None:
+        return None
+    top = shown.top[:, :k]
+    of_item = np.append(shown.item_bucket, 0)[top]  # -1 takes the extra last entry
+    out = np.stack([(of_item == bucket).sum(1) for bucket in range(1, N_BUCKETS + 1)], axis=1)
+    some = out.sum(1) > 0
+    return float(jensen_shannon(shown.inputs[some], out[some]).mean()) if some.any() else None
+
+
+def jensen_shannon(first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float64]:
+    """[V] divergence in bits between the rows of two tables of counts [V, C]; no row is all zero."""
+    p, q = (counts / counts.sum(1, keepdims=True) for counts in (first, second))
+    middle = (p + q) / 2
+
+    def to_middle(share: NDArray[np.float64]) -> NDArray[np.float64]:
+        ratio = np.divide(share, middle, out=np.ones_like(middle), where=share > 0)
+        return np.asarray((share * np.log2(ratio)).sum(1))
+
+    return np.maximum(0.5 * (to_middle(p) + to_middle(q)), 0.0)
+
+
+EXPOSURE: Mapping[str, Callable[[Shown, int], float | None]] = {
+    "novelty": novelty,
+    "gini": gini,
+    "arp": arp,
+    "popcal": popcal,
+}
+"""Every such metric: lists and K in, a number out."""
+
+LOWER_IS_BETTER: frozenset[str] = frozenset({"gini", "arp", "popcal"})
+"""Those of them that a more diverse, or better calibrated, model has less of."""
+
+
+def exposure(shown: Shown, *, part: Literal["valid", "test"]) -> tuple[Metric, ...]:
+    """Every metric of EXPOSURE at every K, for all users."""
+    return tuple(
+        Metric(part=part, name=name, k=k, bucket=0, value=function(shown, k))
+        for name, function in EXPOSURE.items()
+        for k in CUTOFFS
+    )
+
+
+def input_buckets(split: Split) -> Int32:
+    """[V, 3] how many items of each popularity bucket every evaluated user's test input has, repeats included."""
+    lengths = np.diff(split.test_offsets) - 1
+    users = np.repeat(np.arange(split.n_test_users), lengths)
+    is_input = np.ones(len(split.test_items), np.bool_)
+    is_input[split.test_offsets[1:] - 1] = False
+    cells = users * N_BUCKETS + split.bucket[split.test_items[is_input]] - 1
+    found = np.bincount(cells, minlength=split.n_test_users * N_BUCKETS)
+    return found.reshape(-1, N_BUCKETS).astype(np.int32)

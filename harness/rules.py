@@ -1,0 +1,137 @@
+"""How a setting is picked by validation numbers alone, in reports and for serving: rules, Pareto front, fair seeds."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.config import SEEDS
+from harness.errors import ConfigError, unknown_name
+from harness.exposure import EXPOSURE
+from harness.metrics import CUTOFFS, METRICS
+from harness.values import TOP_K
+
+Metric = tuple[str, int]
+"""Name and K."""
+
+PRECISION, DIVERSITY = ("ndcg", 10), ("cov", 10)
+
+PRESETS: Mapping[str, str] = {
+    "precise": "max ndcg@10",
+    "balanced": "max cov@10 subject to ndcg@10 >= 0.99*best",
+    "diverse": "max cov@10 subject to ndcg@10 >= 0.9*best",
+}
+"""Rules by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What to pick: the best of one metric, among settings whose other metric is good enough."""
+
+    words: str
+    sign: int
+    """1: max, -1: min."""
+    metric: Metric
+    limited: Metric | None = None
+    at_least: bool = True
+    """The limit is a lower one."""
+    limit: float = 0.0
+    of_best: bool = False
+    """`limit` is a share of the best value of the limited metric."""
+
+
+def rule_of(words: str) -> Rule:
+    """The rule that the words (or the name of a preset) say. Raises ConfigError for others."""
+    text = " ".join(PRESETS.get(words.strip(), words).split())
+    metric, number = r"([a-zA-Z]+@\d+)", r"(\d+(?:\.\d*)?|\.\d+)"
+    pattern = rf"(max|min) {metric}(?: subject to {metric} ?(>=|<=) ?(?:{number} ?\* ?(best)|(best)|{number}))?"
+    found = re.fullmatch(pattern, text)
+    if not found:
+        raise ConfigError(
+            f"rule '{words}' is not understood: write it as '{PRESETS['balanced']}', or one of {', '.join(PRESETS)}"
+        )
+    goal, first, second, compare, share, best, only_best, plain = found.groups()
+    metrics = [_validated(name) for name in (first, second) if name]
+    return Rule(
+        words=text,
+        sign=1 if goal == "max" else -1,
+        metric=metrics[0],
+        limited=metrics[1] if second else None,
+        at_least=compare != "<=",
+        limit=float(share or plain or 1.0),
+        of_best=bool(best or only_best),
+    )
+
+
+def _validated(words: str) -> Metric:
+    name, k = metric_of(words)
+    if k not in CUTOFFS:
+        raise ConfigError(f"'{words}' is not kept for validation: use a K of {', '.join(map(str, CUTOFFS))}")
+    return name, k
+
+
+def metric_of(words: str) -> Metric:
+    """(name, K) of words such as ndcg@10. Raises ConfigError for an unknown metric, or a K that is not stored."""
+    known = (*METRICS, *EXPOSURE)
+    found = re.fullmatch(r"([a-z]+)@(\d+)", words.strip().lower())
+    if not found:
+        raise ConfigError(f"metric '{words}' is not understood: write it as ndcg@10 ({', '.join(known)})")
+    name, k = found[1], int(found[2])
+    if name not in known:
+        raise unknown_name("metric", name, known)
+    if not 1 <= k <= TOP_K:
+        raise ConfigError(
+            f"metric '{words}': K = {k} is not stored, lists have {TOP_K} items: use a K from 1 to {TOP_K}"
+        )
+    return name, k
+
+
+def pick(rule: Rule, valid: Callable[[Metric], NDArray[np.float64]], dataset: str) -> int:
+    """The place that the rule chooses among validation values [settings] by metric; of equals the first.
+
+    Raises ConfigError where none is within the limit.
+    """
+    goal = rule.sign * valid(rule.metric)
+    allowed = np.ones(len(goal), np.bool_)
+    if rule.limited is not None:
+        values = valid(rule.limited)
+        limit = rule.limit * values.max() if rule.of_best else rule.limit
+        allowed = values >= limit - 1e-12 if rule.at_least else values <= limit + 1e-12
+        if not allowed.any():
+            raise ConfigError(
+                f"no setting on {dataset} satisfies '{rule.words}': {rule.limited[0]}@{rule.limited[1]} on validation "
+                f"is {values.min():.4f} to {values.max():.4f}"
+            )
+    return int(np.argmax(np.where(allowed, goal, -np.inf)))
+
+
+def pareto(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[int, ...]:
+    """Places that no other place dominates (at least as good in both, better in one), by ascending `first`."""
+    better = (first[:, None] >= first) & (second[:, None] >= second)
+    strictly = (first[:, None] > first) | (second[:, None] > second)
+    free = ~(better & strictly).any(axis=0)
+    return tuple(sorted(np.flatnonzero(free).tolist(), key=lambda i: (first[i], -second[i])))
+
+
+def seed_order(seed: int) -> tuple[int, int]:
+    """The order of `harness.config.SEEDS`, then of the numbers."""
+    return SEEDS.index(seed) if seed in SEEDS else len(SEEDS), seed
+
+
+def same_seeds(seeds: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which settings compare fairly, given the finished seeds of each, and the seeds to compare them on.
+
+    They are those with the seed that most settings have (of equals, the first of `SEEDS`), compared on the seeds that
+    all of them have: a mean over few seeds is never held against a mean over others. The view `results` follows the
+    same rule (`harness.schema.results_view`).
+    """
+    counts = Counter(seed for mine in seeds for seed in mine)
+    if not counts:
+        return (), ()
+    usual = min(counts, key=lambda seed: (-counts[seed], seed_order(seed)))
+    kept = tuple(i for i, mine in enumerate(seeds) if usual in mine)
+    common = set.intersection(*(set(seeds[i]) for i in kept))
+    return kept, tuple(sorted(common, key=seed_order))

@@ -1,0 +1,236 @@
+"""From a kept checkpoint to the best items for given histories, and which trial of a study to use.
+
+Scoring is that of the evaluation (`harness.evaluate`): the test inputs of evaluated users give the stored lists.
+"""
+
+import json
+import pickle
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.checkpoint import BEST
+from harness.config import Profile, RunPaths, TrialSpec
+from harness.errors import ConfigError, DataError, StoreError
+from harness.evaluate import best_items, scored
+from harness.histories import Recommended
+from harness.prepare import prepare
+from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
+from harness.store import Store, TrialRow, open_store
+from harness.values import Split
+from models.sasrec import SASRec
+
+_TORN = (RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
+"""What torch raises for a file that is no checkpoint."""
+
+_SHOWN = 3
+"""Unknown items that a message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The trial that a mode chooses in a study."""
+
+    row: TrialRow
+    """Of the setting's seeds the best on validation."""
+    settings: int
+    """How many were compared."""
+    seeds: tuple[int, ...]
+    """On which."""
+    valid: Mapping[Metric, float]
+    """Mean validation value of the setting by metric."""
+
+
+def choose_trial(
+    store: Store,
+    study: str,
+    *,
+    mode: str = "precise",
+    dataset: str | None = None,
+    profile: Profile | None = None,
+    method: str | None = None,
+) -> Choice:
+    """The setting on the Pareto front of validation ndcg@10 and cov@10 that the mode's rule picks, and its best seed.
+
+    Test numbers take no part. Raises ConfigError where the study leaves the data set, its version or the profile open,
+    or has nothing finished that fits.
+    """
+    if mode not in PRESETS:
+        raise ConfigError(f"mode '{mode}' is not known: use {', '.join(PRESETS)}")
+    store.study(study)
+    rows = store.trials(study=study, dataset=dataset, profile=profile, method=method)
+    if not rows:
+        wanted = ", ".join(word for word in (dataset, profile, method) if word) or "any data set"
+        raise ConfigError(f"study {study} in {store.where} has no finished trial of {wanted}: run btsr-sweep first")
+    _only(study, "data sets", "--dataset", [row.spec.data.dataset for row in rows])
+    _only(study, "profiles", "--profile", [row.spec.profile for row in rows])
+    _only(study, "versions of its data", "--trial KEY", [str(row.fingerprint)[:8] for row in rows])
+    groups: dict[str, dict[int, TrialRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group, {})[row.spec.seed] = row
+    ordered = [groups[name] for name in sorted(groups)]
+    kept, seeds = same_seeds([tuple(runs) for runs in ordered])
+    settings = [ordered[i] for i in kept]
+    reader = store.validation()
+
+    def valid(metric: Metric) -> NDArray[np.float64]:
+        values = [[reader.value(runs[seed].key, *metric) for seed in seeds] for runs in settings]
+        means: NDArray[np.float64] = np.asarray(values, np.float64).mean(axis=1)
+        return means
+
+    front = np.array(pareto(valid(PRECISION), valid(DIVERSITY)))
+    place = int(front[pick(rule_of(mode), lambda metric: valid(metric)[front], rows[0].spec.data.dataset)])
+    chosen = settings[place]
+    best = max((chosen[seed] for seed in seeds), key=lambda row: reader.value(row.key, *PRECISION))
+    return Choice(
+        row=best,
+        settings=len(settings),
+        seeds=seeds,
+        valid={metric: float(valid(metric)[place]) for metric in (PRECISION, DIVERSITY)},
+    )
+
+
+def _only(study: str, what: str, option: str, found: Sequence[str]) -> None:
+    names = sorted(set(found))
+    if len(names) > 1:
+        raise ConfigError(f"study {study} has {len(names)} {what} ({', '.join(names)}): choose one with {option}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A trained model and its catalogue."""
+
+    model: SASRec
+    item_ids: tuple[str, ...]
+    """[N] raw ids."""
+    device: torch.device
+
+    def recommend(
+        self, histories: Mapping[str, Sequence[str]], *, k: int = 10, skip_unknown: bool = False
+    ) -> tuple[Recommended, ...]:
+        """The best k unseen items of every user, best first; fewer where fewer are left.
+
+        Histories are oldest first. Raises ConfigError for a K that the catalogue does not have, DataError for no
+        histories, an empty one, and for unknown items, which `skip_unknown` leaves out (with users that have no other).
+        """
+        n_items = len(self.item_ids)
+        if not 1 <= k <= n_items:
+            raise ConfigError(f"K = {k}, but the catalogue of this model has {n_items} items: use 1 to {n_items}")
+        if not histories:
+            raise DataError("there are no histories to recommend for: give at least one user with an item")
+        empty = next((user for user, items in histories.items() if not len(items)), None)
+        if empty is not None:
+            raise DataError(f"the history of user '{empty}' is empty: give at least one item, or leave the user out")
+        index = {name: i for i, name in enumerate(self.item_ids)}
+        unknown = list(dict.fromkeys(item for items in histories.values() for item in items if item not in index))
+        if unknown and not skip_unknown:
+            rows = sum(item not in index for items in histories.values() for item in items)
+            named = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+            raise DataError(
+                f"{rows} rows of the histories have items that the model was not trained on ({len(unknown)}: {named}): "
+                "check the ids, or leave them out with --skip-unknown"
+            )
+        coded = {user: [index[item] for item in items if item in index] for user, items in histories.items()}
+        users = [user for user, items in coded.items() if items]
+        if not users:
+            raise DataError("no history has an item that the model was trained on: check the ids")
+        flat = np.concatenate([coded[user] for user in users]).astype(np.int32)
+        ends = np.cumsum([len(coded[user]) for user in users]).astype(np.int64)
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        top = np.empty((len(users), k), np.int32)
+        score = np.empty((len(users), k), np.float32)
+        for some in scored(self.model, flat, starts, ends, device=self.device, what="recommending"):
+            best = best_items(some.scores, k)
+            top[some.users] = best
+            place = torch.from_numpy(np.maximum(best, 0).astype(np.int64)).to(self.device)
+            score[some.users] = some.scores.gather(1, place).cpu().numpy()
+        return tuple(
+            Recommended(user=user, rank=rank, item=self.item_ids[item], score=float(value))
+            for user, items, values in zip(users, top.tolist(), score.tolist(), strict=True)
+            for rank, (item, value) in enumerate(zip(items, values, strict=True), start=1)
+            if item >= 0
+        )
+
+
+def full_key(paths: RunPaths, start: str) -> str:
+    """The kept checkpoint whose key begins so. Raises ConfigError where there is none, or several."""
+    found = sorted(path.parent.name for path in paths.checkpoints.glob(f"{start}*/{BEST}"))
+    if len(found) == 1 or start in found:
+        return start if start in found else found[0]
+    if found:
+        raise ConfigError(f"{len(found)} kept checkpoints in {paths.checkpoints} begin with '{start}': type more of it")
+    raise ConfigError(
+        f"{paths.checkpoints} has no kept checkpoint of trial '{start}': run its sweep with --keep-checkpoints "
+        f"--only {start} into a new folder by --out, then name that folder here"
+    )
+
+
+def without_checkpoint(row: TrialRow, study: str, paths: RunPaths) -> ConfigError:
+    """The error for a trial whose weights were not kept, with the command that keeps them."""
+    words = ["btsr-sweep", "--study", study, "--dataset", row.spec.data.dataset, "--profile", row.spec.profile]
+    words += ["--only", row.key, "--keep-checkpoints", "--out", str(paths.work_dir / "kept")]
+    return ConfigError(
+        f"the weights of trial {row.key} were not kept: run `{shlex.join(words)}` (with the options of the sweep), "
+        f"then btsr-recommend --trial {row.key} --out {paths.work_dir / 'kept'}"
+    )
+
+
+def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
+    """The kept weights of a trial, on its data as prepared below `paths`.
+
+    Raises ConfigError where none were kept, StoreError for a damaged file, DataError where the data here are others
+    than those that the model was trained on.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{device}' cannot be used here ({reason}): use --device cpu") from error
+    path = paths.checkpoints / key / BEST
+    if not path.is_file():
+        full_key(paths, key)
+    try:
+        found = torch.load(path, map_location=device, weights_only=True)
+        identity, spec = json.loads(found["identity"]), TrialSpec.model_validate_json(found["spec"])
+        weights = {name.removeprefix("model."): value for name, value in found["weights"].items()}
+    except _TORN as error:
+        raise StoreError(f"{path} is damaged ({type(error).__name__}): keep it anew, see --keep-checkpoints") from error
+    split = prepare(spec.data, paths)
+    _check_catalogue(path, str(identity["fingerprint"]), int(weights["table"].shape[0]) - 1, split)
+    model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0))
+    model.load_state_dict({name: value for name, value in weights.items() if name in model.state_dict()})
+    return Served(model=model.to(device), item_ids=tuple(split.item_ids.tolist()), device=torch.device(device))
+
+
+def _check_catalogue(path: Path, fingerprint: str, n_items: int, split: Split) -> None:
+    if (fingerprint, n_items) != (split.fingerprint, split.n_items):
+        raise DataError(
+            f"{path} belongs to another catalogue: it was trained on data {fingerprint[:8]} with {n_items} items, "
+            f"{split.config.dataset} here is data {split.fingerprint[:8]} with {split.n_items}: give the --data-dir it "
+            "was trained from"
+        )
+
+
+def recommend(
+    key: str,
+    histories: Mapping[str, Sequence[str]],
+    *,
+    k: int = 10,
+    paths: RunPaths | None = None,
+    device: str = "cpu",
+    skip_unknown: bool = False,
+) -> tuple[Recommended, ...]:
+    """The best k items for every history (raw ids, oldest first) from the kept checkpoint of a trial."""
+    places = paths or RunPaths()
+    served = load_model(full_key(places, key), places, device=device)
+    return served.recommend(histories, k=k, skip_unknown=skip_unknown)
+
+
+def open_results(paths: RunPaths) -> Store:
+    """The results database of these paths, for reading."""
+    return open_store(paths.database or paths.work_dir / "btsr.db", read_only=True)

@@ -1,0 +1,95 @@
+"""`btsr-recommend`: use a trained model on histories. Heavy libraries are imported inside the command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.config import Profile, RunPaths
+from harness.data.catalogue import DATA_DIR_VARIABLE
+from harness.errors import BtsrError, ConfigError
+
+app = typer.Typer(name="btsr-recommend", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def recommend(
+    histories: Annotated[
+        Path, typer.Option(help="csv, parquet or jsonl file with columns user, item and, if you like, timestamp")
+    ],
+    output: Annotated[Path, typer.Option(help="csv, parquet or jsonl file to write: user, rank, item, score")],
+    study: Annotated[str | None, typer.Option(help="take the best model of this study, chosen on validation")] = None,
+    trial: Annotated[str | None, typer.Option(help="take this trial: its key, or its beginning")] = None,
+    mode: Annotated[
+        Literal["precise", "balanced", "diverse"],
+        typer.Option(
+            help="where on the front of validation ndcg@10 and cov@10: best ndcg@10; most coverage at 99 % or at 90 % "
+            "of it"
+        ),
+    ] = "precise",
+    dataset: Annotated[str | None, typer.Option(help="of a study with several")] = None,
+    method: Annotated[str | None, typer.Option(help="only this method, such as bt_sr")] = None,
+    profile: Annotated[Profile | None, typer.Option(help="of a study with both")] = None,
+    k: Annotated[int, typer.Option(min=1, help="items for each user")] = 10,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="leave out items that the model was not trained on")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="folder of the sweep, with OUT/checkpoints and OUT/btsr.db")] = Path("runs"),
+    db: Annotated[str | None, typer.Option(help="results database elsewhere: a file or URL")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    quiet: Annotated[bool, typer.Option("--quiet", help="say nothing but errors")] = False,
+) -> None:
+    """Write the best K items, not yet in the history, for every user of a file.
+
+    The weights must have been kept: btsr-sweep --keep-checkpoints.
+    """
+    if (study is None) == (trial is None):
+        raise ConfigError("name either --study, to use its best model, or --trial with a key")
+    if trial is not None and (mode != "precise" or dataset or method or profile):
+        raise ConfigError("--trial names the model: leave out --mode, --dataset, --method and --profile")
+    from harness.histories import known_format, read_histories, write_recommendations
+
+    known_format(output)
+    asked = read_histories(histories)
+    paths = RunPaths(data_dir=data_dir, work_dir=out, database=db)
+    from harness.checkpoint import BEST
+    from harness.serve import choose_trial, full_key, load_model, open_results, without_checkpoint
+
+    if study is not None:
+        with open_results(paths) as store:
+            choice = choose_trial(store, study, mode=mode, dataset=dataset, profile=profile, method=method)
+        key, aux = choice.row.key, choice.row.spec.aux
+        if not quiet:
+            dial = f", alpha {aux.alpha:g}, lambda {aux.lam:g}" if aux.kind != "none" else ""
+            numbers = ", ".join(f"{name}@{at} {value:.4f}" for (name, at), value in choice.valid.items())
+            typer.echo(
+                f"{mode}: {choice.row.spec.method}{dial}, seed {choice.row.spec.seed}, trial {key} (validation "
+                f"{numbers}; {choice.settings} settings compared)",
+                err=True,
+            )
+        if not (paths.checkpoints / key / BEST).is_file():
+            raise without_checkpoint(choice.row, study, paths)
+    else:
+        assert trial is not None
+        key = full_key(paths, trial)
+    found = load_model(key, paths, device=device).recommend(asked, k=k, skip_unknown=skip_unknown)
+    write_recommendations(output, found)
+    if not quiet:
+        users = len({row.user for row in found})
+        left = (
+            f", {len(asked) - users} of {len(asked)} users had no known or no unseen item" if users < len(asked) else ""
+        )
+        typer.echo(f"wrote {len(found)} recommendations for {users} users to {output}{left}", err=True)
+
+
+def main() -> None:
+    """Entry of the console script: an error of the user's is one line on stderr and exit code 2."""
+    try:
+        app()
+    except BtsrError as error:
+        print(f"btsr-recommend: {error}", file=sys.stderr)
+        sys.exit(2)

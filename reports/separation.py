@@ -1,0 +1,114 @@
+"""What figure 2 shows (spec 7.4): how well positives stand apart from negatives, and how many directions states use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import ConfigError
+from harness.geometry import Densities, densities, effective_rank, overlap_hist, overlap_kde
+from reports.findings import candidates
+from reports.lines import CAPTION_CHARACTERS, kept_together
+from reports.names import dataset_title
+from reports.plans import OURS, TABLE2, ColumnPlan
+from reports.results import Evidence
+from reports.stats import Summary, summarise
+
+SCORED: tuple[str, ...] = (OURS, "sasrec_ce", "sasrec_sce")
+"""Columns whose scores are shown."""
+COLUMNS: tuple[ColumnPlan, ...] = tuple(TABLE2.column(key) for key in (*SCORED, "duorec"))
+"""Columns whose singular values are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Separated:
+    """One configuration on one data set."""
+
+    key: str
+    title: str
+    curves: Densities | None
+    """Of the first seed, in standard deviations of the negatives from their mean; None where a score never varies."""
+    overlap_kde: Summary | None
+    """Over seeds."""
+    overlap_hist: Summary | None
+    spectrum: NDArray[np.float64]
+    """[D] singular values over the largest, mean over seeds."""
+    erank: Summary
+    """Over seeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Separation:
+    """One data set."""
+
+    title: str
+    models: tuple[Separated, ...]
+    caption: tuple[str, ...]
+
+
+def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation, ...]:
+    """All data sets that have samples in these columns.
+
+    Raises ConfigError (with the command to run) where none has a finished trial, or none that kept a sample.
+    """
+    finished = False
+    out = []
+    for dataset in datasets:
+        found, without = [], []
+        sentences = []
+        for column in COLUMNS:
+            choice = candidates(evidence, dataset, column)
+            if choice is None:
+                without.append(f"{column.title} not run")
+                continue
+            finished = True
+            model, words = _separated(evidence, column, choice.group.keys)
+            if model is None:
+                without.append(f"{column.title} kept no states")
+                continue
+            spec = choice.group.spec
+            words = f"{column.title} {words}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
+            if spec.aux.kind == "barlow_twins":
+                words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
+            sentences.append(words)
+            fingerprint = choice.group.fingerprint
+            found.append(model)
+        if found:
+            text = "; ".join([f"{dataset_title(dataset)}: data {fingerprint[:8]}", *sentences, *without])
+            caption = tuple(wrap(kept_together(text), CAPTION_CHARACTERS))
+            out.append(Separation(title=dataset_title(dataset), models=tuple(found), caption=caption))
+    if not out:
+        names, where = ", ".join(column.title for column in COLUMNS), ", ".join(datasets)
+        start = f"study {evidence.study}, profile {evidence.profile}, {where}: "
+        if finished:
+            raise ConfigError(
+                f"{start}the trials in {evidence.store.where} kept no states and scores, an earlier version ran them: "
+                "run the sweep again into another folder by --out"
+            )
+        raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command(datasets)}`")
+    return tuple(out)
+
+
+def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> tuple[Separated | None, str]:
+    samples = [sample for key in keys if (sample := evidence.store.sample(key)) is not None]
+    if not samples:
+        return None, ""
+    kde = [value for s in samples if (value := overlap_kde(s.positive, s.negative)) is not None]
+    hist = [value for s in samples if (value := overlap_hist(s.positive, s.negative)) is not None]
+    negative = samples[0].negative.astype(np.float64)
+    curves = None
+    if negative.size and negative.std() > 0:
+        centre, scale = negative.mean(), negative.std()
+        curves = densities((samples[0].positive - centre) / scale, (negative - centre) / scale)
+    model = Separated(
+        key=column.key,
+        title=column.title,
+        curves=curves if column.key in SCORED else None,
+        overlap_kde=summarise(np.array(kde)) if kde else None,
+        overlap_hist=summarise(np.array(hist)) if hist else None,
+        spectrum=np.mean([s.spectrum / max(s.spectrum[0], 1e-12) for s in samples], axis=0, dtype=np.float64),
+        erank=summarise(np.array([effective_rank(s.spectrum) for s in samples])),
+    )
+    return model, f"n = {len(samples)}"

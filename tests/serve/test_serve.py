@@ -1,0 +1,251 @@
+"""Using a kept model: the same lists as the evaluation's, the choice on validation, formats, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from harness.checkpoint import BEST, Checkpoint
+from harness.config import DataConfig, RunPaths, Study, TrainConfig, TrialSpec
+from harness.errors import BtsrError, ConfigError, DataError, StoreError
+from harness.histories import read_histories
+from harness.prepare import prepare
+from harness.rules import PRESETS
+from harness.serve import choose_trial, recommend
+from harness.serve_cli import app, main
+from harness.store import open_store
+from harness.trial import trial_steps
+from harness.values import Split
+from models.config import AuxConfig, EncoderConfig
+
+KIND = AuxConfig(kind="barlow_twins", alpha=0.1, lam=0.05)
+
+
+def spec(alpha: float = 0.1, seed: int = 1235) -> TrialSpec:
+    return TrialSpec(
+        method="bt_sr",
+        data=DataConfig(dataset="synthetic"),
+        encoder=EncoderConfig(dim=8, max_len=10),
+        train=TrainConfig(batch_size=64, max_epochs=1),
+        aux=KIND.model_copy(update={"alpha": alpha}),
+        seed=seed,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, Split]:
+    """Two settings, the weights of the one kept."""
+    paths = RunPaths(work_dir=tmp_path_factory.mktemp("runs"))
+    split = prepare(spec().data, paths)
+    with open_store(paths.work_dir / "btsr.db", create=True) as store:
+        store.register_study(Study(name="tiny", title="Tiny", specs=(spec(), spec(0.4))))
+        store.record_data(split)
+        for one, keep in ((spec(), True), (spec(0.4), False)):
+            steps = trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=keep)
+            try:
+                while True:
+                    next(steps)
+            except StopIteration as end:
+                store.record(end.value)
+    return paths, split
+
+
+def inputs(split: Split) -> dict[str, list[str]]:
+    """Test inputs of the evaluated users, as raw ids."""
+    pairs = zip(split.test_offsets[:-1], split.test_offsets[1:] - 1, strict=True)
+    rows = [split.item_ids[split.test_items[a:b]].tolist() for a, b in pairs]
+    return dict(zip(split.user_ids.tolist(), rows, strict=True))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr("sys.argv", ["btsr-recommend", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+        raise SystemExit(0)
+    return int(stop.value.code or 0)
+
+
+def test_test_inputs_give_the_stored_lists_exactly(trained: tuple[RunPaths, Split]) -> None:
+    paths, split = trained
+    k = min(50, split.n_items)
+    found = recommend(spec().key, inputs(split), k=k, paths=paths)
+    with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
+        top = store.ranks(spec().key, "test").top
+    index = {name: i for i, name in enumerate(split.item_ids.tolist())}
+    lists: dict[str, list[int]] = {user: [] for user in split.user_ids.tolist()}
+    for row in found:
+        lists[row.user].append(index[row.item])
+        assert row.rank == len(lists[row.user])
+    assert [mine + [-1] * (k - len(mine)) for mine in lists.values()] == top.tolist()
+    assert all(a.score >= b.score for a, b in zip(found, found[1:], strict=False) if a.user == b.user)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_files_in_and_out(
+    suffix: str, trained: tuple[RunPaths, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, split = trained
+    wanted = dict(list(inputs(split).items())[:3])
+    rows = [(user, item, i) for user, items in wanted.items() for i, item in enumerate(items)]
+    frame = pd.DataFrame(rows[::-1], columns=["user", "item", "timestamp"])  # newest first: times decide
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    writers: dict[str, Callable[[Path], object]] = {
+        ".csv": lambda path: frame.to_csv(path, index=False),
+        ".parquet": lambda path: frame.to_parquet(path),
+        ".jsonl": lambda path: frame.to_json(path, orient="records", lines=True),
+    }
+    writers[suffix](source)
+    words = ("--trial", spec().key[:10], "--histories", source, "--output", target, "--out", paths.work_dir)
+    assert run(monkeypatch, *words, "--k", 4) == 0
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": lambda path: pd.read_csv(path, dtype={"user": str, "item": str}),
+        ".parquet": pd.read_parquet,
+        ".jsonl": lambda path: pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()]),
+    }
+    got = readers[suffix](target)
+    assert list(got.columns) == ["user", "rank", "item", "score"]
+    expected = recommend(spec().key, dict(reversed(wanted.items())), k=4, paths=paths)
+    assert [tuple(row) for row in got[["user", "rank", "item"]].itertuples(index=False)] == [
+        (row.user, row.rank, row.item) for row in expected
+    ]
+    assert got["score"].to_numpy() == pytest.approx([row.score for row in expected])
+
+
+def test_ids_are_text_and_times_may_be_dates(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,user,item\n2024-03-01,01,NA\n2023-03-01,01,007\n2025-01-01T10:00:00Z,1,5\n")
+    assert read_histories(path) == {"01": ("007", "NA"), "1": ("5",)}
+    (tmp_path / "in.jsonl").write_text('{"user": 1, "item": 2}\n\n{"user": 1, "item": "b"}\n')
+    assert read_histories(tmp_path / "in.jsonl") == {"1": ("2", "b")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "user,thing\n1,2\n", "has no column item .it has: user, thing"),
+        ("a.csv", "user,item\n", "has no rows"),
+        ("a.jsonl", "", "has no rows"),
+        ("a.csv", "user,item\n1,2\n1,\n", "row 2 has no item"),
+        ("a.jsonl", '{"user": "1", "item": "2"}\n{"item": "2"}\n', "row 2 has no user"),
+        ("a.csv", "user,item,timestamp\n1,2,then\n", "row 1: timestamp 'then' is neither"),
+        ("a.jsonl", "[1, 2]\n", "a line is no object"),
+        ("a.jsonl", "{", "cannot be read as jsonl"),
+        ("a.parquet", "nothing", "cannot be read as parquet"),
+        ("a.txt", "", "must end in .csv, .parquet, .jsonl"),
+    ],
+)
+def test_bad_files_are_named(name: str, content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BtsrError, match=says) as caught:
+        read_histories(tmp_path / name)
+    assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file .*a.csv"):
+        read_histories(tmp_path / "a.csv")
+
+
+def test_impossible_requests(trained: tuple[RunPaths, Split]) -> None:
+    paths, split = trained
+    key, item = spec().key, str(split.item_ids[0])
+    with pytest.raises(ConfigError, match=rf"K = {split.n_items + 1}, but the catalogue .* has {split.n_items} items"):
+        recommend(key, {"u": [item]}, k=split.n_items + 1, paths=paths)
+    assert len(recommend(key, {"u": [item, item]}, k=split.n_items, paths=paths)) == split.n_items - 1
+    with pytest.raises(DataError, match="the history of user 'v' is empty"):
+        recommend(key, {"u": [item], "v": []}, paths=paths)
+    with pytest.raises(DataError, match="no histories"):
+        recommend(key, {}, paths=paths)
+    with pytest.raises(DataError, match=r"3 rows of the histories .*\(2: nosuch, other\).*--skip-unknown"):
+        recommend(key, {"u": [item, "nosuch", "nosuch"], "v": ["other"]}, paths=paths)
+    skipped = recommend(key, {"u": [item, "nosuch"], "v": ["other"]}, paths=paths, skip_unknown=True)
+    assert skipped == recommend(key, {"u": [item]}, paths=paths)
+    with pytest.raises(DataError, match="no history has an item"):
+        recommend(key, {"v": ["other"]}, paths=paths, skip_unknown=True)
+    with pytest.raises(ConfigError, match="no kept checkpoint of trial 'ffff'.*--keep-checkpoints"):
+        recommend("ffff", {"u": [item]}, paths=paths)
+    with pytest.raises(ConfigError, match="device 'nosuch' cannot be used"):
+        recommend(key, {"u": [item]}, paths=paths, device="nosuch")
+
+
+def test_other_catalogue_and_damage(trained: tuple[RunPaths, Split], tmp_path: Path) -> None:
+    paths, split = trained
+    weights = torch.load(paths.checkpoints / spec().key / BEST, weights_only=True)["weights"]
+    mine = RunPaths(work_dir=tmp_path)
+    other = Checkpoint(mine.checkpoints, spec(), "f" * 32)
+    other.folder.mkdir(parents=True)
+    other.keep_best(weights)
+    with pytest.raises(DataError, match=f"another catalogue: .*data ffffffff.*data {split.fingerprint[:8]}"):
+        recommend(spec().key, {"u": ["1"]}, paths=mine)
+    (other.folder / BEST).write_bytes(b"torn")
+    with pytest.raises(StoreError, match="is damaged"):
+        recommend(spec().key, {"u": ["1"]}, paths=mine)
+
+
+def test_modes_choose_on_validation(trained: tuple[RunPaths, Split]) -> None:
+    paths, _ = trained
+    with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
+        reader = store.validation()
+        values = {
+            one.key: (reader.value(one.key, "ndcg", 10), reader.value(one.key, "cov", 10))
+            for one in (spec(), spec(0.4))
+        }
+        best = max(ndcg for ndcg, _ in values.values())
+        for mode, share in (("precise", 1.0), ("balanced", 0.99), ("diverse", 0.9)):
+            found = choose_trial(store, "tiny", mode=mode)
+            allowed = {key: cov for key, (ndcg, cov) in values.items() if ndcg >= share * best}
+            assert found.row.key == max(allowed, key=lambda key: allowed[key])
+            assert (found.settings, found.seeds) == (2, (1235,))
+        assert set(PRESETS) == {"precise", "balanced", "diverse"}
+        for words, says in (
+            ({"dataset": "ml1m"}, "no finished trial of ml1m"),
+            ({"method": "sasrec_ce"}, "no finished trial of sasrec_ce"),
+            ({"mode": "bold"}, "mode 'bold' is not known"),
+        ):
+            with pytest.raises(ConfigError, match=says):
+                choose_trial(store, "tiny", **words)
+        with pytest.raises(StoreError, match="no study 'other'"):
+            choose_trial(store, "other")
+
+
+def test_the_command_says_how_to_keep_weights(
+    trained: tuple[RunPaths, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, split = trained
+    source = tmp_path / "in.csv"
+    source.write_text(f"user,item\nu,{split.item_ids[0]}\n")
+    words = ["--histories", source, "--output", tmp_path / "out.csv", "--out", paths.work_dir]
+    results = set()
+    for mode in PRESETS:
+        (tmp_path / "out.csv").unlink(missing_ok=True)
+        with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
+            chosen = choose_trial(store, "tiny", mode=mode).row.key
+        code = run(monkeypatch, "--study", "tiny", "--mode", mode, *words)
+        said = capsys.readouterr().err
+        assert chosen in said
+        if chosen == spec().key:
+            assert code == 0 and (tmp_path / "out.csv").read_text().count("\n") == 11
+        else:
+            assert code == 2 and f"--only {chosen} --keep-checkpoints" in said
+            assert not (tmp_path / "out.csv").exists()
+        results.add(code)
+    assert results
+    with pytest.raises(ConfigError, match="were not kept: run `btsr-sweep --study tiny .*--keep-checkpoints"):
+        from harness.serve import without_checkpoint
+
+        with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
+            raise without_checkpoint(store.trials()[0], "tiny", paths)
+    for wrong in ([], ["--study", "tiny", "--trial", "abc"], ["--trial", "abc", "--mode", "diverse"]):
+        assert run(monkeypatch, *wrong, *words) == 2
+        assert capsys.readouterr().err.startswith("btsr-recommend: ")
+
+
+def test_help_names_every_option() -> None:
+    from typer.testing import CliRunner
+
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    for option in ("--histories", "--output", "--study", "--trial", "--mode", "--k", "--skip-unknown", "--device"):
+        assert option in shown
