@@ -77,7 +77,7 @@ def _overlaps(axes: Axes, models: Sequence[Separated], colors: Colors) -> None:
                 error_kw={"elinewidth": 0.7, "ecolor": "0.25"},
             )
             top = summary.mean + (summary.std or 0.0) + 0.03
-            axes.text(x, top, f"{summary.mean:.2f}", ha="center", va="bottom", fontsize=6)
+            axes.text(x, top, f"{summary.mean:.2f}", ha="center", va="bottom", fontsize=6, rotation=90)
     axes.set_ylim(0, 1.12)
     axes.set_yticks((0, 0.5, 1))
     _names(axes, models)

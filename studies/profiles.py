@@ -80,8 +80,9 @@ def _auxiliary(aux: AuxConfig, options: StudyOptions, alpha: float | None, lam: 
     if aux.kind != "barlow_twins":
         assert alpha is None and lam is None, "this method has no Barlow Twins term"
         return aux
-    return aux.model_copy(
-        update={
+    return AuxConfig.model_validate(
+        aux.model_dump()
+        | {
             "alpha": aux.alpha if alpha is None else alpha,
             "lam": aux.lam if lam is None else lam,
             "bt_std": "unbiased" if options.profile == "released" else "population",

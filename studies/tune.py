@@ -1,7 +1,7 @@
 """Tuning on validation with the same number of trials for every method of table 2: nine, on the first seed.
 
-Three values of dropout times three of what matters most to the method; the row of `studies.points` is one of the values
-wherever it lies on the axis. `btsr-report --table 2 --study tune` shows the winners, chosen on validation alone.
+The row of `studies.points`, and eight points of a grid: three values of dropout times three of what matters most to the
+method. `btsr-report --table 2 --study tune` shows the winners, chosen on validation alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,16 @@ AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
 
 
 def study(options: StudyOptions) -> Study:
-    """Data sets x methods x nine settings; `reduced` leaves the dropout as it is: three settings."""
+    """Data sets x methods x nine settings; `reduced`: the row and three others."""
     seed = options.seeds[0]
     specs = []
     for dataset in options.datasets:
         for method in options.chosen(TABLE2):
             base = trial(method, dataset, options, seed)
-            for dropout in (base.encoder.dropout,) if options.reduced else DROPOUT:
-                for part, values in AXES[method]:
-                    specs.append(varied(varied(base, encoder={"dropout": dropout}), **{part: values}))
+            grid = (
+                varied(varied(base, encoder={"dropout": dropout}), **{part: values})
+                for dropout in DROPOUT
+                for part, values in AXES[method]
+            )
+            specs += [base, *[spec for spec in grid if spec.key != base.key][: 3 if options.reduced else 8]]
     return Study(name="tune", title="Tuning on validation, equal numbers of trials", specs=tuple(specs))

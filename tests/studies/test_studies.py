@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions
 from harness.data.catalogue import DATASETS
@@ -34,7 +35,7 @@ def test_the_number_of_trials() -> None:
     assert len(build("augmentation").specs) == 2 * 6 * 5
     assert len(build("protocol").specs) == 2 * 2 * 4 * 5
     assert len(build("tune").specs) == 5 * 7 * 9
-    assert len(build("tune", reduced=True).specs) == 5 * 7 * 3
+    assert len(build("tune", reduced=True).specs) == 5 * 7 * 4
     # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
     assert len(build("alpha_lambda", datasets=("ml1m",)).specs) == 12 * 5 + 100 - 10
     assert len(build("alpha_lambda", datasets=("ml1m",), reduced=True).specs) == 12 * 2
@@ -170,6 +171,13 @@ def test_every_method_is_tuned_equally() -> None:
     specs = build("tune", datasets=("ml1m",)).specs
     counts = {method: sum(spec.method == method for spec in specs) for method in TABLE2}
     assert set(counts.values()) == {9} and {spec.seed for spec in specs} == {SEEDS[0]}
+    rows = {spec.key for spec in build("table2", datasets=("ml1m",), seeds=SEEDS[:1]).specs}
+    assert rows <= {spec.key for spec in specs}, "the untuned setting is a candidate"
+
+
+def test_a_setting_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValidationError, match="alpha"):
+        trial("bt_sr", "ml1m", ALL, 37, alpha=-1.0)
 
 
 def test_the_protocol_switches_one_thing_at_a_time() -> None:
