@@ -198,6 +198,7 @@ def sweep(
         gpus=gpus_per_trial,
         address=ray_address,
         device=context.device,
+        needed=bool(plan.missing) or search != "grid",
     )
     from harness.prepare import raw_file
 

@@ -47,8 +47,11 @@ def executor_of(
     gpus: float,
     address: str | None,
     device: str,
+    needed: bool = True,
 ) -> Executor:
     """Who runs the trials; everything that can be known before a trial starts is checked here.
+
+    A cluster is asked for its room only where it is needed, that is, where anything is to run.
 
     Raises ConfigError for options that contradict each other, and for more than this machine, or the cluster, has.
     """
@@ -61,12 +64,13 @@ def executor_of(
         if cpus > here:
             raise ConfigError(f"--cpus-per-trial {cpus} is more than the {here} of this machine: ask for less")
     if kind == "ray":
-        from harness.ray_cluster import Cluster, check_address
+        from harness.ray_cluster import Cluster
         from harness.ray_executor import RayExecutor
 
-        if address is not None:
-            check_address(address)
-        return RayExecutor(Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus))
+        cluster = Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus)
+        if address is not None and needed:
+            cluster.check()
+        return RayExecutor(cluster)
     from harness.local_executor import LocalExecutor
 
     return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))

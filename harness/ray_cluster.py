@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +21,9 @@ from harness.errors import ConfigError, ShadowedPackageError
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
+
+ANSWER_SECONDS = 30.0
+"""How long it may take to say that it is one."""
 
 NODE_SECONDS = 120.0
 """How long a node may take to start its first worker."""
@@ -101,6 +106,15 @@ class Cluster:
         finally:
             ray.shutdown()
 
+    def check(self) -> None:
+        """Connect once and look. Raises as `room` and `connected` do; a port of another program's costs seconds."""
+        if self.address is not None:
+            check_address(self.address)
+            use_token()
+            _answers(self.address)
+        with short_folder() as folder, self.connected(folder):
+            self.room()
+
     def _connect(self, folder: Path) -> None:
         import ray
 
@@ -116,6 +130,7 @@ class Cluster:
             )
             return
         check_address(self.address)
+        use_token()
         try:
             del common["include_dashboard"]
             ray.init(address=self.address, **common)
@@ -171,6 +186,32 @@ def check_address(address: str) -> None:
             f"--ray-address {address}: nothing answers there ({error.strerror or error}): check that "
             "`ray start --head` runs, the port and the firewall"
         ) from error
+
+
+def _answers(address: str) -> None:
+    """Raise ConfigError where something listens that is no Ray: `ray.init` itself would try for ever."""
+    code = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {ANSWER_SECONDS:.0f} s"
+    else:
+        if done.returncode == 0:
+            return
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise ConfigError(
+        f"--ray-address {address}: no Ray cluster answers there ({reason}); a cluster that asks for a token needs it in "
+        "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
+    )
+
+
+def use_token() -> None:
+    """Where this user has a token, show it to the cluster: `ray start` asks for one, and Ray shows none by itself."""
+    kept = Path.home() / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH") or kept.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _self_description() -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -97,6 +98,15 @@ def test_an_interruption_ends_ray_too_and_keeps_what_is_done(number: signal.Sign
     done = connection.execute("SELECT COUNT(*) FROM trial WHERE status = 'done'").fetchone()[0]
     connection.close()
     assert 1 <= done < 10
+
+
+def test_a_port_of_another_program_is_no_cluster(tmp_path: Path) -> None:
+    """It takes the connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = sweep(tmp_path, "--study", "smoke", "--ray-address", f"127.0.0.1:{server.getsockname()[1]}")
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
+    assert "no Ray cluster answers there (no answer in" in ended.stderr
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
