@@ -202,7 +202,7 @@ def _answers(address: str) -> None:
             return
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise ConfigError(
-        f"--ray-address {address}: no Ray cluster answers there ({reason}); a cluster that asks for a token needs it in "
+        f"--ray-address {address}: no Ray cluster answers there ({reason}); one that asks for a token finds it in "
         "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
     )
 
