@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions
+from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
 from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
 from harness.errors import BtsrError, ConfigError
 from harness.options import Prune, Search, SweepOptions
@@ -47,7 +47,7 @@ def sweep(
         typer.Option(help="key, several by comma or by repeating; all: the five of the paper [default: the study's]"),
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="only these methods, by comma or by repeating [default: the study's]")
+        list[str] | None, typer.Option(help="only these methods of table1, table2, protocol or tune [default: all]")
     ] = None,
     profile: Annotated[Profile, typer.Option(help="hyperparameters of the paper's text or of the files")] = "released",
     seeds: Annotated[
@@ -150,6 +150,10 @@ def sweep(
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
     function, usual = _study(study)
     keys = _datasets(dataset, usual)
+    if any((user_col, item_col, time_col)) and not any(map(is_file, keys)):
+        raise ConfigError(
+            f"--user-col, --item-col and --time-col are for files, and {', '.join(keys)} is none: drop them"
+        )
     wanted = _built(
         function,
         StudyOptions(
@@ -160,7 +164,7 @@ def sweep(
             max_epochs=max_epochs,
             tie=tie,
             columns=(user_col, item_col, time_col),
-            methods=tuple(name.strip() for words in methods or () for name in words.split(",") if name.strip()),
+            methods=_named(methods),
         ),
         study,
     )
@@ -340,6 +344,14 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
 
 def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _named(methods: list[str] | None) -> tuple[str, ...]:
+    """The methods that the option means. Raises ConfigError where it means none."""
+    found = tuple(name.strip() for words in methods or () for name in words.split(",") if name.strip())
+    if methods and not found:
+        raise ConfigError("--methods names no method: drop it, or name some such as sasrec_ce,bt_sr")
+    return found
 
 
 def _datasets(named: list[str] | None, usual: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The SQL schema, a public surface that people query,.
+"""The SQL schema, a public surface that people query.
 
 Names are singular; `lam` is the paper's lambda. A trial is done if and only if its row says so, and then all its
 rows are there. Spec: the architecture's section on the SQL schema.
@@ -208,9 +208,10 @@ RESULT_COLUMNS: tuple[tuple[str, int], ...] = (
 def results_view() -> str:
     """One row per finished trial; test numbers only where its group was chosen.
 
-    Chosen is the best mean validation NDCG@10 over the seeds that all compared groups have; compared are those with the
-    seed that most have (of equals, the first of `harness.config.SEEDS`). alpha = 0 takes part only where there is no
-    other. `place_by_validation` is NULL for groups that took no part. `reports.results.choose` follows the same rule.
+    Chosen is the best mean validation NDCG@10 over the seeds that all compared groups have, among all studies in the
+    file (a report looks at one); compared are those with the seed that most have (of equals, the first of
+    `harness.config.SEEDS`). alpha = 0 takes part only where there is no other. `place_by_validation` is NULL for groups
+    that took no part. `harness.rules.same_seeds` is the same rule.
     """
     tests = ",\n".join(
         f"MAX(CASE WHEN chosen.place = 1 AND metric.name = '{name}' AND metric.k = {k} THEN metric.value END)"

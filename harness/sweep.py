@@ -4,6 +4,7 @@ A trial is done if and only if the store says so; a stopped or killed sweep goes
 libraries are imported only where there is a database.
 """
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.config import DataConfig, RunPaths, SearchSpace, Study, TrialSpec
-from harness.errors import ConfigError
+from harness.errors import ConfigError, StoreError
 from harness.executors import Executor, RunContext
 from harness.options import SweepOptions
 from harness.progress import Display, describe
@@ -186,6 +187,7 @@ def run_study(
     elif options.search != "grid":
         raise ConfigError(f"study {study.name} declares no search space for --search {options.search}: use grid")
     before = current_plan(study, paths, options)
+    _can_be_written(database(paths))
     splits = _prepared([*before.missing, *(space.base for space in spaces.values())], paths, console, quiet)
     with open_store(database(paths), create=True) as store, store.driver_lock():
         if spaces:
@@ -236,6 +238,20 @@ def _run(
             missing, store, ledger, display, context.paths, study=todo.study, options=options, spaces=spaces
         )
         executor.run(driver, context)
+
+
+def _can_be_written(where: str | Path) -> None:
+    """Raise StoreError where a new database file could not be made, before hours are spent on preparing data."""
+    if not isinstance(where, Path) or where.exists():
+        return
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where.parent):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{where} cannot be made ({error.strerror}): name another folder by --out, or database by --db"
+        ) from error
 
 
 def _registered(study: Study, store: "Store", *, extend: bool) -> tuple[TrialSpec, ...]:
