@@ -43,7 +43,7 @@ def plan_of(
     for name in cases:
         case = CASES[name]
         try:
-            folder = str(folder_of(case.data, out).resolve())
+            folder = str(folder_of(case.quick_data if quick and case.quick_data else case.data, out).resolve())
         except CannotMeasure as error:
             say(f"skipped {name}: {error}")
             continue
@@ -124,8 +124,8 @@ def measure(plan: list[Measurement], runner: Runner, done: dict[str, Line], cons
 
     A program that has no number in one round of a case is not tried in the case's later rounds.
     """
-    engine = engine_digest()
-    keys = [key(case, program, round_, asdict(job), engine) for case, program, round_, job in plan]
+    engines = {work: engine_digest(work) for work in {job.work for *_, job in plan}}
+    keys = [key(case, program, round_, asdict(job), engines[job.work]) for case, program, round_, job in plan]
     given_up: set[tuple[str, str]] = set()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tests.bench.job import Job, Work
+from tests.data import checkins
 
 ENGINE = "tests.bench.drive_ours"
 REFERENCE = "tests.bench.drive_reference"
@@ -64,6 +65,8 @@ class Case:
     trials: int = 8
     """Trials of a sweep, over all workers."""
     most_rounds: int = 1_000
+    quick_data: str = ""
+    """Data of a quick run where its few users cannot be taken out of `data`."""
     scale: str = ""
     """What grows along a group of cases that differ in size only; its report is a growth table."""
 
@@ -105,6 +108,17 @@ def _growth(parameter: str, data: str, batches: dict[str, int], programs: tuple[
         batches=batches,
         most_rounds=3,
         scale=parameter.split(" = ")[0],
+    )
+
+
+def _preparation(rows: int) -> Case:
+    return Case(
+        title=f"Preparing {rows:,} check-ins in SNAP's layout",
+        data=f"checkins{rows}",
+        work="prepare",
+        programs=("btsr", "rectools", "recbole"),
+        most_rounds=3,
+        quick_data="checkins20000",
     )
 
 
@@ -174,6 +188,8 @@ CASES: dict[str, Case] = {
         programs=(*OURS, *PADDED),
         batches=_few(4, *PADDED) | _few(60, *OURS),
     ),
+    "gowalla-prepare": _preparation(checkins.ROWS),
+    "gowalla-tenth-prepare": _preparation(checkins.ROWS // 10),
     **{
         f"items-1e{n}": _growth(f"items = 10^{n}", f"items{n}", batches, ("btsr", *KERNELS, *PADDED))
         for n, batches in (
@@ -231,5 +247,6 @@ TARGETS: tuple[Target, ...] = (
     Target(case="beauty54k-ce", ours=KERNELS, least=500),
     Target(case="ml1m-sweep", ours=("btsr",), peer="reference", least=4),
     Target(case="ml1m-sweep", ours=KERNELS, peer="reference", aim=10),
+    Target(case="gowalla-prepare", ours=("btsr",), least=3 * 1024),
 )
 """Two cores, D = 64, two blocks, batch 128, T = 50; medians of ratios, peers as shipped."""

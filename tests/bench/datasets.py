@@ -3,14 +3,18 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 from numpy.typing import NDArray
 
-from tests.bench.job import CannotMeasure
+from tests.bench.job import ATOMIC, CHECKINS, CannotMeasure
 from tests.bench.task import LEAST_LENGTH, Task
+from tests.data import checkins
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,20 +76,41 @@ def _repeats(keys: NDArray[np.int64]) -> NDArray[np.int64]:
 BEAUTY_54K = Shape(users=40_226, items=54_542, mean_length=8.8)
 """The unfiltered Beauty file's shape: 353,962 interactions."""
 
-TASKS: dict[str, Callable[[], Task]] = {
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkins:
+    """Raw check-ins to prepare: the same rows in SNAP's layout and as RecBole's atomic file."""
+
+    rows: int
+
+    def save(self, folder: Path) -> None:
+        """RecBole's file first, since SNAP's says that the folder is complete; an interrupted one never does."""
+        table = checkins.checkins(self.rows)
+        names = ["user_id:token", "item_id:token", "timestamp:float"]
+        columns = [table["user"], table["location"], table["time"].cast(pa.int64())]
+        (folder / ATOMIC).mkdir(parents=True, exist_ok=True)
+        options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
+        pyarrow.csv.write_csv(pa.table(columns, names=names), folder / ATOMIC / f"{ATOMIC}.inter", options)
+        unfinished = folder / f"{CHECKINS}.part"
+        checkins.write(unfinished, self.rows)
+        unfinished.replace(folder / CHECKINS)
+
+
+TASKS: dict[str, Callable[[], Task | Checkins]] = {
     "ml1m": lambda: real("ml-1m.parquet"),
     "beauty": lambda: real("amazon-beauty-2014-5core.parquet"),
     "beauty54k": BEAUTY_54K.make,
     **{f"items{exponent}": Shape(users=1_280, items=10**exponent, mean_length=25).make for exponent in (3, 4, 5, 6)},
     **{f"users{n}": Shape(users=n, items=10_000, mean_length=25).make for n in (512, 2_048, 8_192, 32_768)},
+    **{f"checkins{n}": partial(Checkins, rows=n) for n in (20_000, checkins.ROWS // 10, checkins.ROWS)},
     "long": Shape(users=1_280, items=10_000, mean_length=500, least_length=420).make,
 }
 """Every data set by name."""
 
 
 def folder_of(name: str, out: Path) -> Path:
-    """The folder of a task's arrays below `out`, made when it is not there yet."""
+    """The folder of a task's arrays or of check-ins below `out`, made when it is not there yet."""
     folder = out / "data" / name
-    if not (folder / "items.npy").is_file():
+    if not any((folder / last).is_file() for last in ("items.npy", CHECKINS)):
         TASKS[name]().save(folder)
     return folder

@@ -1,4 +1,10 @@
-"""Driver of RecTools: run by `tests.bench.runner` in the peers' environment."""
+"""Driver of RecTools: run by `tests.bench.runner` in the peers' environment.
+
+A preparation is what its tutorials do: SNAP's file by `pandas.read_csv` (user, time and location; RecTools reads no
+files), `Dataset.construct`, the last row of every user for the test and the one before for validation by
+`LastNSplitter` with its defaults, training sequences in time order by `SASRecDataPreparator`. RecTools has no filter
+of rare users and items: every row is kept, which is more work behind the filter than the others have.
+"""
 
 import logging
 import time
@@ -10,9 +16,11 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from rectools.dataset import Dataset
+from rectools.model_selection import LastNSplitter
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 
-from tests.bench.job import Answer, CannotMeasure, Job, available_mib, peak_mib, serve, versions
+from tests.bench.job import CHECKINS, Answer, CannotMeasure, Job, available_mib, peak_mib, serve, versions
 from tests.bench.task import HELD_OUT, Task
 
 
@@ -49,8 +57,40 @@ def interactions(task: Task) -> pd.DataFrame:
     })
 
 
+def prepared(job: Job) -> Answer:
+    """Seconds from SNAP's file to the loader of training sequences."""
+    start_mib = peak_mib()
+    started, cpu = time.perf_counter(), time.process_time()
+    names = ["user_id", "datetime", "item_id"]
+    rows = pd.read_csv(Path(job.data) / CHECKINS, sep="\t", header=None, usecols=[0, 1, 4], names=names)
+    rows["datetime"] = pd.to_datetime(rows["datetime"], format="%Y-%m-%dT%H:%M:%SZ")
+    rows["weight"] = 1.0
+    dataset = Dataset.construct(rows)
+    folds = list(LastNSplitter(n=1, n_splits=HELD_OUT).split(dataset.interactions))
+    kept = dataset.filter_interactions(row_indexes_to_keep=folds[0][0])
+    preparator = SASRecDataPreparator(
+        session_max_len=job.max_len, batch_size=job.batch_size, dataloader_num_workers=0, item_extra_tokens=("PAD",)
+    )
+    preparator.process_dataset_train(kept)
+    loader = preparator.get_dataloader_train()
+    assert len(loader) > 0 and len(folds[1][1]) > 0
+    return Answer(
+        seconds=[time.perf_counter() - started],
+        cpu_seconds=time.process_time() - cpu,
+        ran=1,
+        full=1,
+        targets=len(dataset.interactions.df),
+        users=dataset.user_id_map.size,
+        start_mib=start_mib,
+        peak_mib=peak_mib(),
+        detail=versions(["rectools", "torch", "numpy", "pandas"]),
+    )
+
+
 def measure(job: Job) -> Answer:
     """The job's seconds."""
+    if job.work == "prepare":
+        return prepared(job)
     if job.work == "sweep" or job.loss != "ce":
         raise CannotMeasure("RecTools has neither a Barlow Twins term nor a sweep of this kind")
     warnings.filterwarnings("ignore")

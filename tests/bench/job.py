@@ -11,7 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-Work = Literal["train", "evaluate", "sweep"]
+Work = Literal["train", "evaluate", "sweep", "prepare"]
+CHECKINS = "loc-gowalla_totalCheckins.txt"
+"""File of a preparation's folder, in the layout and under the name of SNAP."""
+ATOMIC = "checkins"
+"""The same rows as RecBole's atomic file, `checkins/checkins.inter`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +23,7 @@ class Job:
     """One measurement."""
 
     data: str
-    """Folder of a `tests.bench.task.Task`."""
+    """Folder of a `tests.bench.task.Task`; of a preparation, of a `tests.bench.datasets.Checkins`."""
     work: Work
     loss: Literal["ce", "bt"] = "ce"
     max_len: int = 50
@@ -52,13 +56,15 @@ class Answer:
     """What a driver measured."""
 
     seconds: list[float] = field(default_factory=list)
-    """Per epoch, per evaluation of all users, or per trial-epoch; extrapolated where `ran < full`."""
+    """Per epoch, evaluation of all users, trial-epoch or preparation; extrapolated where `ran < full`."""
+    cpu_seconds: float = 0.0
+    """Processor time of a preparation, all threads; 0 for other work."""
     ran: int = 0
     """Batches behind each value of `seconds`."""
     full: int = 0
     """Batches of a whole epoch (or of an evaluation)."""
     targets: int = 0
-    """Targets that a whole epoch trains on."""
+    """Targets that a whole epoch trains on; of a preparation, the rows that its filter keeps."""
     users: int = 0
     start_mib: float = 0.0
     """Peak resident memory once libraries and data are loaded."""

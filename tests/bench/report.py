@@ -31,6 +31,12 @@ METHOD = f"""\
   items masked.
 - A sweep's number is the time of one trial-epoch with validation of all users while the other worker does the same;
   ours includes everything that `run_trial` does within an epoch.
+- A preparation goes from a text file of check-ins to what training reads, once, without a warm-up. btsr: one thread,
+  SNAP's file; parsing, iterative 5-core filter, time order, temporal split, leak checks and statistics, written to
+  disk and loaded. RecTools: SNAP's file by `pandas.read_csv`, `Dataset.construct`, leave-one-out by `LastNSplitter`,
+  sequences by `SASRecDataPreparator`; it has no 5-core filter, so it keeps every row. RecBole: its own atomic file of
+  the same rows (written beforehand, not counted), its 5-core filter, its augmentation to one sample per prefix in time
+  order, leave-one-out, loaders. Peak memory counts imports, torch among them, for all three.
 - btsr programs: "torch" has native kernels switched off (`BTSR_KERNELS=off`), "kernels" on where the processor has
   what they need; "bf16" is `TrainConfig.precision`, fp32 otherwise.
 """
@@ -147,12 +153,13 @@ def targets_table(results: Results) -> str:
 def case_table(results: Results, name: str) -> str:
     """Seconds, memory and ratios of every program of a case."""
     case = CASES[name]
+    prepares = case.work == "prepare"
     ours = [program for program in case.programs if program in OURS and results.rounds(name, program)]
     rows = []
     for program in case.programs:
         seconds, peak = results.seconds(name, program), results.peak(name, program)
         if seconds is None or peak is None:
-            cells = ["", f"no number: {results.why_not(name, program)}", "", "", ""]
+            cells = ["", f"no number: {results.why_not(name, program)}", "", "", "", *[""] * prepares]
             rows.append([PROGRAMS[program].title, *cells, *[""] * len(ours)])
             continue
         answers = results.rounds(name, program)
@@ -164,11 +171,13 @@ def case_table(results: Results, name: str) -> str:
             seconds.text(" s"),
             f"{last.ran} of {last.full}" if last.ran < last.full else "all",
             f"{last.users if case.work == 'evaluate' else last.targets:,}",
+            *([f"{median(answer.cpu_seconds for answer in answers.values()):.3g}"] if prepares else []),
             f"{peak.middle:,.0f}",
             *[ratio.text("x") if ratio else "" for ratio in ratios],
         ])
-    of = {"train": "targets", "evaluate": "users", "sweep": "targets"}[case.work]
-    head = ["program", "rounds", "seconds", "batches", of, "peak MiB", *[f"vs {PROGRAMS[p].title}" for p in ours]]
+    of = {"train": "targets", "evaluate": "users", "sweep": "targets", "prepare": "rows kept"}[case.work]
+    head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * prepares, "peak MiB"]
+    head += [f"vs {PROGRAMS[p].title}" for p in ours]
     text = f"### {case.title} (`{name}`)\n\n{_table(head, rows)}\n"
     return text + (f"\n{throughput_table(results, name, case)}\n" if case.work == "sweep" else "")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.bench.cases import ENGINE, PROGRAMS, SWEEP_WORKERS, Program
 from tests.bench.datasets import ROOT
-from tests.bench.job import Answer, Job
+from tests.bench.job import Answer, Job, Work
 
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_CORES = 0.2
@@ -73,12 +73,14 @@ def revision() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def engine_digest() -> str:
+def engine_digest(work: Work) -> str:
     """Digest of the sources that decide our programs' speed: a measurement of others is not taken up again."""
-    sources = [path for path in (ROOT / "models").rglob("*") if path.suffix in {".py", ".cpp", ".h"}]
-    sources += [
-        ROOT / "harness" / f"{name}.py" for name in ("train", "examples", "views", "trial", "evaluate", "metrics")
-    ]
+    if work == "prepare":
+        names, folder = ["prepare"], ROOT / "harness" / "data"
+    else:
+        names, folder = ["train", "examples", "views", "trial", "evaluate", "metrics"], ROOT / "models"
+    sources = [path for path in folder.rglob("*") if path.suffix in {".py", ".cpp", ".h"}]
+    sources += [ROOT / "harness" / f"{name}.py" for name in names]
     sources.append(Path(__file__).with_name("drive_ours.py"))
     digest = hashlib.sha256()
     for path in sorted(sources):
@@ -163,7 +165,7 @@ class Runner:
             job=asdict(job),
             answer=asdict(answer),
             revision=revision(),
-            engine=engine_digest(),
+            engine=engine_digest(job.work),
             started=started,
             wall_seconds=round(wall, 2),
             others_cpu=round(max(others, 0.0), 3),

@@ -4,9 +4,11 @@ import io
 import json
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,10 +23,10 @@ from models.sasrec import SASRec
 from tests.bench import reference
 from tests.bench.__main__ import LINES, chosen, measure, plan_of
 from tests.bench.cases import CASES, PROGRAMS, TARGETS
-from tests.bench.datasets import Shape, real
+from tests.bench.datasets import TASKS, Checkins, Shape, real
 from tests.bench.drive_ours import leave_one_out
-from tests.bench.job import Answer, CannotMeasure, Job
-from tests.bench.report import Results, render, targets_table
+from tests.bench.job import ATOMIC, CHECKINS, Answer, CannotMeasure, Job
+from tests.bench.report import Results, case_table, render, targets_table
 from tests.bench.runner import Line, Runner, append_line, engine_digest, key, read_lines, together
 from tests.bench.task import Task
 
@@ -207,6 +209,50 @@ def test_new_engine_sources_repeat_only_our_own_measurements() -> None:
     assert key("ml1m-ce", "recbole", 0, job, "a") != key("ml1m-ce", "recbole", 1, job, "a")
 
 
+def test_preparations_are_repeated_when_the_preparing_sources_change() -> None:
+    assert engine_digest("prepare") != engine_digest("train") == engine_digest("sweep")
+
+
+def test_a_preparation_gives_every_program_the_same_rows(tmp_path: Path) -> None:
+    """SNAP's file and RecBole's hold the same (user, item, second) in the same order."""
+    Checkins(rows=3_000).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKINS, ATOMIC}
+    snap = pd.read_csv(tmp_path / CHECKINS, sep="\t", header=None, usecols=[0, 1, 4], names=["user", "time", "item"])
+    atomic = pd.read_csv(tmp_path / ATOMIC / f"{ATOMIC}.inter", sep="\t")
+    assert list(atomic) == ["user_id:token", "item_id:token", "timestamp:float"] and len(atomic) == 3_000
+    seconds = pd.to_datetime(snap["time"]).dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype("int64")
+    theirs = np.column_stack([snap["user"], snap["item"], seconds])
+    assert (atomic.to_numpy() == theirs).all()
+
+
+def test_our_preparation_comes_back_as_a_line_with_its_processor_time(tmp_path: Path) -> None:
+    Checkins(rows=3_000).save(tmp_path / "data")
+    job = CASES["gowalla-prepare"].job("btsr", str(tmp_path / "data"))
+    line = runner_of(tmp_path).measure("gowalla-prepare", "btsr", 0, job)
+    answer = Answer(**line.answer)
+    rows = pd.read_csv(tmp_path / "data" / ATOMIC / f"{ATOMIC}.inter", sep="\t").iloc[:, :2]
+    rows.columns = ["user", "item"]
+    while True:  # the 5-core, counted again
+        kept = rows[(rows.groupby("user").transform("size") >= 5) & (rows.groupby("item").transform("size") >= 5)]
+        if len(kept) == len(rows):
+            break
+        rows = kept
+    assert line.error == "" and (answer.targets, answer.users) == (len(rows), rows["user"].nunique())
+    assert answer.seconds[0] > 0 and answer.cpu_seconds > 0 and answer.peak_mib >= answer.start_mib > 50
+    page = case_table(Results([line]), "gowalla-prepare")
+    assert "| rows kept | CPU seconds | peak MiB |" in page
+    assert f"| {len(rows):,} | {answer.cpu_seconds:.3g} | {answer.peak_mib:,.0f} |" in page
+    assert "| RecBole |  | no number: not run |  |  |  |  |  |" in page
+
+
+def test_a_quick_run_prepares_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "checkins644289", partial(Checkins, rows=1_000))
+    monkeypatch.setitem(TASKS, "checkins20000", partial(Checkins, rows=100))
+    for quick, rows in ((True, 100), (False, 1_000)):
+        [(*_, job)] = plan_of(["gowalla-tenth-prepare"], ["btsr"], rounds=1, quick=quick, out=tmp_path, say=print)
+        assert len((Path(job.data) / CHECKINS).read_text().splitlines()) == rows
+
+
 def test_workers_of_a_sweep_are_averaged() -> None:
     one, two = Answer(seconds=[1.0, 3.0], peak_mib=5), Answer(seconds=[4.0, 4.0], peak_mib=7)
     assert together([one, two]).seconds == [3.0] and together([one, two]).peak_mib == 7
@@ -236,7 +282,7 @@ class OneFails:
 
     def measure(self, case: str, program: str, round_: int, job: Job) -> Line:
         self.asked.append((program, round_))
-        line = replace(line_of(case, program, round_, 1.0), job=asdict(job), engine=engine_digest())
+        line = replace(line_of(case, program, round_, 1.0), job=asdict(job), engine=engine_digest(job.work))
         return replace(line, error="DriverFailed: no") if program == "reference" else line
 
 
@@ -262,6 +308,7 @@ def test_an_unknown_case_is_named() -> None:
 def test_tables_of_cases_agree() -> None:
     for case in CASES.values():
         assert set(case.programs) <= set(PROGRAMS) and set(case.batches) <= set(case.programs)
+        assert {case.data, case.quick_data or case.data} <= set(TASKS)
     for target in TARGETS:
         assert {*target.ours, target.peer} <= {*CASES[target.case].programs, ""}
 

@@ -37,6 +37,7 @@ def measure(path: Path) -> dict[str, float | str]:
         return {
             "rows": split.report["raw_rows"],
             "kept_rows": split.report["rows"],
+            "kept_users": split.report["users"],
             "test_users": split.n_test_users,
             "seconds": round(time.perf_counter() - begun, 2),
             "cpu_seconds": round(time.process_time() - cpu, 2),

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 
 from harness.config import DataConfig, RunPaths
+from harness.data.catalogue import dataset_of, locate
+from harness.data.readers import read
+from harness.data.split import keep_rows
 from harness.prepare import prepare
 from harness.values import Split
 
@@ -87,9 +90,15 @@ def test_split(
         ("ml100k", USERS_FIRST, (99_287, 943, 1_349)),
         ("ml100k", ITERATIVE, (99_287, 943, 1_349)),
         ("ml100k", ONE_PASS, (99_287, 943, 1_349)),
-        ("beauty", ONE_PASS, (198_502, 22_363, 12_101)),
-        ("ml1m", ONE_PASS, (999_611, 6_040, 3_416)),
-        ("kindle_store", ONE_PASS, (517_167, 38_234, 38_519)),
+        *(
+            (key, filtering, sizes)
+            for filtering in (ITERATIVE, ONE_PASS, USERS_FIRST)
+            for key, sizes in (
+                ("beauty", (198_502, 22_363, 12_101)),
+                ("ml1m", (999_611, 6_040, 3_416)),
+                ("kindle_store", (517_167, 38_234, 38_519)),
+            )
+        ),
     ],
 )
 def test_filter(
@@ -100,8 +109,51 @@ def test_filter(
 
 
 @pytest.mark.parametrize(
+    ("key", "sizes", "first", "last"),
+    [
+        ("ml1m", (999_611, 6_040, 3_416), "2000-04-25T23:05:32", "2003-02-28T17:49:50"),
+        ("ml100k", (100_000, 943, 1_682), "1997-09-20T03:05:10", "1998-04-22T23:10:38"),
+        ("beauty", (198_502, 22_363, 12_101), "2002-06-12", "2014-07-23"),
+        ("kindle_store", (517_167, 38_234, 38_519), "1997-03-25", "2014-07-22"),
+        ("yelp", (316_354, 30_431, 20_033), "2019-01-01T00:00:09", "2019-12-13T15:48:37"),
+        ("gowalla", (138_957, 7_115, 21_509), "2009-04-23T22:37:00", "2010-10-23T01:09:33"),
+    ],
+)
+def test_file_as_is(
+    research_data: Path, work_dir: Path, key: str, sizes: tuple[int, int, int], first: str, last: str
+) -> None:
+    report = prepare(DataConfig(dataset=key, **NONE), RunPaths(data_dir=research_data, work_dir=work_dir)).report
+    for kind in ("", "raw_"):
+        assert tuple(report[kind + name] for name in ("rows", "users", "items")) == sizes
+    assert report["rows_dropped_by_reader"] == 0
+    times = [np.datetime64(report[name], "s") for name in ("first_time", "last_time")]
+    assert times == [np.datetime64(first, "s"), np.datetime64(last, "s")]
+
+
+@pytest.mark.parametrize(
+    ("key", "share", "whole_days", "shortest"),
+    [("ml1m", 0.53, False, 18), ("beauty", 0.39, True, 5), ("kindle_store", 0.22, True, 5)],
+)
+def test_equal_times(research_data: Path, key: str, share: float, whole_days: bool, shortest: int) -> None:
+    """Which rows have the time of the row before them of the same user, and how short users are."""
+    config = DataConfig(dataset=key, **ITERATIVE)
+    kept = keep_rows(read(dataset_of(config), locate(dataset_of(config), research_data)).frame, config)
+    rows = pd.DataFrame({"user": kept.users, "time": kept.times})
+    equal = (rows["user"].diff() == 0) & (rows["time"].diff() == 0)
+    assert equal.mean() == pytest.approx(share, abs=0.005)
+    assert (rows["time"] % 86_400 == 0).all() == whole_days
+    assert rows.groupby("user").size().min() == shortest
+
+
+@pytest.mark.parametrize(
     ("key", "rows", "exact", "repeated"),
-    [("gowalla", 138_957, 6, 35_462), ("yelp", 316_354, 0, 11_830), ("beauty", 198_502, 0, 0), ("ml1m", 999_611, 0, 0)],
+    [
+        ("gowalla", 138_957, 6, 35_462),
+        ("yelp", 316_354, 0, 11_830),
+        ("beauty", 198_502, 0, 0),
+        ("kindle_store", 517_167, 0, 0),
+        ("ml1m", 999_611, 0, 0),
+    ],
 )
 def test_repeats(research_data: Path, work_dir: Path, key: str, rows: int, exact: int, repeated: int) -> None:
     paths = RunPaths(data_dir=research_data, work_dir=work_dir)
