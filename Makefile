@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PEERS  ?= .venv-peers
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint bench calibrate clean
+.PHONY: demo test lint chaos bench calibrate clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed
 
 test: lint  ## everything that CI runs
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.installed  ## kills drivers, workers and Ray for an hour; needs ml-100k.parquet in BTSR_TEST_DATA
+	BTSR_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_chaos.py -m chaos -s
 
 $(PEERS)/.installed: tests/bench/constraints-peers.txt
 	$(PYTHON) -m venv $(PEERS)

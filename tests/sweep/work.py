@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.executors import RunContext
+from harness.executors import RunContext, train_trial
 from harness.prepare import prepare
 from harness.values import EpochLog, TrialResult
 from tests.store import fake
@@ -40,6 +40,30 @@ def slow_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
         time.sleep(0.03)
         yield fake.epoch(epoch, epoch / 10)
     result = fake.result(spec, split, epochs=EPOCHS)
+    line("end")
+    return result
+
+
+def trained_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
+    """Real training, with a line when it begins, after each epoch that was trained here, and when it ends."""
+    from harness import trial
+    from harness.train import Training
+
+    log = context.paths.work_dir / "executed.log"
+
+    def line(word: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{word} {spec.key} {os.getpid()}\n")
+
+    class Logged(Training):
+        def epoch(self) -> EpochLog:
+            trained = super().epoch()
+            line(f"epoch-{trained.epoch}")
+            return trained
+
+    trial.Training = Logged
+    line("begin")
+    result = yield from train_trial(spec, context)
     line("end")
     return result
 

@@ -1,0 +1,135 @@
+"""The same sweep on PostgreSQL, of a server that the test starts and stops: the same tables, one driver at a time."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, select, text
+
+from harness import schema
+from harness.config import RunPaths
+from harness.sweep import database
+from tests.sweep import driver, work
+
+TIMES = {"recorded_at", "started", "seconds", "seconds_train", "seconds_valid", "peak_mib", "command"}
+"""Columns that differ between two runs of the same sweep."""
+
+
+def programs() -> Path:
+    """Where the server's programs are; Debian keeps them off the path."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    usable = [folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    if not usable:
+        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
+    return usable[-1]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of an empty server on a loopback port, its files in a temporary folder."""
+    where = programs()
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    with tempfile.TemporaryDirectory(prefix="btsr-pg-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        if user:
+            shutil.chown(folder, user)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        made_ready = subprocess.run(
+            [where / "initdb", "-D", folder / "data", "-U", "btsr", "--auth=trust", "--no-sync", "-E", "UTF8"],
+            user=user,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert made_ready.returncode == 0, made_ready.stderr
+        options = ["-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
+        process = subprocess.Popen(
+            [where / "postgres", "-D", folder / "data", *options],
+            user=user,
+            cwd=folder,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while subprocess.run([where / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode:
+                assert process.poll() is None and time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+            yield f"postgresql+psycopg://btsr@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def start(out: Path, executor: str, *where: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen([sys.executable, driver.__file__, str(out), executor, "smoke", *where], env=environment)
+
+
+def content(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """All tables but what differs between any two runs."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = {
+                table.name: sorted(
+                    (
+                        tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
+                        for row in connection.execute(select(*(c for c in table.columns if c.name not in TIMES)))
+                    ),
+                    key=repr,
+                )
+                for table in schema.metadata.sorted_tables
+            }
+            whole = connection.execute(text("SELECT COUNT(*) FROM results")).scalar_one()
+            return found | {"results": [(whole,)]}
+    finally:
+        engine.dispose()
+
+
+def test_the_same_sweep_gives_the_same_tables_through_a_kill_and_a_rival(server: str, tmp_path: Path) -> None:
+    for name in ("file", "server"):
+        (tmp_path / name).mkdir()
+    assert start(tmp_path / "file", "inline").wait(120) == 0
+    out = tmp_path / "server"
+    killed = start(out, "local", server)
+    deadline = time.monotonic() + 120
+    while len(work.log_lines(out)) < 5:
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGSTOP)  # it holds the database for as long as the rival needs
+    try:
+        assert start(out, "inline", server).wait(120) == driver.LOCKED
+    finally:
+        killed.kill()
+        killed.wait()
+    deadline = time.monotonic() + 120
+    while (code := start(out, "local", server).wait(120)) == driver.LOCKED:
+        assert time.monotonic() < deadline, "the server does not release the lock of a dead driver"
+    assert code == 0
+    file = content(f"sqlite:///{database(RunPaths(work_dir=tmp_path / 'file'))}")
+    assert len(file["trial"]) == 10 and len(file["metric"]) == 2000 and file["results"] != [(0,)]
+    assert content(server) == file
+    seen = len(work.log_lines(out))
+    assert start(out, "inline", server).wait(120) == 0
+    assert len(work.log_lines(out)) == seen, "nothing is left to do"
+    engine = create_engine(server)
+    with engine.connect() as connection:
+        states = dict(map(tuple, connection.execute(text("SELECT state::text, COUNT(*) FROM trials GROUP BY 1"))))
+    engine.dispose()
+    assert states.pop("COMPLETE") == 10 and set(states) <= {"FAIL"}
