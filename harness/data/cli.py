@@ -123,13 +123,16 @@ def add(
 def verify(
     dataset: Annotated[list[str] | None, typer.Option(help="keys; without it every data set that has a file")] = None,
     data_dir: DataDirOption = None,
+    user_col: UserColOption = "",
+    item_col: ItemColOption = "",
+    time_col: TimeColOption = "",
 ) -> None:
     """Read the files that are there to their end, compare them with the official ones; exit code 1 if one is bad."""
     from harness.data.shelf import verify as check
 
     found: list[Finding] = []
     for name in named_datasets(dataset) if dataset else DATASETS:
-        spec = registered(name)
+        spec = dataset_of(asked(name, columns=(user_col, item_col, time_col)))
         findings = check(spec, data_dir)
         if dataset and not findings and not spec.embedded:
             typer.echo(f"{name}: no file of it in {data_folder(data_dir).absolute()}")
