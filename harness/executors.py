@@ -7,17 +7,15 @@ passed, a trial has ended. It never touches the results database; whatever happe
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
-from harness.config import DataConfig, RunPaths, TrialSpec
+from harness.config import RunPaths, TrialSpec
 from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
 from harness.values import (
     EpochEvent,
     EpochLog,
     FailureKind,
     Outcome,
-    Split,
     TrialFailure,
     TrialPruned,
     TrialResult,
@@ -89,20 +87,14 @@ class Executor(Protocol):
         """
 
 
-@lru_cache(maxsize=4)
-def _split(config: DataConfig, paths: RunPaths) -> Split:
-    from harness.prepare import prepare
-
-    return prepare(config, paths)
-
-
 def train_trial(spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult]:
-    """Train and evaluate on the prepared, memory-mapped data, which a process opens once."""
+    """Train and evaluate on the prepared, memory-mapped data, opened and checked for leaks anew for every trial."""
+    from harness.prepare import prepare
     from harness.trial import trial_steps
 
     return trial_steps(
         spec,
-        _split(spec.data, context.paths),
+        prepare(spec.data, context.paths),
         device=context.device,
         threads=context.threads,
         command=context.command,

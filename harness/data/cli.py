@@ -121,21 +121,26 @@ def add(
 
 @app.command()
 def verify(
-    dataset: DatasetOption = ["all"],  # noqa: B006
+    dataset: Annotated[list[str] | None, typer.Option(help="keys; without it every data set that has a file")] = None,
     data_dir: DataDirOption = None,
+    user_col: UserColOption = "",
+    item_col: ItemColOption = "",
+    time_col: TimeColOption = "",
 ) -> None:
     """Read the files that are there to their end, compare them with the official ones; exit code 1 if one is bad."""
     from harness.data.shelf import verify as check
 
     found: list[Finding] = []
-    for name in named_datasets(dataset):
-        spec = registered(name)
+    for name in named_datasets(dataset) if dataset else DATASETS:
+        spec = dataset_of(asked(name, columns=(user_col, item_col, time_col)))
         findings = check(spec, data_dir)
-        if not findings and not spec.embedded:
+        if dataset and not findings and not spec.embedded:
             typer.echo(f"{name}: no file of it in {data_folder(data_dir).absolute()}")
         for finding in findings:
             typer.echo(f"{name}: {'ok' if finding.good else 'BAD'}: {finding.words}")
         found += findings
+    if not dataset and not found:
+        typer.echo(f"no file of any data set in {data_folder(data_dir).absolute()}")
     if any(not finding.good for finding in found):
         raise typer.Exit(1)
 

@@ -106,6 +106,36 @@ def movielens(rows: int = 3) -> bytes:
     return b"".join(b"%d::%d::5::%d\n" % (i, i, 978300760 + i) for i in range(rows))
 
 
+def test_verify_reads_whatever_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --dataset also data sets that are not in the paper."""
+    (folder / "data").mkdir()
+    assert run(monkeypatch, "verify") == 0
+    assert capsys.readouterr().out == f"no file of any data set in {(folder / 'data').absolute()}\n"
+    (folder / "data" / "ml-100k.csv").write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    assert run(monkeypatch, "verify") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("ml100k: ok: ") and "no file" not in text
+    (folder / "data" / "ml-100k.csv").write_text("")
+    assert run(monkeypatch, "verify") == 1
+    assert capsys.readouterr().out.startswith("ml100k: BAD: ")
+
+
+def test_verify_is_told_the_columns_of_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "own.csv").write_text("who,what,when\n1,1,978300760\n")
+    assert run(monkeypatch, "verify", "--dataset", "own.csv") == 1
+    assert "name one by --user-col" in capsys.readouterr().out
+    columns = ("--user-col", "who", "--item-col", "what", "--time-col", "when")
+    assert run(monkeypatch, "verify", "--dataset", "own.csv", *columns) == 0
+    text = capsys.readouterr().out
+    assert "own.csv: ok: " in text and "1 rows" in text
+    assert run(monkeypatch, "verify", *columns) == 2
+    assert "columns are named for a file only" in capsys.readouterr().err
+
+
 def test_add_and_verify(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A file got by hand is read to its end, copied under its name, and found again; a bad one is told."""
     (folder / "hand").mkdir()

@@ -1,0 +1,97 @@
+"""A leak in prepared data stops the trial that would train on it, also one that came after the trial before."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import prepare as module
+from harness.config import DataConfig, RunPaths, TrialSpec
+from harness.data.leaks import Evidence
+from harness.data.profile import distributions
+from harness.data.split import fingerprint, keep_rows, split_rows
+from harness.data.synthetic import generate
+from harness.errors import LeakError
+from harness.executors import RunContext, train_trial
+from harness.prepare import prepare, prepared_folder
+from harness.values import Split
+
+DATA = DataConfig(dataset="ml1m")
+SPEC = TrialSpec.model_validate({
+    "method": "sasrec_ce",
+    "data": {"dataset": "ml1m"},
+    "encoder": {"max_len": 5, "dim": 8, "blocks": 1},
+    "train": {"batch_size": 64, "max_epochs": 1, "patience": 1},
+})
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    (tmp_path / "data").mkdir()
+    rows = generate(users=400, items=60).rename(columns={"time": "timestamp"})
+    rows.to_csv(tmp_path / "data" / "ml-1m.csv", index=False)
+    return RunPaths(data_dir=tmp_path / "data", work_dir=tmp_path / "runs")
+
+
+def late_row(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"train_times": np.append(evidence.train_times[:-1], split.boundary)}
+
+
+def early_test_row(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"test_times": np.append(split.boundary - 1, evidence.test_times[1:])}
+
+
+def user_on_both_sides(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"train_user_ids": np.append(evidence.train_user_ids[:-1], split.user_ids[0])}
+
+
+def item_of_the_test(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    kept = np.append(split.item_ids, "unseen"), np.append(split.popularity, np.int32(0))
+    bucket = np.append(split.bucket, np.int8(3))
+    items = np.append(split.test_items[:-1], np.int32(split.n_items))
+    return {"item_ids": kept[0], "popularity": kept[1], "bucket": bucket, "test_items": items}, {}
+
+
+def popularity_of_the_test(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {
+        "popularity": split.popularity + np.bincount(split.test_items, minlength=split.n_items).astype(np.int32)
+    }, {}
+
+
+def validation_after_test(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    times = evidence.test_times.copy()
+    last = split.test_offsets[1] - 1
+    times[last - 1] = times[last] + 1
+    return {}, {"test_times": times}
+
+
+PLANTED = {
+    late_row: "1 training rows are at or after the boundary",
+    early_test_row: "1 test rows are before the boundary",
+    user_on_both_sides: "1 users are in training and test",
+    item_of_the_test: "not exactly those of the training rows",
+    popularity_of_the_test: "popularity does not come from the training rows alone",
+    validation_after_test: "rows of a test user are not in order of time",
+}
+
+
+@pytest.mark.parametrize(("violation", "words"), PLANTED.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_every_trial_looks_for_leaks(paths: RunPaths, violation: Any, words: str) -> None:
+    """The folder's fingerprint is right, so that only the checks can tell."""
+    context = RunContext(paths=paths)
+    assert len(list(train_trial(SPEC, context))) == 1
+    split, evidence = split_rows(generate(users=400, items=60), DATA)
+    assert prepare(DATA, paths).fingerprint == split.fingerprint
+    in_split, in_evidence = violation(split, evidence)
+    split, evidence = replace(split, **in_split), replace(evidence, **in_evidence)
+    arrays = {name: getattr(split, name) for name in module._SPLIT_ARRAYS}
+    arrays |= {name: getattr(evidence, name) for name in module._EVIDENCE_ARRAYS}
+    split = replace(split, n_items=len(split.item_ids), fingerprint=fingerprint(DATA, split.boundary, arrays))
+    folder = prepared_folder(DATA, paths)
+    shutil.rmtree(folder)
+    module._save(folder, split, evidence, distributions(keep_rows(generate(users=400, items=60), DATA)))
+    with pytest.raises(LeakError, match=words):
+        list(train_trial(SPEC, context))
