@@ -8,6 +8,7 @@
       StoreError             the results database cannot be used
         SchemaError          it was written by another version, or is not ours
         SweepLocked          another driver holds it: its host and process id
+      ExecutorError          what runs the trials has ended beneath them
       TrialError             a trial failed: its key, and the original cause
       ShadowedPackageError   another `models`, `studies` or `reports` package hides ours: its path
 
@@ -48,6 +49,10 @@ class SchemaError(StoreError):
 
 class SweepLocked(StoreError):
     """Another driver holds the database."""
+
+
+class ExecutorError(BtsrError):
+    """What runs the trials, such as Ray, has ended beneath them."""
 
 
 class TrialError(BtsrError):

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import NUMERICS
-from harness.errors import ConfigError, ShadowedPackageError
+from harness.errors import ConfigError, ExecutorError, ShadowedPackageError
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
 
 ANSWER_SECONDS = 30.0
 """How long it may take to say that it is one."""
+
+WATCH_SECONDS = 2.0
+"""How often to look whether Ray still lives on the driver's node."""
 
 NODE_SECONDS = 120.0
 """How long a node may take to start its first worker."""
@@ -137,6 +140,30 @@ class Cluster:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(f"--ray-address {self.address}: no Ray cluster answers there ({reason})") from error
+
+
+class Watch:
+    """Looks after the node that the driver is connected to: without it nothing of Ray's says a word any more."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()
+        self._next = time.monotonic() + WATCH_SECONDS
+
+    def lost(self) -> ExecutorError | None:
+        """The error where the node is dead; looks every few seconds only."""
+        if time.monotonic() < self._next:
+            return None
+        self._next = time.monotonic() + WATCH_SECONDS
+        import ray
+
+        if any(node["Alive"] and node["NodeID"] == self._node for node in ray.nodes()):
+            return None
+        return ExecutorError(
+            "Ray has ended on the driver's node (its raylet was killed or crashed): what is done is kept, "
+            "give the same command again to go on"
+        )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from harness.executors import (
     train_trial,
     worker_died,
 )
-from harness.ray_cluster import Cluster, short_folder, silent_loggers
+from harness.ray_cluster import Cluster, Watch, short_folder, silent_loggers
 from harness.values import EpochEvent, EpochLog, TrialFailure, TrialPruned, TrialResult
 
 STEP_SECONDS = 0.1
@@ -208,14 +208,17 @@ def _searcher(bridge: _Bridge) -> Any:
 
 
 def _stopper(bridge: _Bridge) -> Any:
-    """Hears every result, and says which trials are to stop, or all of them."""
+    """Hears every result, and says which trials are to stop, or all of them, such as when Ray itself is gone."""
     from ray.tune import Stopper
+
+    watch = Watch()
 
     class DriverStopper(Stopper):
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return bridge.results(trial_id, result)
 
         def stop_all(self) -> bool:
+            bridge.error = bridge.error or watch.lost()
             return bridge.error is not None
 
     return DriverStopper()

@@ -44,6 +44,19 @@ def slow_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
     return result
 
 
+def lasting_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
+    """The same as `slow_and_logged`, but two seconds longer."""
+    steps = slow_and_logged(spec, context)
+    try:
+        while True:
+            log = next(steps)
+            time.sleep(0.7)
+            yield log
+    except StopIteration as end:
+        result: TrialResult = end.value
+        return result
+
+
 def trained_and_logged(spec: TrialSpec, context: RunContext) -> Steps:
     """Real training, with a line when it begins, after each epoch that was trained here, and when it ends."""
     from harness import trial
