@@ -241,6 +241,8 @@ def chaos(
     print(f"{sweep.executor}: {counts}; {repeated} epochs in flight were trained again")
 
 
+RARELY = pytest.mark.skipif("BTSR_CHAOS" not in os.environ, reason="minutes to an hour: run make chaos")
+
 SHORT = {
     "local": [WORKER, RIVAL, DRIVER],
     "ray": [WORKER, DRIVER, RAYLET],
@@ -255,7 +257,7 @@ def short_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.chaos, RARELY])])
 def test_a_few_kills_change_no_number(
     executor: str, tmp_path: Path, short_tables: dict[str, list[tuple[object, ...]]]
 ) -> None:
@@ -271,7 +273,7 @@ def long_tables(tmp_path_factory: pytest.TempPathFactory, research_data: Path) -
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif("BTSR_CHAOS" not in os.environ, reason="takes an hour: run make chaos")
+@RARELY
 @pytest.mark.ray
 @pytest.mark.realdata
 @pytest.mark.timeout(7200)
