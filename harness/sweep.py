@@ -245,8 +245,8 @@ def _can_be_written(where: str | Path) -> None:
     if not isinstance(where, Path) or where.exists():
         return
     try:
-        where.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=where.parent):
+        nearest = next(folder for folder in where.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise StoreError(
