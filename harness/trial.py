@@ -1,9 +1,10 @@
 """One trial from specification to result: the only place that composes training, evaluation and metrics."""
 
 import platform
+import sys
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,17 @@ def device_of(name: str) -> torch.device:
 def gpu_count() -> int:
     """GPUs of this machine that torch can use."""
     return torch.cuda.device_count()
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Adam's moments decay into denormal numbers, many times slower; the caller's arithmetic is left as it was."""
+    before = sys.float_info.min / 2 == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def run_trial(
@@ -83,7 +95,6 @@ def trial_steps(
     assert spec.data == split.config
     where = device_of(device)
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     provenance.reset_peak_memory()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
@@ -92,7 +103,7 @@ def trial_steps(
     past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
     training = Training(spec, split, where)
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
-    with checkpoint.held() if checkpoint else nullcontext():
+    with _denormals_flushed(), checkpoint.held() if checkpoint else nullcontext():
         saved = checkpoint.load(where) if checkpoint else None
         if saved:
             past = saved["past"]

@@ -14,3 +14,10 @@ def research_data() -> Path:
     if not (folder / "ml-1m.parquet").is_file():
         pytest.skip(f"no research data in {folder}: set BTSR_TEST_DATA to a folder that has ml-1m.parquet")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two test processes share the files; what starts Ray or kills processes stays in one of them, one at a time."""
+    for item in items:
+        alone = item.path.parent.name in {"ray", "sweep"}
+        item.add_marker(pytest.mark.xdist_group("processes" if alone else item.path.stem))

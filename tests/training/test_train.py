@@ -1,5 +1,6 @@
 """The training loop: repeatable, learning, stopping when told, restoring the best."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -202,3 +203,16 @@ def test_provenance_says_where_the_numbers_come_from() -> None:
     assert p.command == "btsr-sweep --study smoke" and p.threads == 1 and p.device == "cpu" and p.precision == "fp32"
     assert {"train", "valid", "test", "total"} <= set(p.seconds) and p.seconds["total"] >= p.seconds["train"] > 0
     assert p.peak_mib > 50 and "torch" in p.versions
+
+
+def test_denormals_are_flushed_during_a_trial_and_only_then() -> None:
+    flushed: list[bool] = []
+
+    def look(_: EpochLog) -> None:
+        flushed.append(sys.float_info.min / 2 == 0.0)
+
+    run_trial(spec_of(), SPLIT, on_epoch=look)
+    assert flushed and all(flushed) and sys.float_info.min / 2 > 0.0
+    with pytest.raises(TrialError):
+        run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1, "lr": 1e36}), SPLIT)
+    assert sys.float_info.min / 2 > 0.0
