@@ -176,20 +176,20 @@ def test_the_command_line_answers_without_heavy_libraries(words: tuple[str, ...]
         "heavy = {'torch', 'ray', 'optuna', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir()), "a question leaves nothing behind"
 
 
 def test_importing_studies_loads_neither_torch_nor_ray() -> None:
     code = "import studies, sys; assert not {'torch', 'ray', 'pandas', 'optuna'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_a_shadowed_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, "-c", "import harness"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", "import harness"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode != 0 and "ShadowedPackageError" in done.stderr and str(tmp_path) in done.stderr

@@ -35,7 +35,7 @@ def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -176,7 +176,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
         if line.startswith("[1/10]"):
             break
     process.send_signal(number)
-    _, rest = process.communicate(timeout=10)
+    _, rest = process.communicate(timeout=60)
     assert process.returncode == code
     assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
     assert "Traceback" not in rest
