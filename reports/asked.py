@@ -115,7 +115,7 @@ class Asked:
         """Everything in one HTML file."""
         from reports.page import page
 
-        write(path, page(self.store, self.request, f"btsr: {self.study or 'results'}"))
+        write(path, page(self.store, self.request, f"btsr: {self.study or 'results'}"), "--page")
 
     def sql(self, query: str) -> None:
         """The answer to a query of the user's own."""

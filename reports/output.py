@@ -77,20 +77,20 @@ class Output:
             typer.echo(f"wrote {path}", err=True)
 
 
-def made(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises ConfigError where it cannot be."""
+def made(folder: Path, option: str = "--out") -> Path:
+    """The folder, made where it is missing. Raises ConfigError where it cannot be; `option` is what named it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"folder {folder} cannot be made ({error.strerror}): choose another --out") from error
+        raise ConfigError(f"folder {folder} cannot be made ({error.strerror}): choose another {option}") from error
     return folder
 
 
-def write(path: Path, words: str) -> None:
-    """A text file, with its folder. Raises ConfigError where it cannot be written."""
-    made(path.parent)
+def write(path: Path, words: str, option: str = "--out") -> None:
+    """A text file, with its folder. Raises ConfigError where it cannot be written; `option` is what named it."""
+    made(path.parent, option)
     try:
         path.write_text(words, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --out") from error
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another {option}") from error
     typer.echo(f"wrote {path}", err=True)
