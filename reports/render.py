@@ -17,6 +17,7 @@ from reports.words import latex_words, markdown_escape
 MISSING = "—"
 OTHER_DATA = "†"
 DOUBTFUL = "?"
+ODD = "‡"
 TEXT_WIDTH = 150
 """Columns of text that is not written to a terminal."""
 
@@ -30,6 +31,11 @@ def _published(cell: Cell) -> str:
         return ""
     signs = ("*" if cell.published_star else "") + (DOUBTFUL if cell.doubtful else "")
     return f"({number(cell.published, cell.percent)}{signs}{'' if cell.applies else OTHER_DATA})"
+
+
+def _signs(cell: Cell) -> str:
+    """What stands behind our value: its star, and the double dagger of runs on another device or in other precision."""
+    return cell.star + (ODD if cell.odd else "")
 
 
 def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell, ...]]]]]:
@@ -51,7 +57,7 @@ def _text_cell(cell: Cell) -> Text:
         return Text.assemble(MISSING, " ", (_published(cell), "dim"))
     spread = f" ±{number(cell.std)}" if cell.std is not None else ""
     value = number(cell.value, cell.percent)
-    out = Text.assemble((value, _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], cell.star, spread)
+    out = Text.assemble((value, _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], _signs(cell), spread)
     return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
 
 
@@ -113,7 +119,7 @@ def _markdown_cell(cell: Cell) -> str:
     else:
         value = number(cell.value, cell.percent)
         ours = {"best": f"**{value}**", "second": f"<u>{value}</u>", "": value}[cell.mark]
-        ours += markdown_escape(cell.star)
+        ours += markdown_escape(_signs(cell))
         ours += f" ±{number(cell.std)}" if cell.std is not None else ""
     return f"{ours} {markdown_escape(_published(cell))}".strip()
 
@@ -141,7 +147,8 @@ def _latex_cell(cell: Cell) -> str:
     else:
         value = number(cell.value, cell.percent)
         ours = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[cell.mark]
-        ours += f"$^{{{cell.star}}}$" if cell.star else ""
+        signs = _signs(cell).replace(ODD, r"\ddagger")
+        ours += f"$^{{{signs}}}$" if signs else ""
         ours += rf" {{\scriptsize $\pm$ {number(cell.std)}}}" if cell.std is not None else ""
     theirs = _published(cell).replace("*", "$^{*}$").replace(OTHER_DATA, r"$^{\dagger}$")
     return f"{ours} {theirs}".strip()
@@ -190,6 +197,9 @@ def tidy(table: Table) -> pd.DataFrame:
             "profile": table.profile,
             "fingerprint": cell.fingerprint,
             "base_loss": cell.base,
+            "device": cell.device,
+            "precision": cell.precision,
+            "odd": cell.odd,
             "star": cell.star,
             "against": cell.test.against if cell.test else None,
             "difference": cell.test.comparison.difference if cell.test else None,
@@ -225,7 +235,7 @@ def _html_cell(cell: Cell) -> dict[str, str]:
     return {
         "value": MISSING if cell.value is None else number(cell.value, cell.percent),
         "mark": cell.mark,
-        "star": cell.star,
+        "star": _signs(cell),
         "std": "" if cell.std is None else number(cell.std),
         "published": _published(cell),
     }
