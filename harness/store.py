@@ -139,6 +139,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def shown(self) -> str:
+        """`where` without its password: what messages, reports and pages may say."""
+        return shown(self.where)
+
     def close(self) -> None:
         """Let go of the file."""
         self._engine.dispose()

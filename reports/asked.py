@@ -139,5 +139,5 @@ class Asked:
                 refused[name] = error
                 typer.echo(f"skipped {name}: {error}", err=True)
         if len(refused) == len(steps):
-            raise ConfigError(f"none of the tables and figures can be made from {self.store.where}, see above")
+            raise ConfigError(f"none of the tables and figures can be made from {self.store.shown}, see above")
         self.output.sheet(audit())

@@ -127,6 +127,8 @@ def test_mistakes(
         ),
         (("--table", 2, "--db", "mysql://me:secret@host/db"), "'mysql://me:***@host/db' is of a kind that is not supp"),
         (("--table", 2, "--db", tmp_path), "folder"),
+        (("--figure", 7, *here), "(it has: smoke): run `btsr-sweep --study alpha_lambda --dataset ml1m,yelp,"),
+        (("--page", occupied / "x.html", *here), "choose another --page"),
         (("--table", 2, "--db", foreign), "another program, not of btsr: name another database by --db"),
         (("--table", 2, "--db", empty), "run btsr-sweep first"),
         (("--table", 2, "--db", noise), "noise.db"),

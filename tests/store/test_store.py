@@ -335,3 +335,8 @@ def test_stored_specifications_keep_their_key(store: Store) -> None:
     spec = TrialSpec(method="sasrec_ce", data=DataConfig(dataset="ml1m"), seed=12)
     store.register_study(Study(name="mine", title="Mine", specs=(spec,)))
     assert store.study("mine").specs[0].key == spec.key
+
+
+def test_what_is_shown_of_a_url_has_no_password(store: Store) -> None:
+    assert Store(store._engine, "postgresql://me:secret@host/db").shown == "postgresql://me:***@host/db"
+    assert Store(store._engine, "runs/btsr.db").shown == "runs/btsr.db"
