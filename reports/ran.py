@@ -1,7 +1,7 @@
 """On what the runs behind a table or figure were made: device, precision, kernels; and which of them differ."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.store import Store
@@ -24,12 +24,21 @@ def ran(store: Store, group: Group) -> tuple[Ran, ...]:
     return tuple(Ran(device=one.device, precision=one.precision, kernels=one.kernels) for one in origin)
 
 
-def mixture(runs: Sequence[Ran], *, kernels: bool = True) -> str:
+def mixture(runs: Iterable[Ran]) -> str:
     """What runs do not share though they should, such as `devices: A100, cpu`; empty where they share everything."""
-    kinds = {"devices": {run.device for run in runs}, "precisions": {run.precision for run in runs}}
-    if kernels:
-        kinds["kernels"] = {run.kernels for run in runs}
+    made = tuple(runs)
+    kinds = {
+        "devices": {run.device for run in made},
+        "precisions": {run.precision for run in made},
+        "kernels": {run.kernels for run in made},
+    }
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in kinds.items() if len(names) > 1)
+
+
+def mixed_words(store: Store, groups: Iterable[Group]) -> list[str]:
+    """A caption's sentence where the points of one line do not share device, precision and kernels."""
+    found = mixture(one for group in groups for one in ran(store, group))
+    return [f"mixes {found}"] if found else []
 
 
 def joined(names: Sequence[str]) -> str:

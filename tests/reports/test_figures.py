@@ -104,6 +104,14 @@ def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
         assert words in caption
 
 
+def test_a_line_whose_points_ran_on_several_devices_says_so(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    devices = {0.1: "cpu", 0.2: "A100"}
+    runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1, device=name) for a, name in devices.items()]
+    line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert "; mixes devices: A100, cpu" in _words(line)
+
+
 def test_only_one_family_is_on_a_line(tmp_path: Path) -> None:
     split = split_of(data_config(), 40)
     runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.0, 0.1, 0.2)]
