@@ -219,7 +219,7 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figu
                         places,
                         [spread.mean for _, spread in there],
                         width * 0.92,
-                        yerr=[spread.std or 0.0 for _, spread in there],
+                        yerr=[np.nan if spread.std is None else spread.std for _, spread in there],
                         color=colors[names.index(series.title)],
                         error_kw={"elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7, "ecolor": "0.25"},
                     )

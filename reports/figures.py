@@ -76,7 +76,7 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
 
 
 def _bar_caption(evidence: Evidence, captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std"
+    first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std (n > 1)"
     return (first, *(words for caption in captions for words in caption))
 
 

@@ -268,6 +268,19 @@ def test_bars_are_means_per_bucket(several: Path) -> None:
         assert spread is not None and spread.mean == pytest.approx(np.mean(values)) and spread.n == 2  # type: ignore[arg-type]
 
 
+def test_a_bar_of_one_seed_has_no_whisker(tmp_path: Path) -> None:
+    """A whisker of length 0 would say that runs do not differ."""
+    split = split_of(data_config(), 60)
+    runs = [result(spec("sasrec_ce", seed=seed), split, valid=1, test=1) for seed in (1235, 37)]
+    runs.append(result(spec("bt_sr", alpha=0.2), split, valid=1, test=1))
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        ((_, figure),) = FIGURES[1].draw(gather(store, Request(study="table2")), ("ml1m",))
+    for axes in figure.subfigs[0].axes:
+        whiskers = [any(len(part) for part in lines.get_segments()) for lines in axes.collections]
+        assert whiskers == [False, True], "BT-SR was run once, SASRec (CE) twice"
+
+
 def test_a_figure_that_cannot_be_made_says_why(several: Path) -> None:
     with open_store(several, read_only=True) as store:
         evidence = gather(store, Request(study="alpha_lambda"))
