@@ -37,8 +37,8 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
 
-calibrate: $(VENV)/.installed  ## false marks between identical methods, and the power to find a real gain
-	$(BIN)/python tests/calibration/calibrate.py
+calibrate: $(VENV)/.installed  ## false marks between identical methods; CALIBRATE="--db runs/btsr.db" takes real runs
+	$(BIN)/python -m tests.calibration.calibrate $(CALIBRATE)
 
 clean:  ## keeps your results: only what make itself has made goes
 	rm -rf $(VENV) $(PEERS) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .coverage

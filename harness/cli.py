@@ -17,7 +17,7 @@ from rich.console import Console
 
 from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
 from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
-from harness.errors import BtsrError, ConfigError
+from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
@@ -222,7 +222,7 @@ def main() -> None:
     try:
         app()
     except BtsrError as error:
-        print(f"btsr-sweep: {error}", file=sys.stderr)
+        print(f"btsr-sweep: {told(error, '--out or --db')}", file=sys.stderr)
         sys.exit(USER_ERROR)
 
 

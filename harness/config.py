@@ -304,6 +304,11 @@ class StudyOptions(Frozen):
     )
     methods: Annotated[tuple[str, ...], Field(description="only these of the study's methods; empty: all")] = ()
 
+    @property
+    def trial_seeds(self) -> tuple[int, ...]:
+        """The seeds of a study that repeats every trial: all, or the first two where it is `reduced`."""
+        return self.seeds[:2] if self.reduced else self.seeds
+
     def chosen(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         """Those of a study's methods that were asked for. Raises ConfigError for one that the study does not have."""
         for name in self.methods:

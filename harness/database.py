@@ -15,7 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from harness.errors import StoreError, SweepLocked
+from harness.errors import ELSEWHERE, StoreError, SweepLocked
 
 BUSY_SECONDS = 60
 """How long a writer waits for another one."""
@@ -68,9 +68,9 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
         if path.is_dir():
             raise StoreError(f"{where} is a folder, not a database: name the file, such as {Path(where) / 'btsr.db'}")
         if not create and not path.is_file():
-            raise StoreError(f"there is no results database {where}: run btsr-sweep first, or name another one")
+            raise StoreError(f"there is no results database {where}: run btsr-sweep first, or {ELSEWHERE}")
     except OSError as error:
-        raise StoreError(f"{where} cannot be used ({error.strerror}): choose another --out") from error
+        raise StoreError(f"{where} cannot be used ({error.strerror}): {ELSEWHERE}") from error
     if not read_only:
         _refuse_network(path)
     options = {"uri": "true", "mode": "rwc" if create else "rw"}
@@ -100,12 +100,15 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
 
 
 def _server_engine(where: str) -> Engine:
-    """An engine for a database server, tried once."""
+    """An engine for a database server, tried once. Raises StoreError for any but PostgreSQL."""
     try:
-        options: dict[str, object] = {}
-        if make_url(where).get_backend_name() == "postgresql":
-            name = f"btsr on host {platform.node()}, process {os.getpid()}"
-            options = {"connect_timeout": CONNECT_SECONDS, "application_name": name[:63], "keepalives_idle": 30}
+        if make_url(where).get_backend_name() != "postgresql":
+            raise StoreError(
+                f"database '{shown(where)}' is of a kind that is not supported: use a SQLite file, such as "
+                "runs/btsr.db, or PostgreSQL, as postgresql://user@host/name"
+            )
+        name = f"btsr on host {platform.node()}, process {os.getpid()}"
+        options = {"connect_timeout": CONNECT_SECONDS, "application_name": name[:63], "keepalives_idle": 30}
         engine = create_engine(where, connect_args=options)
         with plain_errors(where), engine.connect():
             return engine
@@ -154,9 +157,9 @@ def plain_errors(where: str | Path) -> Iterator[None]:
         yield
     except DBAPIError as error:
         reason = one_line(error.orig or error)
-        hint = "check its folder, the free space and that it can be written, or choose another --out"
+        hint = f"check its folder, the free space and that it can be written, or {ELSEWHERE}"
         if "not a database" in reason or "malformed" in reason:
-            hint = "it is damaged or not a SQLite file: restore it, or choose another --out"
+            hint = f"it is damaged or not a SQLite file: restore it, or {ELSEWHERE}"
         elif is_url(where):
             hint = "check host, port, database, user and password in the URL, and that the server runs"
         raise StoreError(f"database {shown(where)} cannot be used ({reason}): {hint}") from error
@@ -172,17 +175,15 @@ def driver_lock(engine: Engine, where: str) -> Iterator[None]:
     if engine.dialect.name == "sqlite":
         with _file_lock(Path(f"{file_of(where)}.lock"), where):
             yield
-    elif engine.dialect.name == "postgresql":
+    else:
         with plain_errors(where), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.execute(text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")).scalar_one():
                 raise SweepLocked(_taken(where, lock_holder(engine, where) or "unknown"))
             yield
-    else:
-        raise StoreError(f"{shown(where)}: only SQLite and PostgreSQL can be swept into: choose another --db")
 
 
 def _taken(where: str, holder: str) -> str:
-    return f"another sweep writes {shown(where)} ({holder}): wait for it, stop it, or choose another --out"
+    return f"another sweep writes {shown(where)} ({holder}): wait for it, stop it, or {ELSEWHERE}"
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def _file_lock(path: Path, where: str) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}): choose another --out") from error
+        raise StoreError(f"{path} cannot be written ({error.strerror}): {ELSEWHERE}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,7 +199,9 @@ def _file_lock(path: Path, where: str) -> Iterator[None]:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
             raise SweepLocked(_taken(where, holder)) from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be locked ({error.strerror}): choose a local --out") from error
+            raise StoreError(
+                f"{path} cannot be locked ({error.strerror}): keep it on a local disk, or {ELSEWHERE}"
+            ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"host {platform.node()}, process {os.getpid()}\n".encode(), 0)
         yield

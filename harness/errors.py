@@ -18,6 +18,9 @@ Message pattern: what was found, where it came from, what to do. Bugs hit an ``a
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+ELSEWHERE = "name another database"
+"""How a message about a results database ends: every command names one by an option of its own, see `told`."""
+
 
 class BtsrError(Exception):
     """Base of every error that a user can cause; the command line prints its message as one line."""
@@ -61,6 +64,16 @@ class TrialError(BtsrError):
 
 class ShadowedPackageError(BtsrError):
     """Another package of the same name hides one of ours."""
+
+
+def told(error: BtsrError, option: str) -> str:
+    """The message, with the option by which a database is named here where the message advises another one.
+
+    >>> told(StoreError("x.db is damaged: restore it, or name another database"), "--db")
+    'x.db is damaged: restore it, or name another database by --db'
+    """
+    message = str(error)
+    return f"{message} by {option}" if message.endswith(ELSEWHERE) else message
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

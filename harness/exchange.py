@@ -50,7 +50,7 @@ def merge(into: Store, other: Store) -> Merged:
     result of theirs. Raises StoreError, and changes nothing, where results of one data configuration saw other data.
     """
     with other.transaction() as theirs, into.transaction() as ours:
-        _merge_data(ours, theirs, into.where, other.where)
+        _merge_data(ours, theirs, into.shown, other.shown)
         _copy_new(ours, theirs, schema.study)
         mine = {row.trial_key: BEST_FIRST.index(row.status) for row in ours.execute(_statuses())}
         copied: list[str] = []

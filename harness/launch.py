@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.config import RunPaths
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError, StoreError, told
 from harness.executors import Executor
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -89,7 +89,11 @@ def merge_into(paths: RunPaths, other: str) -> str:
     if isinstance(where, Path) and "://" not in other and where.exists() and Path(other).exists():
         if where.samefile(other):
             raise StoreError(f"--merge {other} is the database that it would be merged into: name another one")
-    with open_store(other, read_only=True) as theirs, open_store(where, create=True) as ours, ours.driver_lock():
+    try:
+        opened = open_store(other, read_only=True)
+    except StoreError as error:
+        raise StoreError(told(error, "--merge")) from error
+    with opened as theirs, open_store(where, create=True) as ours, ours.driver_lock():
         done = merge(ours, theirs)
     words = (
         f"merged {other}: {done.added} finished trials added, {done.known} were here already, "

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from harness import rows as rows_of
 from harness import schema
 from harness.config import Study
-from harness.errors import StoreError
+from harness.errors import ELSEWHERE, StoreError
 from harness.values import Outcome, Split, TrialFailure, TrialPruned, TrialResult
 
 
@@ -82,7 +82,7 @@ def record_data(connection: Connection, split: Split, where: str) -> None:
             raise StoreError(
                 f"{split.config.dataset}: {where} has {results} results from other data "
                 f"({'; '.join(changed[:3]) or 'same counts, other content'}): "
-                "restore the former file, or choose another --out"
+                f"restore the former file, or {ELSEWHERE}"
             )
         connection.execute(delete(table).where(table.c.fingerprint == old.fingerprint))
     connection.execute(table.insert(), row)

@@ -29,7 +29,7 @@ from sqlalchemy.schema import CreateTable
 
 from harness.config import SEEDS
 from harness.database import claim, is_claimed, shown
-from harness.errors import SchemaError, StoreError
+from harness.errors import ELSEWHERE, SchemaError, StoreError
 
 APPLICATION_ID = 0x62747372
 """`btsr` in ASCII: SQLite's `PRAGMA application_id` of our files, and the `application_id` of table meta."""
@@ -312,13 +312,13 @@ def schema_version(connection: Connection, where: str) -> int:
         except DBAPIError:
             marks = {}
     if marks.get("application_id") != str(APPLICATION_ID):
-        raise StoreError(f"{shown(where)} is a database of another program, not of btsr: choose another --out")
+        raise StoreError(f"{shown(where)} is a database of another program, not of btsr: {ELSEWHERE}")
     version = marks.get("schema_version", "")
     if not version.isdecimal() or int(version) not in READABLE:
         newer = version.isdecimal() and int(version) > SCHEMA_VERSION
         raise SchemaError(
             f"{shown(where)} has schema version {version or 'unknown'}, this btsr knows {SCHEMA_VERSION}: "
             + ("update btsr" if newer else "use the btsr that wrote it")
-            + ", or choose another --out"
+            + f", or {ELSEWHERE}"
         )
     return int(version)

@@ -66,7 +66,7 @@ def choose_trial(
     rows = store.trials(study=study, dataset=dataset, profile=profile, method=method)
     if not rows:
         wanted = ", ".join(word for word in (dataset, profile, method) if word) or "any data set"
-        raise ConfigError(f"study {study} in {store.where} has no finished trial of {wanted}: run btsr-sweep first")
+        raise ConfigError(f"study {study} in {store.shown} has no finished trial of {wanted}: run btsr-sweep first")
     _only(study, "data sets", "--dataset", [row.spec.data.dataset for row in rows])
     _only(study, "profiles", "--profile", [row.spec.profile for row in rows])
     _only(study, "versions of its data", "--trial KEY", [str(row.fingerprint)[:8] for row in rows])

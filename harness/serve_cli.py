@@ -8,7 +8,7 @@ import typer
 
 from harness.config import Profile, RunPaths
 from harness.data.catalogue import DATA_DIR_VARIABLE
-from harness.errors import BtsrError, ConfigError
+from harness.errors import BtsrError, ConfigError, told
 
 app = typer.Typer(name="btsr-recommend", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -91,5 +91,5 @@ def main() -> None:
     try:
         app()
     except BtsrError as error:
-        print(f"btsr-recommend: {error}", file=sys.stderr)
+        print(f"btsr-recommend: {told(error, '--out or --db')}", file=sys.stderr)
         sys.exit(2)

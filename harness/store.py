@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row, Select, select
 from harness import database, recording, schema
 from harness.config import DataConfig, Study, TrialSpec
 from harness.database import shown
-from harness.errors import StoreError
+from harness.errors import ELSEWHERE, StoreError
 from harness.rows import sample_of, trials_query, unpacked
 from harness.upgrade import upgrade, upgrade_server
 from harness.validation import ValidationReader
@@ -139,6 +139,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def shown(self) -> str:
+        """`where` without its password: what messages, reports and pages may say."""
+        return shown(self.where)
+
     def close(self) -> None:
         """Let go of the file."""
         self._engine.dispose()
@@ -163,9 +168,7 @@ class Store:
             elif create:
                 schema.create_schema(connection)
             else:
-                raise StoreError(
-                    f"{shown(self.where)} holds no results: run btsr-sweep first, or name another database"
-                )
+                raise StoreError(f"{shown(self.where)} holds no results: run btsr-sweep first, or {ELSEWHERE}")
         if create:
             database.use_wal(self._engine)
         self._identity = database.identity(self._engine, self.where)

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from harness import schema
-from harness.errors import SchemaError
+from harness.errors import ELSEWHERE, SchemaError
 
 
 def upgrade(path: Path, version: int) -> None:
@@ -32,7 +32,7 @@ def upgrade(path: Path, version: int) -> None:
     except sqlite3.Error as error:
         raise SchemaError(
             f"{path} cannot be upgraded from schema version {version} to {schema.SCHEMA_VERSION} ({error}): "
-            "free some space there, or choose another --out"
+            f"free some space there, or {ELSEWHERE}"
         ) from error
 
 

@@ -115,7 +115,7 @@ class Asked:
         """Everything in one HTML file."""
         from reports.page import page
 
-        write(path, page(self.store, self.request, f"btsr: {self.study or 'results'}"))
+        write(path, page(self.store, self.request, f"btsr: {self.study or 'results'}"), "--page")
 
     def sql(self, query: str) -> None:
         """The answer to a query of the user's own."""
@@ -139,5 +139,5 @@ class Asked:
                 refused[name] = error
                 typer.echo(f"skipped {name}: {error}", err=True)
         if len(refused) == len(steps):
-            raise ConfigError(f"none of the tables and figures can be made from {self.store.where}, see above")
+            raise ConfigError(f"none of the tables and figures can be made from {self.store.shown}, see above")
         self.output.sheet(audit())

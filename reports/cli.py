@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.config import PAPER_DATASETS
-from harness.errors import BtsrError, ConfigError
+from harness.errors import BtsrError, ConfigError, told
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
 
@@ -83,7 +83,11 @@ def report(
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Everything in one HTML file that needs no network.")] = None,
     sql: Annotated[
-        str | None, typer.Option(help="A query of your own, such as 'select * from results'; reading only.")
+        str | None,
+        typer.Option(
+            help="A query of your own, such as 'select * from results'; reading only. The view results looks at all "
+            "studies of the file at once, a table at one."
+        ),
     ] = None,
     export: Annotated[ExportName | None, typer.Option(help="All tables as files of this kind, into --out.")] = None,
     metric: Annotated[
@@ -200,5 +204,5 @@ def main() -> None:
     try:
         app(prog_name="btsr-report")
     except BtsrError as error:
-        typer.echo(f"btsr-report: {error}", err=True)
+        typer.echo(f"btsr-report: {told(error, '--db')}", err=True)
         raise SystemExit(2) from None

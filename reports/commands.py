@@ -15,14 +15,21 @@ def sweep_command(
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
-    A plan narrowed by --reduced, --seeds, --tie or --max-epochs is recognised by its trial keys. Where none fits (the
-    missing trials come from several calls, or from a study file of the user's own) the plain command is given.
+    A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs is recognised by its trial keys. Where
+    none fits (the missing trials come from several calls, or from a study file of the user's own) the plain command is
+    given.
     """
     words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
     words += _options(study, profile, datasets, missing)
-    if "://" not in database:
-        words += ["--out", str(Path(database).parent)]
-    return shlex.join(words)
+    return shlex.join([*words, *_place(database)])
+
+
+def _place(database: str) -> list[str]:
+    """The words that name the database."""
+    name = database.removeprefix("sqlite:///")
+    if "://" in name:
+        return ["--db", database]
+    return ["--out", str(Path(name).parent)] if Path(name).name == "btsr.db" else ["--db", name]
 
 
 def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec]) -> list[str]:
@@ -32,7 +39,7 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
     keys = {spec.key for spec in missing}
     ties = sorted({spec.data.tie for spec in missing}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
-    best: tuple[int, list[str]] | None = None
+    best: tuple[int, list[str], StudyOptions] | None = None
     for cap, reduced, tie in product(caps, (False, True), ties):
         for n_seeds in range(len(SEEDS), 0, -1):
             options = StudyOptions(
@@ -43,10 +50,7 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
                 max_epochs=cap,
                 tie=tie,
             )
-            try:
-                planned = {spec.key for spec in STUDIES[study](options).specs}
-            except ConfigError:  # these data sets are in a study of the user's own that has the same name
-                return []
+            planned = _planned(study, options)
             if not keys <= planned:
                 break  # fewer seeds hold less
             if best is None or len(planned) < best[0]:
@@ -54,5 +58,22 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
                 words += ["--tie", tie] if tie != "stable" else []
                 words += ["--max-epochs", str(cap)] if cap is not None else []
-                best = len(planned), words
-    return best[1] if best else []
+                best = len(planned), words, options
+    if best is None:
+        return []
+    size, words, options = best
+    methods = tuple(dict.fromkeys(spec.method for spec in missing))
+    some = _planned(study, options.model_copy(update={"methods": methods}))
+    return ["--methods", ",".join(methods), *words] if keys <= some and len(some) < size else words
+
+
+def _planned(study: str, options: StudyOptions) -> set[str]:
+    """Keys of the trials that the options plan; none where the study refuses them.
+
+    It does where the data sets belong to a study of the user's own with the same name, and for methods that it has on
+    some data sets only.
+    """
+    try:
+        return {spec.key for spec in STUDIES[study](options).specs}
+    except ConfigError:
+        return set()

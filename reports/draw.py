@@ -16,6 +16,7 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from reports.bars import BAR_METRICS, Bars
 from reports.lines import Line, Point
+from reports.output import whole
 
 SUFFIXES: tuple[str, ...] = (".png", ".svg", ".pdf")
 WIDTH_INCHES, FONT_POINTS, DPI = 5.5, 8.0, 220
@@ -44,7 +45,7 @@ STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 Colors = Sequence[Any]
-CAPTION_INCHES = 0.155
+CAPTION_INCHES = 0.135
 """Height of a caption's line."""
 
 
@@ -84,10 +85,11 @@ def svg(figure: Figure) -> str:
 def save(figure: Figure, stem: Path) -> tuple[Path, ...]:
     """Write PNG, SVG and PDF beside each other; the same data gives the same bytes. Raises OSError."""
     png, vector, pdf = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
-    with mpl.rc_context(STYLE):
-        figure.savefig(png, metadata={})
-        figure.savefig(pdf, metadata={"CreationDate": None})
-    vector.write_text(svg(figure), encoding="utf-8")
+    with whole(png) as raster, whole(vector) as lines, whole(pdf) as document:
+        with mpl.rc_context(STYLE):
+            figure.savefig(raster, metadata={})
+            figure.savefig(document, metadata={"CreationDate": None})
+        lines.write_text(svg(figure), encoding="utf-8")
     return png, vector, pdf
 
 
@@ -217,7 +219,7 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figu
                         places,
                         [spread.mean for _, spread in there],
                         width * 0.92,
-                        yerr=[spread.std or 0.0 for _, spread in there],
+                        yerr=[np.nan if spread.std is None else spread.std for _, spread in there],
                         color=colors[names.index(series.title)],
                         error_kw={"elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7, "ecolor": "0.25"},
                     )

@@ -14,6 +14,7 @@ from reports.draw import Colors, framed
 from reports.lines import CAPTION_CHARACTERS, kept_together
 from reports.measure import Measurer
 from reports.names import dataset_title
+from reports.ran import mixed_words
 from reports.results import Evidence
 from reports.stats import interval
 
@@ -31,6 +32,7 @@ def _base_caption(evidence: Evidence, found: Dial) -> list[str]:
         f"base loss {spec.loss.kind.upper()}, B {spec.train.batch_size}, bt_reduction {spec.aux.bt_reduction}",
         f"{len(found.settings)} settings, validation on seed{'s' if len(found.seeds) > 1 else ''} "
         f"{', '.join(map(str, found.seeds))}",
+        *mixed_words(evidence.store, (setting.group for setting in found.settings)),
     ]
 
 
@@ -114,5 +116,7 @@ def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
         caption.append(
             f"variance of {name}@{k} over the grid: alpha alone {alpha:.0%}, lambda alone {lam:.0%}, together and "
             f"noise {both:.0%}"
+            if alpha or lam or both
+            else f"{name}@{k} does not vary over the grid"
         )
     return framed(2.9, f"{dataset_title(found.dataset)}: alpha and lambda on validation", _wrapped(caption), fill)

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.errors import ConfigError
 from harness.exchange import query, rows, tables
 from harness.store import Store
-from reports.output import made
+from reports.output import made, whole
 from reports.sheet import Sheet
 
 
@@ -44,7 +44,8 @@ def to_parquet(store: Store, folder: Path) -> tuple[Path, ...]:
         header: list[Hashable] = list(columns)
         path = folder / f"{name}.parquet"
         try:
-            pd.DataFrame(list(found), columns=header).to_parquet(path, index=False)
+            with whole(path) as part:
+                pd.DataFrame(list(found), columns=header).to_parquet(part, index=False)
         except OSError as error:
             raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --out") from error
         written.append(path)

@@ -12,6 +12,7 @@ from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
 from reports.lines import CAPTION_CHARACTERS, Axis, Line, kept_together, line, lines
 from reports.names import dataset_title
+from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence
 from reports.separation import separation
 
@@ -65,6 +66,7 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
         sentences.append(
             f"{one.title.split(':')[0]}: {other} {one.fixed:g}, {spec.loss.kind.upper()}, B {spec.train.batch_size}, "
             f"{spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
+            + "".join(f", {words}" for words in mixed_words(evidence.store, one.groups))
         )
     if any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups):
         sentences.append("hollow: fewer seeds")
@@ -74,7 +76,7 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
 
 
 def _bar_caption(evidence: Evidence, captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std"
+    first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std (n > 1)"
     return (first, *(words for caption in captions for words in caption))
 
 

@@ -9,6 +9,7 @@ from harness.store import DataRow
 from reports.measure import Measurer
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
+from reports.ran import Ran, ran
 from reports.results import Choice, Evidence, choose
 from reports.stats import Measured
 
@@ -24,8 +25,14 @@ class Findings:
     """By (data set, column key)."""
     data: Mapping[str, DataRow]
     """By data set; only those with something chosen."""
+    ran: Mapping[tuple[str, str], tuple[Ran, ...]]
+    """By (data set, column key): on what each run was made."""
     measured: Mapping[tuple[str, str, Metric], Measured]
     """Test numbers by (data set, column key, metric)."""
+
+    def columns_ran(self, dataset: str) -> dict[str, tuple[Ran, ...]]:
+        """Column key -> on what its runs were made."""
+        return {key: runs for (name, key), runs in self.ran.items() if name == dataset}
 
     def applies(self, dataset: str) -> bool:
         """Whether published numbers compare with ours; nothing of ours contradicts nothing."""
@@ -62,6 +69,7 @@ def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()
         metrics=wanted,
         chosen=chosen,
         data={dataset: evidence.data(choice.group) for (dataset, _), choice in chosen.items()},
+        ran={place: ran(evidence.store, choice.group) for place, choice in chosen.items()},
         measured=measured,
     )
 

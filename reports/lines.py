@@ -9,6 +9,7 @@ from harness.config import TrialSpec
 from harness.errors import ConfigError
 from reports.names import dataset_title
 from reports.plans import OURS
+from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence, Group, choose
 from reports.stats import summarise
 
@@ -177,6 +178,7 @@ def _caption(
     if any(len(group.runs) < most for group in groups):
         sentences.append("hollow: fewer seeds")
     sentences.append(f"dashed: best mean validation {SELECT_ON} ({axis} {best:g})")
+    sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
         sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")
     return tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS))

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
-from harness.values import Provenance
 from models.config import ADDED, Frozen
 from reports.findings import Findings
 from reports.names import dataset_title
 from reports.plans import IMPROVE
 from reports.published import published
-from reports.results import SELECT_ON, Choice, Evidence
+from reports.ran import odd_ones
+from reports.results import SELECT_ON, Choice, Evidence, Group
 from reports.stats import user_standard_error
 from reports.table import Cell
 
@@ -77,6 +77,7 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
         yield _data_note(found, dataset, mine)
         for key, choice in mine.items():
             yield _method_note(found, dataset, key, choice)
+        yield from _odd_note(found, dataset)
         if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
             yield (
                 f"{dataset_title(dataset)}: published numbers do not apply: other data (our "
@@ -143,28 +144,29 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice) -> str
         others += f", {choice.left_out} without a seed in common left out"
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
-    origin = [found.evidence.store.provenance(run) for run in group.keys]
     return (
         f"{dataset_title(dataset)}, {found.plan.column(key).title}: {settings(group.spec)}; seeds {seeds}; mean "
-        f"validation {SELECT_ON} {choice.score:.4f}{others}{outside}{_oddities(group.spec, origin)}."
+        f"validation {SELECT_ON} {choice.score:.4f}{others}{outside}{_clamped(found, group)}."
     )
 
 
-def _oddities(spec: TrialSpec, origin: Sequence[Provenance]) -> str:
-    """What the runs of one group do not share though they should, and a batch that had to be clamped."""
-    out = ""
-    sizes = {run.batch_size for run in origin}
-    if sizes != {spec.train.batch_size}:
-        out += f"; B clamped to {', '.join(map(str, sorted(sizes)))} (all training users)"
-    kinds = {
-        "devices": {run.device for run in origin},
-        "precisions": {run.precision for run in origin},
-        "kernels": {run.kernels for run in origin},
-    }
-    for what, names in kinds.items():
-        if len(names) > 1:
-            out += f"; mixes {what}: {', '.join(sorted(names))}"
-    return out
+def _clamped(found: Findings, group: Group) -> str:
+    """A batch that had to be smaller than it was asked for."""
+    sizes = {found.evidence.store.provenance(run).batch_size for run in group.keys}
+    if sizes == {group.spec.train.batch_size}:
+        return ""
+    return f"; B clamped to {', '.join(map(str, sorted(sizes)))} (all training users)"
+
+
+def _odd_note(found: Findings, dataset: str) -> Iterator[str]:
+    """Cells whose runs were made on another device or in another precision than most, or that mix them."""
+    usual, odd = odd_ones(found.columns_ran(dataset))
+    if odd:
+        listed = "; ".join(f"{found.plan.column(key).title}: {words}" for key, words in odd.items())
+        yield (
+            f"‡ {dataset_title(dataset)}: not computed as most runs here were ({usual}): {listed}. A difference to "
+            "other cells is not the method's alone."
+        )
 
 
 def _doubtful_notes(found: Findings) -> Iterator[str]:

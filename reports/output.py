@@ -1,7 +1,8 @@
 """Where reports go: the terminal, or files in a folder. The only writer of this package."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,20 +78,35 @@ class Output:
             typer.echo(f"wrote {path}", err=True)
 
 
-def made(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises ConfigError where it cannot be."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file, which takes the place of `path` at the end; where that fails nothing is left of it."""
+    if path.exists() and not path.is_file():  # a device, or a folder, which is the writer's error to tell
+        yield path
+        return
+    part = path.with_name(f".part-{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def made(folder: Path, option: str = "--out") -> Path:
+    """The folder, made where it is missing. Raises ConfigError where it cannot be; `option` is what named it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"folder {folder} cannot be made ({error.strerror}): choose another --out") from error
+        raise ConfigError(f"folder {folder} cannot be made ({error.strerror}): choose another {option}") from error
     return folder
 
 
-def write(path: Path, words: str) -> None:
-    """A text file, with its folder. Raises ConfigError where it cannot be written."""
-    made(path.parent)
+def write(path: Path, words: str, option: str = "--out") -> None:
+    """A text file, with its folder. Raises ConfigError where it cannot be written; `option` is what named it."""
+    made(path.parent, option)
     try:
-        path.write_text(words, encoding="utf-8")
+        with whole(path) as part:
+            part.write_text(words, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another --out") from error
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another {option}") from error
     typer.echo(f"wrote {path}", err=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from harness.errors import BtsrError
+from harness.errors import BtsrError, ConfigError
 from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
@@ -138,7 +138,9 @@ def _run(store: Store, row: TrialRow, test: dict[tuple[str, int, int], float | N
 
 
 def page(store: Store, request: Callable[[str], Request], title: str) -> str:
-    """The whole file. `request` says what to gather of a study."""
+    """The whole file. `request` says what to gather of a study. Raises ConfigError where no trial has ended yet."""
+    if not store.trials(status=None):
+        raise ConfigError(f"no trial in {store.shown} has ended yet, there is nothing to show: run btsr-sweep first")
     skipped = Skipped()
     sections = [
         *_table_sections(store, request, skipped),
@@ -162,7 +164,7 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
         skipped=skipped,
         counts=counts,
         studies=store.studies(),
-        where=store.where,
+        where=store.shown,
         columns=COLUMNS,
         filters=FILTERS,
         choices={key: sorted({str(run[key]) for run in runs}) for key in FILTERS},

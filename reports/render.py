@@ -1,5 +1,6 @@
 """A Table as text, Markdown, LaTeX, CSV or HTML: formats only, nothing is computed here."""
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from io import StringIO
 from itertools import groupby
@@ -12,11 +13,12 @@ from rich.text import Text
 
 from reports.sheet import templates
 from reports.table import Cell, Row, Table, number
-from reports.words import latex_words, markdown_escape
+from reports.words import latex_notes, latex_words, markdown_escape
 
 MISSING = "—"
 OTHER_DATA = "†"
 DOUBTFUL = "?"
+ODD = "‡"
 TEXT_WIDTH = 150
 """Columns of text that is not written to a terminal."""
 
@@ -30,6 +32,11 @@ def _published(cell: Cell) -> str:
         return ""
     signs = ("*" if cell.published_star else "") + (DOUBTFUL if cell.doubtful else "")
     return f"({number(cell.published, cell.percent)}{signs}{'' if cell.applies else OTHER_DATA})"
+
+
+def _signs(cell: Cell) -> str:
+    """What stands behind our value: its star, and the double dagger of runs on another device or in other precision."""
+    return cell.star + (ODD if cell.odd else "")
 
 
 def _groups(table: Table) -> Iterator[tuple[str, str, list[tuple[Row, tuple[Cell, ...]]]]]:
@@ -51,7 +58,7 @@ def _text_cell(cell: Cell) -> Text:
         return Text.assemble(MISSING, " ", (_published(cell), "dim"))
     spread = f" ±{number(cell.std)}" if cell.std is not None else ""
     value = number(cell.value, cell.percent)
-    out = Text.assemble((value, _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], cell.star, spread)
+    out = Text.assemble((value, _TEXT_STYLES[cell.mark]), _TEXT_MARKS[cell.mark], _signs(cell), spread)
     return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
 
 
@@ -113,7 +120,7 @@ def _markdown_cell(cell: Cell) -> str:
     else:
         value = number(cell.value, cell.percent)
         ours = {"best": f"**{value}**", "second": f"<u>{value}</u>", "": value}[cell.mark]
-        ours += markdown_escape(cell.star)
+        ours += markdown_escape(_signs(cell))
         ours += f" ±{number(cell.std)}" if cell.std is not None else ""
     return f"{ours} {markdown_escape(_published(cell))}".strip()
 
@@ -134,17 +141,22 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _latex_published(cell: Cell) -> str:
+    """LaTeX source of the published number."""
+    return _published(cell).replace("*", "$^{*}$").replace(OTHER_DATA, r"$^{\dagger}$")
+
+
 def _latex_cell(cell: Cell) -> str:
-    """LaTeX source of a cell; numbers and commands only, nothing that needs an escape."""
+    """LaTeX source of our value; numbers and commands only, nothing that needs an escape."""
     if cell.value is None:
         ours = "---"
     else:
         value = number(cell.value, cell.percent)
         ours = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[cell.mark]
-        ours += f"$^{{{cell.star}}}$" if cell.star else ""
+        signs = _signs(cell).replace(ODD, r"\ddagger")
+        ours += f"$^{{{signs}}}$" if signs else ""
         ours += rf" {{\scriptsize $\pm$ {number(cell.std)}}}" if cell.std is not None else ""
-    theirs = _published(cell).replace("*", "$^{*}$").replace(OTHER_DATA, r"$^{\dagger}$")
-    return f"{ours} {theirs}".strip()
+    return ours
 
 
 def _latex_head(head: str) -> str:
@@ -152,24 +164,29 @@ def _latex_head(head: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A floating table (booktabs, no multirow) with its footnotes below; pandas escapes all words."""
+    """A floating table (booktabs, no multirow), published numbers below ours, shrunk where it is wider than the text;
+    its footnotes behind it. pandas escapes all words."""
     heads: list[Hashable] = ["data set", "metric"]
     body: list[list[str]] = []
     for dataset, title, rows in _groups(table):
         body.append([title, "seeds", *(_latex_head(head) for head in _seeds(table, dataset))])
-        body += [["", row.metric, *map(_latex_cell, cells)] for row, cells in rows]
+        for row, cells in rows:
+            body.append(["", row.metric, *map(_latex_cell, cells)])
+            if any(cell.published is not None for cell in cells):
+                body.append(["", "", *map(_latex_published, cells)])
     frame = pd.DataFrame(body, columns=[*heads, *(column.title for column in table.columns)])
     style = frame.style.hide(axis=0).format(escape="latex", subset=heads).format_index(escape="latex", axis=1)
-    grid = style.to_latex(hrules=True, column_format="l" * frame.shape[1])
+    grid = style.to_latex(hrules=True, column_format="l" * frame.shape[1]).strip()
     legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
-    below = latex_words([legend, *table.footnotes], r"@{}p{\linewidth}@{}")
-    caption = latex_words([table.title], "l").splitlines()[1].removesuffix(r"\\").strip()
+    (caption,) = latex_words([re.sub(r"^Table \d+: ", "", table.title)])  # LaTeX counts by itself
     commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
     return (
-        f"% needs \\usepackage{{booktabs}}\n{commands}"
-        "\\begin{table*}\n\\centering\\footnotesize\n"
-        f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n{grid}\\par\\smallskip\\scriptsize\n{below}"
-        "\\end{table*}\n"
+        f"% needs \\usepackage{{booktabs,graphicx}}\n{commands}"
+        "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\\renewcommand{\\arraystretch}{0.92}\n"
+        f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
+        f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{grid}%\n}}\n\\end{{table*}}\n"
+        f"{{\\scriptsize\\noindent Notes to table \\ref{{tab:{table.name}}}:\\par}}\n"
+        + latex_notes([legend, *table.footnotes])
     )
 
 
@@ -190,6 +207,9 @@ def tidy(table: Table) -> pd.DataFrame:
             "profile": table.profile,
             "fingerprint": cell.fingerprint,
             "base_loss": cell.base,
+            "device": cell.device,
+            "precision": cell.precision,
+            "odd": cell.odd,
             "star": cell.star,
             "against": cell.test.against if cell.test else None,
             "difference": cell.test.comparison.difference if cell.test else None,
@@ -225,7 +245,7 @@ def _html_cell(cell: Cell) -> dict[str, str]:
     return {
         "value": MISSING if cell.value is None else number(cell.value, cell.percent),
         "mark": cell.mark,
-        "star": cell.star,
+        "star": _signs(cell),
         "std": "" if cell.std is None else number(cell.std),
         "published": _published(cell),
     }

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec
-from harness.errors import ConfigError, unknown_name
+from harness.errors import ConfigError, StoreError, unknown_name
 from harness.rules import same_seeds, seed_order
 from harness.store import DataRow, Store, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
 from reports.names import DATASET_TITLES
-from studies import STUDIES
+from studies import STUDIES, default_datasets
 
 Tie = Literal["stable", "random"]
 SELECT_NAME, SELECT_K = "ndcg", 10
@@ -187,7 +187,7 @@ class Evidence:
     def command(self, datasets: Sequence[str]) -> str:
         """The command that runs what is missing on these data sets."""
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
-        return sweep_command(self.study, self.profile, datasets, missing, self.store.where)
+        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown)
 
 
 def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:
@@ -255,9 +255,14 @@ def gather(store: Store, request: Request) -> Evidence:
     """
     if request.study not in store.studies() and request.study not in STUDIES:
         raise unknown_name("study", request.study, {*store.studies(), *STUDIES})
+    if request.study not in store.studies():
+        wanted_data = request.datasets or default_datasets(request.study)
+        command = sweep_command(request.study, request.profile or "released", wanted_data, (), store.shown)
+        there = ", ".join(store.studies()) or "none"
+        raise StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
     asked = store.study(request.study).specs
     ended = store.trials(study=request.study, status=None)
-    profile = _profile(request, asked, ended, store.where)
+    profile = _profile(request, asked, ended, store.shown)
     datasets = _datasets(request, [spec for spec in asked if spec.profile == profile])
 
     def wanted(spec: TrialSpec) -> bool:
@@ -283,6 +288,6 @@ def gather(store: Store, request: Request) -> Evidence:
         tie = f" and tie {request.tie}" if request.tie else ""
         raise ConfigError(
             f"study {request.study} has no finished trial on {', '.join(datasets)} with profile {profile}{tie} "
-            f"in {store.where}: run `{evidence.command(datasets)}`"
+            f"in {store.shown}: run `{evidence.command(datasets)}`"
         )
     return evidence

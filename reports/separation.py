@@ -84,7 +84,7 @@ def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation,
         start = f"study {evidence.study}, profile {evidence.profile}, {where}: "
         if finished:
             raise ConfigError(
-                f"{start}the trials in {evidence.store.where} kept no states and scores, an earlier version ran them: "
+                f"{start}the trials in {evidence.store.shown} kept no states and scores, an earlier version ran them: "
                 "run the sweep again into another folder by --out"
             )
         raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command(datasets)}`")

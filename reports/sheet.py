@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.words import latex_words, markdown_escape
+from reports.words import latex_notes, latex_words, markdown_escape
 
 SHEET_WIDTH = 150
 
@@ -93,12 +93,11 @@ def sheet_latex(sheet: Sheet) -> str:
     wide = [width for width in widths if width > 24]
     columns = "".join(rf"p{{{0.7 * width / sum(wide):.3f}\linewidth}}" if width > 24 else "l" for width in widths)
     grid = style.to_latex(hrules=True, column_format=columns)
-    below = latex_words(list(sheet.footnotes), r"@{}p{\linewidth}@{}") if sheet.footnotes else ""
-    caption = latex_words([sheet.title], "l").splitlines()[1].removesuffix(r"\\").strip()
+    (caption,) = latex_words([sheet.title])
     commands = "".join(f"% {sheet.commands_title} {command}\n" for command in sheet.commands)
     return (
         f"% needs \\usepackage{{booktabs}}\n{commands}\\begin{{table*}}\n\\centering\\scriptsize\n"
-        f"\\caption{{{caption}}}\n\\label{{tab:{sheet.name}}}\n{grid}\\par\\smallskip\n{below}\\end{{table*}}\n"
+        f"\\caption{{{caption}}}\n\\label{{tab:{sheet.name}}}\n{grid}\\end{{table*}}\n" + latex_notes(sheet.footnotes)
     )
 
 

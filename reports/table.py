@@ -79,6 +79,12 @@ class Cell:
     """Of the data behind `value`."""
     base: str = ""
     """Base loss behind `value`, such as CE."""
+    device: str = ""
+    """Of its runs, such as cpu; several are joined by +."""
+    precision: str = ""
+    """Of its runs, such as fp32."""
+    odd: bool = False
+    """Its runs differ in device, precision or kernels, among themselves or from most of the data set."""
     test: Contest | None = None
     """Against the column that it has to beat."""
     percent: bool = False

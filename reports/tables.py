@@ -12,6 +12,7 @@ from reports.names import dataset_title
 from reports.notes import commands, footnotes
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
 from reports.published import published
+from reports.ran import joined, odd_ones
 from reports.results import Request, gather
 from reports.stats import compare, holm, summarise
 from reports.table import Cell, Column, Contest, Row, Table, marked
@@ -32,6 +33,7 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> 
     spread = summarise(mine.by_seed)
     spec = found.chosen[dataset, column.key].group.spec
     rival = best_other(found, dataset, metric, column.beats)
+    runs = found.ran[dataset, column.key]
     theirs = None if rival is None else found.measured[dataset, rival, metric]
     return replace(
         cell,
@@ -40,6 +42,9 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> 
         n=spread.n,
         fingerprint=found.data[dataset].fingerprint,
         base=spec.loss.kind.upper(),
+        device=joined([run.device for run in runs]),
+        precision=joined([run.precision for run in runs]),
+        odd=column.key in odd_ones(found.columns_ran(dataset))[1],
         test=Contest(
             against=rival,
             comparison=compare(mine, theirs, with_interval=False),

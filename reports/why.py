@@ -39,7 +39,7 @@ def command_of(found: Findings, choice: Choice) -> str:
     """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible."""
     specs = [run.spec for run in choice.group.runs]
     evidence = found.evidence
-    return sweep_command(evidence.study, evidence.profile, (specs[0].data.dataset,), specs, evidence.store.where)
+    return sweep_command(evidence.study, evidence.profile, (specs[0].data.dataset,), specs, evidence.store.shown)
 
 
 def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None) -> Sheet:

@@ -1,5 +1,7 @@
 """Escapes that no kept library offers in one call."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 
@@ -11,7 +13,16 @@ def markdown_escape(words: str) -> str:
     return out.replace("\n", " ")
 
 
-def latex_words(lines: list[str], columns: str) -> str:
-    """A LaTeX tabular of one column with these lines, escaped by pandas."""
-    frame = pd.DataFrame({"": lines}).style.hide(axis=0).hide(axis=1)
-    return str(frame.format(escape="latex").to_latex(column_format=columns))
+def latex_words(lines: Sequence[str]) -> list[str]:
+    """The lines escaped for LaTeX by pandas: each is the only cell of a row."""
+    frame = pd.DataFrame({"": list(lines)}).style.hide(axis=0).hide(axis=1)
+    made = str(frame.format(escape="latex").to_latex(column_format="l")).splitlines()
+    return [line.removesuffix(r"\\").strip() for line in made[1:-1]]
+
+
+def latex_notes(lines: Sequence[str]) -> str:
+    """Paragraphs in small print; they stand behind a float, because a float cannot be longer than a page."""
+    if not lines:
+        return ""
+    body = "\\par\n".join(latex_words(lines))
+    return f"{{\\scriptsize\\setlength{{\\parindent}}{{0pt}}\n{body}\\par}}\n"

@@ -26,7 +26,7 @@ def lines(dataset: str) -> tuple[tuple[float, float], ...]:
 
 def study(options: StudyOptions) -> Study:
     """Lines with all seeds, then the grid with the first; `reduced`: the lines alone, with the first two seeds."""
-    seeds = options.seeds[:2] if options.reduced else options.seeds
+    seeds = options.trial_seeds
     specs: dict[str, TrialSpec] = {}
     for dataset in options.datasets:
         for seed in seeds:

@@ -14,14 +14,13 @@ VIEWS: tuple[str, ...] = get_args(AuxConfig.model_fields["bt_view"].annotation)
 
 def study(options: StudyOptions) -> Study:
     """BT-SR with each view, all else equal; `reduced` keeps the first two seeds. No extra dropout view in any."""
-    seeds = options.seeds[:2] if options.reduced else options.seeds
     return Study(
         name="augmentation",
         title="Second view of the Barlow Twins term",
         specs=tuple(
             varied(trial("bt_sr", dataset, options, seed), aux={"bt_view": view, "extra_dropout_view": False})
             for dataset in options.datasets
-            for seed in seeds
+            for seed in options.trial_seeds
             for view in VIEWS
         ),
     )

@@ -25,14 +25,13 @@ def switched(base: TrialSpec) -> tuple[TrialSpec, ...]:
 
 def study(options: StudyOptions) -> Study:
     """Data sets x methods x switches x seeds; `reduced` keeps the first two seeds."""
-    seeds = options.seeds[:2] if options.reduced else options.seeds
     return Study(
         name="protocol",
         title="Effects of the protocol",
         specs=tuple(
             spec
             for dataset in options.datasets
-            for seed in seeds
+            for seed in options.trial_seeds
             for method in options.chosen(METHODS)
             for spec in switched(trial(method, dataset, options, seed))
         ),

@@ -16,14 +16,13 @@ def methods(dataset: str) -> tuple[str, ...]:
 
 def study(options: StudyOptions) -> Study:
     """Data sets x losses x with and without BT x seeds; `reduced` keeps the first two seeds."""
-    seeds = options.seeds[:2] if options.reduced else options.seeds
     return Study(
         name="table1",
         title="Prediction losses with and without BT (table 1)",
         specs=tuple(
             trial(method, dataset, options, seed)
             for dataset in options.datasets
-            for seed in seeds
+            for seed in options.trial_seeds
             for method in options.chosen(methods(dataset))
         ),
     )

@@ -7,14 +7,13 @@ from studies.profiles import trial
 
 def study(options: StudyOptions) -> Study:
     """Data sets x methods x seeds; `reduced` keeps the first two seeds."""
-    seeds = options.seeds[:2] if options.reduced else options.seeds
     return Study(
         name="table2",
         title="Methods compared (table 2)",
         specs=tuple(
             trial(method, dataset, options, seed)
             for dataset in options.datasets
-            for seed in seeds
+            for seed in options.trial_seeds
             for method in options.chosen(TABLE2)
         ),
     )

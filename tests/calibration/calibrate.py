@@ -1,14 +1,16 @@
 """How often the harness marks a difference that is not there, and how large one must be to be found.
 
-    python tests/calibration/calibrate.py --db runs/btsr.db --study table2 --dataset ml1m --method sasrec_ce
+    make calibrate CALIBRATE="--db runs/btsr.db --dataset ml1m --method sasrec_ce"
 
-Without --db the runs are invented. Writes outcome.md and power.png into --out.
+The runs are those of the most replicated configuration that fits, five of them if there; without --db they are
+invented. Writes outcome.md and the power curve into --out.
 """
 
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +21,10 @@ from rich.console import Console
 from rich.progress import track
 from scipy import stats
 
+from harness.config import Profile
+from harness.errors import BtsrError, ConfigError, told
 from reports.draw import Colors, framed, save
+from reports.lines import CAPTION_CHARACTERS
 from reports.results import SELECT_ON
 from reports.sheet import Sheet, sheet_markdown, show_sheet
 from reports.stats import LEVEL, paired_t
@@ -136,14 +141,16 @@ def draw_power(curve: Sequence[tuple[float, float, float]], words: str, folder: 
         axes.axhline(LEVEL, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)))
         axes.set(xlabel="true gain in NDCG@10, %", ylabel="share of tables marked", ylim=(-0.02, 1.02))
 
-    save(framed(2.6, "How large a gain is found with five runs", (f"resampled from {words}",), fill), folder / "power")
+    caption = tuple(wrap(f"resampled from {words}", CAPTION_CHARACTERS))
+    save(framed(2.6, "How large a gain is found with five runs", caption, fill), folder / "power")
 
 
 def main(
     db: Annotated[str | None, typer.Option(help="Results database with real runs [default: invented runs].")] = None,
-    study: str = "table2",
-    dataset: str = "ml1m",
-    method: str = "sasrec_ce",
+    study: Annotated[str | None, typer.Option(help="With --db: only runs of this study.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="With --db: only runs on this data set.")] = None,
+    method: Annotated[str | None, typer.Option(help="With --db: only runs of this method.")] = None,
+    profile: Annotated[Profile | None, typer.Option(help="With --db: only runs of this profile.")] = None,
     tables: Annotated[int, typer.Option(min=1)] = 1000,
     resamples: Annotated[int, typer.Option(min=99, help="Permutations of users in each test.")] = 999,
     seed: int = 0,
@@ -152,9 +159,14 @@ def main(
     """Simulate, print the rates, write outcome.md and power.png."""
     gc.freeze()  # Holm in statsmodels collects garbage at every call: leave what is here out of it
     rng = np.random.default_rng(seed)
-    pool = invented_pool(rng) if db is None else pool_of(db, study, dataset, method)
+    if db is None and any((study, dataset, method, profile)):
+        raise ConfigError("--study, --dataset, --method and --profile choose among the runs of a database: add --db")
+    if db is None:
+        pool = invented_pool(rng)
+    else:
+        pool = pool_of(db, study=study, dataset=dataset, method=method, profile=profile)
     if len(pool.rank) < 2:
-        raise typer.BadParameter(f"{pool.words} are too few to resample: at least two are needed")
+        raise ConfigError(f"{pool.words}: too few to resample, at least two with different seeds are needed")
     rates = null_tables(pool, tables, resamples, rng)
     chosen, improvements = selected_tables(pool, tables, rng)
     curve = power_curve(pool, max(1, tables // 5), resamples, rng)
@@ -191,4 +203,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except BtsrError as error:
+        typer.echo(f"calibrate: {told(error, '--db')}", err=True)
+        raise SystemExit(2) from None

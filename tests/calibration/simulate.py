@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config import SEEDS
+from harness.config import SEEDS, Profile
+from harness.errors import ConfigError
 from harness.metrics import USER_METRICS
-from harness.store import open_store
+from harness.rules import seed_order
+from harness.store import TrialRow, open_store
 from harness.values import Int32
-from reports.results import Request, gather
 from reports.stats import Measured, compare, holm
 from reports.table import Contest
 
@@ -41,18 +42,39 @@ class Pool:
     """Where it comes from."""
 
 
-def pool_of(database: str, study: str, dataset: str, method: str) -> Pool:
-    """The most replicated configuration of a method. Raises BtsrError for what is not there."""
+def pool_of(
+    database: str,
+    *,
+    study: str | None = None,
+    dataset: str | None = None,
+    method: str | None = None,
+    profile: Profile | None = None,
+) -> Pool:
+    """The most replicated configuration (of equals, the one on more test users) of all that fit, its first five runs.
+
+    Raises BtsrError for a database that cannot be read, and where nothing fits.
+    """
     with open_store(database, read_only=True) as store:
-        evidence = gather(store, Request(study=study, datasets=(dataset,)))
-        groups = evidence.groups(dataset, lambda spec: spec.method == method)
-        group = max(groups, key=lambda group: len(group.runs))
-        runs = evidence.test_ranks(group)
+        found: dict[tuple[str, str], list[TrialRow]] = {}
+        for row in store.trials(study=study, dataset=dataset, profile=profile):
+            if method in {None, row.spec.method} and row.fingerprint is not None:
+                found.setdefault((row.group, row.fingerprint), []).append(row)
+        if not found:
+            asked = ", ".join(word for word in (study, dataset, method, profile) if word) or "any study"
+            raise ConfigError(f"{database} has no finished trial of {asked}: name what it has, or drop the option")
+        data = {fingerprint: store.data(fingerprint) for _, fingerprint in found}
+        place = max(found, key=lambda place: (len(found[place]), data[place[1]].n_test_users))
+        rows = sorted(found[place], key=lambda row: seed_order(row.spec.seed))[: len(SEEDS)]
+        runs = [store.ranks(row.key, "test") for row in rows]
+        spec = rows[0].spec
         return Pool(
             rank=np.stack([run.rank for run in runs]),
             top=np.stack([run.top[:, :10] for run in runs]),
-            n_items=evidence.data(group).n_items,
-            words=f"{len(runs)} runs of {method} on {dataset} ({runs[0].rank.shape[0]:,} test users)",
+            n_items=data[place[1]].n_items,
+            words=(
+                f"{len(runs)} runs of {spec.method} on {spec.data.dataset} ({runs[0].rank.shape[0]:,} test users, data "
+                f"{place[1][:8]}, profile {spec.profile}, seeds {', '.join(str(row.spec.seed) for row in rows)})"
+            ),
         )
 
 

@@ -1,10 +1,15 @@
 """The simulation does what it says; the rates themselves are the make target's work (1,000 tables)."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from harness.errors import ConfigError
 from reports.stats import LEVEL
 from tests.calibration.calibrate import Rate, null_tables, power_curve, selected_tables
-from tests.calibration.simulate import METRICS, contests, draw_method, draw_users, invented_pool
+from tests.calibration.simulate import METRICS, contests, draw_method, draw_users, invented_pool, pool_of
+from tests.reports.world import data_config, result, spec, split_of, write
 
 
 def test_simulated_runs_are_made_of_the_pool() -> None:
@@ -26,6 +31,21 @@ def test_a_table_has_nine_rows_and_is_corrected() -> None:
     for contest in found.values():
         assert contest.p_holm is not None and contest.comparison.p is not None
         assert contest.p_holm >= contest.comparison.p
+
+
+def test_the_pool_is_the_most_replicated_configuration_that_fits(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    three = [spec("bt_sr", alpha=0.2, seed=seed) for seed in (5, 37, 1235)]
+    two = [spec(seed=seed) for seed in (1235, 37)]
+    runs = [result(s, split, valid=1, test=1) for s in (*three, *two)]
+    database = str(write(tmp_path / "btsr.db", "mine", (*three, *two), runs, [split]))
+    pool = pool_of(database)
+    assert pool.words.startswith("3 runs of bt_sr on ml1m (40 test users") and "seeds 1235, 37, 5)" in pool.words
+    assert (pool.rank == np.stack([run.test.rank for run in reversed(runs[:3])])).all()
+    assert pool.top.shape == (3, 40, 10)
+    assert pool_of(database, study="mine", dataset="ml1m", method="sasrec_ce").rank.shape == (2, 40)
+    with pytest.raises(ConfigError, match="has no finished trial of yelp, paper"):
+        pool_of(database, dataset="yelp", profile="paper")
 
 
 def test_rates() -> None:

@@ -9,7 +9,7 @@ def strip_escapes(source: str) -> str:
 
 def check(source: str) -> dict[str, list[list[str]]]:
     """Assert well-formedness; returns the rows of each tabular by its column format."""
-    assert not set(re.findall(r"[^\x00-\x7f]", source)) - set("±—†"), "a sign that LaTeX does not know by itself"
+    assert not set(re.findall(r"[^\x00-\x7f]", source)) - set("±—†‡"), "a sign that LaTeX does not know by itself"
     plain = strip_escapes("\n".join(line for line in source.splitlines() if not line.startswith("%")))
     depth = 0
     for sign in re.findall(r"[{}]", plain):

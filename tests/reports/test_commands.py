@@ -41,6 +41,14 @@ def test_reduced_is_recognised() -> None:
     assert "--reduced" in shlex.split(_command("alpha_lambda", options))
 
 
+def test_methods_are_recognised() -> None:
+    options = StudyOptions(datasets=("ml1m",), methods=("sasrec_ce", "bt_sr"), seeds=SEEDS[:2])
+    words = "--methods sasrec_ce,bt_sr --seeds 2 --out 'runs/a b'"
+    assert _command("table2", options) == f"btsr-sweep --study table2 --dataset ml1m --profile released {words}"
+    only = StudyOptions(datasets=("ml1m", "beauty"), methods=("sasrec_ce",))
+    assert "--methods sasrec_ce --out" in _command("table1", only), "all data sets have it"
+
+
 def test_trials_that_no_call_plans_get_the_plain_command() -> None:
     plain = "btsr-sweep --study {} --dataset ml1m --profile released --out 'runs/a b'"
     assert sweep_command("table2", "released", ("ml1m",), [spec()], DB) == plain.format("table2")
@@ -55,6 +63,13 @@ def test_a_data_set_that_the_study_does_not_know_gets_the_plain_command() -> Non
     )
 
 
-def test_a_database_url_has_no_folder() -> None:
+def test_the_database_is_the_one_that_was_read() -> None:
     options = StudyOptions(datasets=("ml1m",))
-    assert "--out" not in _command("table2", options, where="postgresql://host/btsr")
+    for where, words in (
+        ("runs/btsr.db", "--out runs"),
+        ("sqlite:////data/btsr.db", "--out /data"),
+        ("runs/mine.db", "--db runs/mine.db"),
+        ("postgresql://host/btsr", "--db postgresql://host/btsr"),
+        ("postgresql://me:***@host:5432/btsr", "--db 'postgresql://me:***@host:5432/btsr'"),
+    ):
+        assert _command("table2", options, where=where).endswith(f"--profile released {words}")

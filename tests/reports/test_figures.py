@@ -104,6 +104,14 @@ def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
         assert words in caption
 
 
+def test_a_line_whose_points_ran_on_several_devices_says_so(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    devices = {0.1: "cpu", 0.2: "A100"}
+    runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1, device=name) for a, name in devices.items()]
+    line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert "; mixes devices: A100, cpu" in _words(line)
+
+
 def test_only_one_family_is_on_a_line(tmp_path: Path) -> None:
     split = split_of(data_config(), 40)
     runs = [result(spec("bt_sr", alpha=a), split, valid=1, test=1) for a in (0.0, 0.1, 0.2)]
@@ -258,6 +266,19 @@ def test_bars_are_means_per_bucket(several: Path) -> None:
         ]
         spread = panel[2].buckets[bucket - 1]
         assert spread is not None and spread.mean == pytest.approx(np.mean(values)) and spread.n == 2  # type: ignore[arg-type]
+
+
+def test_a_bar_of_one_seed_has_no_whisker(tmp_path: Path) -> None:
+    """A whisker of length 0 would say that runs do not differ."""
+    split = split_of(data_config(), 60)
+    runs = [result(spec("sasrec_ce", seed=seed), split, valid=1, test=1) for seed in (1235, 37)]
+    runs.append(result(spec("bt_sr", alpha=0.2), split, valid=1, test=1))
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        ((_, figure),) = FIGURES[1].draw(gather(store, Request(study="table2")), ("ml1m",))
+    for axes in figure.subfigs[0].axes:
+        whiskers = [any(len(part) for part in lines.get_segments()) for lines in axes.collections]
+        assert whiskers == [False, True], "BT-SR was run once, SASRec (CE) twice"
 
 
 def test_a_figure_that_cannot_be_made_says_why(several: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import SEEDS
+from harness.errors import ConfigError
 from harness.store import open_store
 from reports.page import page
 from reports.results import Request
@@ -54,6 +55,12 @@ def test_it_is_self_contained_and_valid(file: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', source)
     assert len(ids) == len(set(ids)), "an id appears twice"
     assert all(link[1:] in ids for link in links if link.startswith("#"))
+
+
+def test_before_the_first_trial_there_is_no_page(tmp_path: Path) -> None:
+    database = write(tmp_path / "btsr.db", "table2", [spec()])
+    with open_store(database, read_only=True) as store, pytest.raises(ConfigError, match="btsr.db has ended yet"):
+        page(store, lambda study: Request(study=study), "page")
 
 
 def test_it_has_every_part(file: Path) -> None:

@@ -96,8 +96,10 @@ def test_latex_is_well_formed() -> None:
     assert grid[0] == ["data set", "metric", "SASRec (CE)", "BTxSR x1", "X"]
     body = [row for row in grid if row[1] in {"seeds", "hr@1", "ndcg@10"}]
     assert len(body) == 5
-    assert body[1][2] == r"\textbf{0.0612} {\scriptsize $\pm$ 0.0046} (0.0494)"
-    assert body[1][3] == r"\underline{0.0512} (0.0534$^{\dagger}$)"
+    assert body[1][2:4] == [r"\textbf{0.0612} {\scriptsize $\pm$ 0.0046}", r"\underline{0.0512}"]
+    below = grid[grid.index(body[1]) + 1]
+    assert below[:4] == ["", "", "(0.0494)", r"(0.0534$^{\dagger}$)"]
+    assert source.index(r"\end{table*}") < source.index(r"my\_data"), "notes may be longer than a page, a float may not"
     assert all(rule in source for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert r"50\% of a\_b \& c" in source and r"BT\_SR \#1" in source and r"my\_set|\{x\}" in source
 
@@ -119,9 +121,10 @@ def test_every_format_has_a_suffix_of_its_own() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
-    """A table and a sheet with awkward words, in a document that loads booktabs and nothing else."""
+    """A table and a sheet with awkward words, in a document that loads what they name and nothing else."""
     bodies = render.latex(awkward_table()) + sheet_latex(audit())
-    document = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{bodies}\\end{{document}}\n"
+    packages = "\\usepackage{booktabs,graphicx}\n"
+    document = f"\\documentclass{{article}}\n{packages}\\begin{{document}}\n{bodies}\\end{{document}}\n"
     (tmp_path / "x.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

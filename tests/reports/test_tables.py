@@ -2,6 +2,8 @@
 
 import os
 import re
+from csv import DictReader
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from harness.values import TrialResult
 from models.config import AuxConfig, EncoderConfig, LossConfig
 from reports.notes import settings
 from reports.plans import TABLE2
-from reports.render import csv, latex, markdown, text
+from reports.render import csv, html, latex, markdown, text
 from reports.results import Request, gather
 from reports.table import Cell, Table
 from reports.tables import table as make_table
@@ -151,7 +153,36 @@ def test_a_group_that_mixes_devices_says_so(tmp_path: Path) -> None:
     split = split_of(data_config(), 30)
     specs = [spec(seed=seed) for seed in (1235, 37)]
     runs = [result(s, split, valid=1, test=1, device=d) for s, d in zip(specs, ("cpu", "A100"), strict=True)]
-    assert "mixes devices: A100, cpu" in _notes(_table(write(tmp_path / "btsr.db", "table2", specs, runs, [split])))
+    table = _table(write(tmp_path / "btsr.db", "table2", specs, runs, [split]))
+    assert "SASRec (CE): mixes devices: A100, cpu" in _notes(table)
+    assert (
+        _cell(table, "ml1m", "hr@1", "sasrec_ce").odd
+        and _cell(table, "ml1m", "hr@1", "sasrec_ce").device == "A100 + cpu"
+    )
+
+
+def test_cells_of_another_precision_than_most_are_marked_in_every_format(tmp_path: Path) -> None:
+    """Three methods in fp32 and one in bf16: its cells, and no others, bear the double dagger."""
+    split = split_of(data_config(), 30)
+    usual = [spec(method, seed=seed) for method in ("sasrec_ce", "cl4srec") for seed in (1235, 37)]
+    other = [spec("bt_sr", alpha=0.2, seed=seed, precision="bf16") for seed in (1235, 37)]
+    runs = [result(s, split, valid=1, test=1) for s in (*usual, *other)]
+    table = _table(write(tmp_path / "btsr.db", "table2", (*usual, *other), runs, [split]), "ml1m")
+    assert {c.key for row in table.cells for c, cell in zip(table.columns, row, strict=True) if cell.odd} == {"bt_sr"}
+    assert "‡ ML 1M: not computed as most runs here were (cpu fp32): BT-SR: cpu bf16. " in _notes(table)
+    value = f"{_cell(table, 'ml1m', 'hr@1', 'bt_sr').value:.4f}"
+    for rendered, sign in ((text, "‡ ±"), (markdown, "‡ ±"), (latex, r"\ddagger}$"), (html, "‡</sup>")):
+        lines = [line for line in rendered(table).splitlines() if "hr@1" in line and "hr@10" not in line]
+        assert sum(line.count("ddagger") + line.count("‡") for line in lines) == 1, rendered
+        assert any(value in line and sign in line for line in lines), rendered
+    rows = list(DictReader(StringIO(csv(table))))
+    assert {(row["precision"], row["odd"]) for row in rows if row["method"] == "bt_sr"} == {("bf16", "True")}
+    assert {(row["precision"], row["odd"]) for row in rows if row["method"] == "cl4srec"} == {("fp32", "False")}
+
+
+def test_runs_on_one_kind_of_device_bear_no_sign(partial: Path) -> None:
+    table = _table(partial)
+    assert not any(cell.odd for row in table.cells for cell in row) and "‡" not in _notes(table)
 
 
 def test_every_format_of_the_same_table(partial: Path) -> None:

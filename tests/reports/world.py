@@ -29,6 +29,7 @@ def spec(
     tie: str = "stable",
     batch_size: int = 256,
     loss: str = "ce",
+    precision: str = "fp32",
 ) -> TrialSpec:
     losses = {
         "ce": LossConfig(),
@@ -43,7 +44,7 @@ def spec(
         "encoder": EncoderConfig(max_len=200, dropout=0.3),
         "loss": losses[loss],
         "aux": aux,
-        "train": TrainConfig(batch_size=batch_size, max_epochs=51),
+        "train": TrainConfig.model_validate({"batch_size": batch_size, "max_epochs": 51, "precision": precision}),
         "seed": seed,
     })
 
@@ -108,7 +109,7 @@ def result(
             host="here",
             device=device,
             threads=1,
-            precision="fp32",
+            precision=of.train.precision,
             kernels="torch",
             command="btsr-sweep",
             started="2026-01-01T00:00:00+00:00",

@@ -198,7 +198,7 @@ def test_other_data_under_the_same_configuration_are_refused(store: Store) -> No
     store.record_data(SPLIT)
     store.record(fake.result(fake.spec(), SPLIT))
     store.record_data(SPLIT)
-    with pytest.raises(StoreError, match="1 results from other data .rows 7 instead of None.*--out"):
+    with pytest.raises(StoreError, match="1 results from other data .rows 7 instead of None.*name another database"):
         store.record_data(other)
     assert store.data(SPLIT.fingerprint).n_items == 40
 
@@ -277,7 +277,7 @@ def test_a_truncated_file_is_refused(store: Store, tmp_path: Path) -> None:
     for mode in ({"create": True}, {"read_only": True}):
         with pytest.raises(StoreError, match="malformed|not a database") as caught:
             open_store(path, **mode)
-        assert "--out" in message(caught)
+        assert "name another database" in message(caught)
 
 
 @pytest.mark.parametrize(("version", "advice"), [("99", "update btsr"), ("0", "the btsr that wrote it")])
@@ -300,10 +300,12 @@ def test_missing_and_unusable_places(tmp_path: Path) -> None:
         open_store(tmp_path / "empty.db", read_only=True)
     with pytest.raises(StoreError, match="is a folder"):
         open_store(tmp_path, create=True)
-    with pytest.raises(StoreError, match="(File exists|Not a directory).*--out"):
+    with pytest.raises(StoreError, match="(File exists|Not a directory).*name another database"):
         open_store(tmp_path / "empty.db" / "btsr.db", create=True)
-    with pytest.raises(StoreError, match="database URL .* cannot be used"):
+    with pytest.raises(StoreError, match="of a kind that is not supported: .*postgresql://user@host/name"):
         open_store("nosuch://somewhere/db")
+    with pytest.raises(StoreError, match="database URL .* cannot be used"):
+        open_store("postgresql+nosuch://somewhere/db")
 
 
 def test_unwritable_folder_and_file(store: Store, tmp_path: Path) -> None:
@@ -333,3 +335,8 @@ def test_stored_specifications_keep_their_key(store: Store) -> None:
     spec = TrialSpec(method="sasrec_ce", data=DataConfig(dataset="ml1m"), seed=12)
     store.register_study(Study(name="mine", title="Mine", specs=(spec,)))
     assert store.study("mine").specs[0].key == spec.key
+
+
+def test_what_is_shown_of_a_url_has_no_password(store: Store) -> None:
+    assert Store(store._engine, "postgresql://me:secret@host/db").shown == "postgresql://me:***@host/db"
+    assert Store(store._engine, "runs/btsr.db").shown == "runs/btsr.db"

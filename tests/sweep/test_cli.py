@@ -74,6 +74,8 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
         (("--study", "smoke", "--db", "/proc/btsr.db"), "/proc/btsr.db"),
+        (("--study", "smoke", "--db", "mysql://host/db"), "use a SQLite file, such as runs/btsr.db, or PostgreSQL"),
+        (("--study", "smoke", "--db", __file__), "restore it, or name another database by --out or --db"),
         (("--study", "smoke", "--out", "broken.py"), "broken.py"),
         (("--study", "smoke", "--out", "folder"), "another program"),
     ],

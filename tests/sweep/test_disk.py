@@ -101,7 +101,7 @@ def test_a_read_only_database_is_one_line_and_stays_as_it_was(tmp_path: Path) ->
             says = stopped(paths, asked)
             assert asked.runs == [], "nothing is trained for a result that could not be kept"
             assert current_plan(SMOKE, paths).done == 2, "it can be read"
-        assert "read" in says.lower() and "choose another --out" in says
+        assert "read" in says.lower() and "name another database" in says
         assert (tmp_path / "place" / "btsr.db").read_bytes() == before
         rest = Counting()
         sweep(SMOKE, paths, rest, extend=True)
