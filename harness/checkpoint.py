@@ -8,9 +8,9 @@ import fcntl
 import io
 import json
 import os
-import pickle
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,19 +63,14 @@ class Checkpoint:
 
     def load(self, device: Any) -> dict[str, Any] | None:
         """The last state; None where there is none, or one that is torn or of something else, which is deleted."""
-        import torch
-
         path = self.folder / LAST
         if not path.exists():
             return None
-        content = io.BytesIO(path.read_bytes())
-        state: dict[str, Any] | None = None
-        with suppress(RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
-            found = torch.load(content, map_location=device, weights_only=True)
-            if json.loads(found["identity"]) == self._identity:
-                state = found["state"]
-        if state is None:
+        found = read(path, device)
+        state = found.get("state") if found else None
+        if not isinstance(state, dict) or _identity_of(found) != self._identity:
             path.unlink()
+            return None
         return state
 
     def keep_best(self, weights: Mapping[str, Any]) -> None:
@@ -94,6 +89,29 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.folder / name)
+
+
+def read(path: Path, device: Any) -> dict[str, Any] | None:
+    """What was saved there; None where the file is torn, has a flipped bit, or is something else.
+
+    Raises OSError where it cannot be read at all.
+    """
+    import torch
+
+    content = io.BytesIO(path.read_bytes())
+    with suppress(Exception):  # what zipfile, pickle and torch raise for such bytes is no closed list
+        if zipfile.ZipFile(content).testzip() is None:  # torch does not compare the checksums that it writes
+            content.seek(0)
+            found = torch.load(content, map_location=device, weights_only=True)
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def _identity_of(found: Mapping[str, Any] | None) -> object:
+    """The identity that was saved; None where there is none."""
+    with suppress(TypeError, KeyError, ValueError):
+        return json.loads((found or {})["identity"])
+    return None
 
 
 def forget(folder: Path, key: str) -> None:

@@ -4,7 +4,6 @@ Scoring is that of the evaluation (`harness.evaluate`): the test inputs of evalu
 """
 
 import json
-import pickle
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.checkpoint import BEST
+from harness.checkpoint import BEST, read
 from harness.config import Profile, RunPaths, TrialSpec
 from harness.errors import ConfigError, DataError, StoreError
 from harness.evaluate import best_items, scored
@@ -24,9 +23,6 @@ from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, r
 from harness.store import Store, TrialRow, open_store
 from harness.values import Split
 from models.sasrec import SASRec
-
-_TORN = (RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
-"""What torch raises for a file that is no checkpoint."""
 
 _SHOWN = 3
 """Unknown items that a message names."""
@@ -195,10 +191,10 @@ def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
     if not path.is_file():
         full_key(paths, key)
     try:
-        found = torch.load(path, map_location=device, weights_only=True)
+        found = read(path, device) or {}
         identity, spec = json.loads(found["identity"]), TrialSpec.model_validate_json(found["spec"])
         weights = {name.removeprefix("model."): value for name, value in found["weights"].items()}
-    except _TORN as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}): keep it anew, see --keep-checkpoints") from error
     split = prepare(spec.data, paths)
     _check_catalogue(path, str(identity["fingerprint"]), int(weights["table"].shape[0]) - 1, split)

@@ -15,6 +15,7 @@ from reports import figures, tables
 from reports.audit import audit
 from reports.claims import claims
 from reports.dial import dial, picks
+from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.export import answer, to_parquet
 from reports.findings import findings
 from reports.output import Output, write
@@ -85,6 +86,23 @@ class Asked:
         evidence, _ = self._gathered("alpha_lambda")
         self.output.sheet(claims(evidence))
 
+    def switching(self) -> tuple[str, ...]:
+        """The study named, else all of ours that switch one setting at a time."""
+        return (self.study,) if self.study else SWITCHING
+
+    def effects_of(self, study: str, metrics: Sequence[Metric] = ()) -> None:
+        """The effects of the settings that a study switches."""
+        self.output.sheet(effects_sheet(self.store, self.request(study), metrics))
+
+    def effects(self, metrics: Sequence[Metric]) -> None:
+        """The same of every such study that was run; one that was not is named."""
+        started = [study for study in self.switching() if study in self.store.studies()]
+        for study in self.switching():
+            if study in started or not started:  # where none was: the error of the first
+                self.effects_of(study, metrics)
+            else:
+                typer.echo(f"study {study} was not run here: run btsr-sweep --study {study}", err=True)
+
     def pareto(self) -> None:
         """The dial's pictures: the front, and the interaction where there is a grid."""
         from reports.draw_dial import draw_front, draw_interaction
@@ -131,6 +149,7 @@ class Asked:
         steps: dict[str, Callable[[], None]] = {f"table {n}": partial(self.table, n) for n in PLANS}
         steps |= {f"figure {n}": partial(self.figure, n) for n in figures.FIGURES}
         steps |= {"claims": self.claims, "pareto": self.pareto}
+        steps |= {f"effects of {study}": partial(self.effects_of, study) for study in self.switching()}
         refused: dict[str, BtsrError] = {}
         for name, step in steps.items():
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from harness.config import PAPER_DATASETS
-from reports.names import METHOD_TITLES, dataset_title, method_title
+from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, IMPROVE, OURS, TABLE2
 from reports.published import AUTHORS_TEST_USERS, Published, published
 from reports.sheet import Sheet
@@ -35,7 +35,7 @@ def _cell(dataset: str, metric: str, method: str, table: int = 2) -> Published:
 
 def _row(dataset: str, metric: str) -> dict[str, Published]:
     """Method -> printed cell of a row of table 2."""
-    return {method: _cell(dataset, metric, method) for method in METHOD_TITLES}
+    return {column.key: _cell(dataset, metric, column.key) for column in TABLE2.columns}
 
 
 def _best_other(row: dict[str, Published]) -> Published:

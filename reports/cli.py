@@ -67,6 +67,13 @@ def report(
         bool,
         typer.Option("--claims", help="What the paper's text says, in our results: yes, no or undecided."),
     ] = False,
+    effects: Annotated[
+        bool,
+        typer.Option(
+            "--effects",
+            help="What each setting is worth that a study switches by itself: protocol, augmentation, or --study.",
+        ),
+    ] = False,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="ndcg@10 against cov@10 over alpha and lambda; heat maps where a grid is.")
     ] = False,
@@ -91,7 +98,8 @@ def report(
     ] = None,
     export: Annotated[ExportName | None, typer.Option(help="All tables as files of this kind, into --out.")] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="With --table: these rows, such as hr@10,ndcg@20 (K up to 50).")
+        list[str] | None,
+        typer.Option(help="With --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50)."),
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="Study to report (default: table2 or alpha_lambda, as the paper has it).")
@@ -127,11 +135,11 @@ def report(
     folder = Path("report") if "://" in db else Path(db).parent / "report"
     if verdict and not tables:
         raise ConfigError("--verdict is about the cells of a table: add --table 2")
-    if metric and not tables:
-        raise ConfigError("--metric chooses the rows of a table: add --table 2")
+    if metric and not (tables or effects):
+        raise ConfigError("--metric chooses the rows of a table: add --table 2 or --effects")
     if why is not None and dataset:
         raise ConfigError("--why names its data set itself: drop --dataset")
-    shown = (tables, figures, everything, claims, pareto, pick is not None, why is not None)
+    shown = (tables, figures, everything, claims, effects, pareto, pick is not None, why is not None)
     chosen_by_study = any((*shown, page))
     of_database = any((chosen_by_study, sql is not None, export))
     if not of_database and not audit:
@@ -146,7 +154,7 @@ def report(
     idle = [f"--{name}" for name, value in narrowing.items() if value]
     if idle and not chosen_by_study:
         raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
-    if style and not any((tables, everything, claims, pick, why, sql, audit)):
+    if style and not any((tables, everything, claims, effects, pick, why, sql, audit)):
         raise ConfigError("--format is of tables; figures are always written as PNG, SVG and PDF: drop it")
     for number in tables:
         if number not in TABLES:
@@ -183,6 +191,8 @@ def report(
             asked.figure(number)
         if claims:
             asked.claims()
+        if effects:
+            asked.effects(metrics)
         if pareto:
             asked.pareto()
         if pick is not None:

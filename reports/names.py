@@ -17,11 +17,17 @@ METHOD_TITLES: Mapping[str, str] = {
     "sasrec_bce": "SASRec (BCE)",
     "sasrec_ce": "SASRec (CE)",
     "sasrec_sce": "SASRec (SCE)",
+    "sasrec_gbce": "SASRec (gBCE)",
+    "sasrec_ce_sampled": "SASRec (CE-)",
     "cl4srec": "CL4SRec",
     "duorec": "DuoRec",
+    "duorec_released": "DuoRec (released)",
     "ec4srec": "EC4SRec",
     "bt_sr": "BT-SR",
 }
+
+WITH_BT = "+bt"
+"""How the key of a method ends that is another method with the Barlow Twins term."""
 
 
 def dataset_title(key: str) -> str:
@@ -30,5 +36,6 @@ def dataset_title(key: str) -> str:
 
 
 def method_title(key: str) -> str:
-    """The method's name in tables."""
-    return METHOD_TITLES.get(key, key)
+    """The method's name in tables; sasrec_ce+bt is SASRec (CE) + BT."""
+    base = key.removesuffix(WITH_BT)
+    return METHOD_TITLES.get(base, base) + (" + BT" if base != key else "")

@@ -15,6 +15,7 @@ from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
 from reports.draw import svg
+from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.figures import FIGURES
 from reports.findings import findings
 from reports.names import dataset_title, method_title
@@ -95,6 +96,16 @@ def _checks(store: Store, request: Callable[[str], Request], skipped: Skipped) -
     yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
 
 
+def _effect_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+    for study in dict.fromkeys(request(study).study for study in SWITCHING):
+        try:
+            sheet = effects_sheet(store, request(study))
+        except BtsrError as error:
+            skipped.append(f"Effects of {study}: {error}")
+            continue
+        yield Section(key=f"text-effects-{study}", title=f"Effects, study {study}", body=sheet_html(sheet))
+
+
 def run_list(store: Store) -> list[dict[str, object]]:
     """One entry for each trial that ended, of all studies and profiles: they are listed, not averaged."""
     rows = store.trials(status=None)
@@ -145,6 +156,7 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
     sections = [
         *_table_sections(store, request, skipped),
         *_figure_sections(store, request, skipped),
+        *_effect_sections(store, request, skipped),
         *_checks(store, request, skipped),
     ]
     runs = run_list(store)

@@ -1,6 +1,7 @@
 """What the store knows about one study in one profile: groups of replications, their numbers, and what is missing.
 
-Never mixes profiles, and never two versions of one data set: where several exist, the error lists the choices.
+Never mixes profiles, and two versions of one data set only for a request that says so (the report of effects): where
+several exist, the error lists the choices.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -38,11 +39,14 @@ class Request:
     """Only trials on data with this tie rule."""
     fingerprints: tuple[str, ...] = ()
     """Where a data set has several versions: the one whose fingerprint begins like one of these."""
+    every_version: bool = False
+    """Several versions of one data set side by side, for reports that label them; only those of `fingerprints`, if
+    any are given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Finished trials that differ in nothing but the seed."""
+    """Finished trials that differ in nothing but the seed, on one version of their data."""
 
     key: str
     fingerprint: str
@@ -125,7 +129,7 @@ def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One study in one profile; every data set in one version."""
+    """One study in one profile; every data set in one version, unless the request is for every version."""
 
     store: Store
     study: str
@@ -217,8 +221,8 @@ def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(request.datasets))
 
 
-def _one_version(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[str, str]:
-    """Data set -> fingerprint of its finished trials. Raises ConfigError where several remain."""
+def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[str, tuple[str, ...]]:
+    """Data set -> fingerprints of its finished trials. Raises ConfigError where several remain for a request of one."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
         if row.fingerprint is not None:
@@ -229,10 +233,11 @@ def _one_version(rows: Sequence[TrialRow], request: Request, store: Store) -> di
         if not start or not any(name.startswith(start) for name in everything):
             listed = ", ".join(name[:8] for name in everything) or "none"
             raise ConfigError(f"no results on data {start or repr(start)}: --fingerprint can begin one of {listed}")
-    chosen: dict[str, str] = {}
+    chosen: dict[str, tuple[str, ...]] = {}
     for dataset, counts in found.items():
-        fits = [name for name in counts if name.startswith(request.fingerprints)] if len(counts) > 1 else list(counts)
-        if len(fits) != 1:
+        every = len(counts) == 1 or (request.every_version and not request.fingerprints)
+        fits = [name for name in counts if every or name.startswith(request.fingerprints)]
+        if not fits or (len(fits) > 1 and not request.every_version):
             configs = {name: store.data(name).config for name in counts}
             listed = ", ".join(
                 f"{name[:8]} (tie {configs[name].tie}, filter {configs[name].filter} {configs[name].min_item}/"
@@ -243,7 +248,7 @@ def _one_version(rows: Sequence[TrialRow], request: Request, store: Store) -> di
                 f"{dataset} has results on {len(counts)} versions of its data, which never mix: {listed}; "
                 "choose one with --tie or --fingerprint"
             )
-        chosen[dataset] = fits[0]
+        chosen[dataset] = tuple(fits)
     return chosen
 
 
@@ -270,11 +275,14 @@ def gather(store: Store, request: Request) -> Evidence:
         return spec.profile == profile and spec.data.dataset in datasets and right_tie
 
     rows = [row for row in ended if wanted(row.spec)]
-    versions = _one_version(rows, request, store)
-    configs = {dataset: store.data(fingerprint).config for dataset, fingerprint in versions.items()}
+    versions = _versions(rows, request, store)
+    configs = {
+        dataset: [store.data(fingerprint).config for fingerprint in there] for dataset, there in versions.items()
+    }
+    whole = request.every_version and not request.fingerprints
 
     def same_data(spec: TrialSpec) -> bool:
-        return spec.data == configs.get(spec.data.dataset, spec.data)
+        return whole or spec.data in configs.get(spec.data.dataset, [spec.data])
 
     evidence = Evidence(
         store=store,

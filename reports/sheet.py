@@ -29,6 +29,8 @@ class Sheet:
     commands: tuple[str, ...] = ()
     """What to type."""
     commands_title: str = "To run what is missing:"
+    records: tuple[Mapping[str, object], ...] = ()
+    """The rows as numbers at full precision, for CSV; empty: CSV has the words."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows)
@@ -102,9 +104,10 @@ def sheet_latex(sheet: Sheet) -> str:
 
 
 def sheet_csv(sheet: Sheet) -> str:
-    """Header and rows."""
+    """The records, absent values empty; where there are none, header and rows."""
     header: list[Hashable] = list(sheet.header)
-    return pd.DataFrame(list(sheet.rows), columns=header).to_csv(index=False, lineterminator="\n")
+    frame = pd.DataFrame(list(sheet.records)) if sheet.records else pd.DataFrame(list(sheet.rows), columns=header)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def sheet_html(sheet: Sheet) -> str:

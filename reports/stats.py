@@ -7,7 +7,7 @@ significant only if both tests say so (`Comparison.p`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -82,7 +82,8 @@ class Comparison:
     p_seeds: float | None
     """Two-sided paired t test over seeds, the paper's; None for fewer than two."""
     p_users: float | None
-    """Two-sided paired permutation test over users, None for metrics that are no mean over users."""
+    """Two-sided paired permutation test over users, where users differ Welch's t test; None for metrics that are no
+    mean over users."""
     p_exact: float | None
     """Two-sided exact signed-rank test over seeds: no assumption of normality, but see `least_exact`."""
     detectable: float | None
@@ -181,21 +182,29 @@ def paired_permutation(differences: Float64, *, resamples: int = RESAMPLES) -> f
     return (extreme + 1) / (resamples + 1)
 
 
-def bootstrap_means(values: Float64, *, resamples: int = RESAMPLES) -> Float64:
+def bootstrap_means(values: Float64, minus: Float64 | None = None, *, resamples: int = RESAMPLES) -> Float64:
     """[R] means of [S, V] values with seeds resampled, then users; users are drawn once for all seeds of a resample,
-    because every run is evaluated on the same users.
+    because every run is evaluated on the same users. `minus` [S, W] is what other users had with the same seeds: its
+    means are subtracted, with the same seeds drawn and users of its own.
 
     Drawing S of S seeds shows only (S-1)/S of their variance, a fifth less with five runs: the deviation of the drawn
     weights is widened by sqrt(S / (S-1)). With one seed only users are resampled. Users with the same values are
     drawn together by a multinomial, which changes nothing but the time.
     """
-    n_seeds, n_users = values.shape
-    patterns, counts = np.unique(values, axis=1, return_counts=True)
+    n_seeds = len(values)
+    blocks = [
+        (sign, *np.unique(block, axis=1, return_counts=True))
+        for sign, block in ((1, values), (-1, minus))
+        if block is not None
+    ]
     rng = np.random.default_rng(STREAM)
-    out, step = np.empty(resamples), max(1, CHUNK // len(counts))
+    out, step = np.empty(resamples), max(1, CHUNK // max(len(counts) for _, _, counts in blocks))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        means = rng.multinomial(n_users, counts / n_users, size=size) @ patterns.T / n_users  # [R, S]
+        means = np.zeros((size, n_seeds))
+        for sign, patterns, counts in blocks:
+            n_users = counts.sum()
+            means += sign * (rng.multinomial(n_users, counts / n_users, size=size) @ patterns.T / n_users)
         drawn = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size) / n_seeds
         widen = np.sqrt(n_seeds / (n_seeds - 1)) if n_seeds > 1 else 1.0
         out[start : start + size] = (means * (1 / n_seeds + (drawn - 1 / n_seeds) * widen)).sum(axis=1)
@@ -210,16 +219,19 @@ def interval(measured: Measured, *, resamples: int = RESAMPLES) -> Interval | No
     possible.
     """
     if measured.by_user is not None and measured.by_user.shape[1] > 1:
-        means = bootstrap_means(measured.by_user, resamples=resamples)
-        low, high = np.quantile(means, (LEVEL / 2, 1 - LEVEL / 2))
-        over: Literal["users", "seeds and users"] = "users" if len(measured.seeds) == 1 else "seeds and users"
-        return Interval(low=float(low), high=float(high), over=over)
+        return _middle(bootstrap_means(measured.by_user, resamples=resamples), len(measured.seeds))
     if len(measured.seeds) < 2:
         return None
     spread = summarise(measured.by_seed)
     assert spread.std is not None
     half = float(stats.t.ppf(1 - LEVEL / 2, spread.n - 1)) * spread.std / np.sqrt(spread.n)
     return Interval(low=spread.mean - half, high=spread.mean + half, over="seeds")
+
+
+def _middle(means: Float64, n_seeds: int) -> Interval:
+    """The 95 % in the middle of resampled means."""
+    low, high = np.quantile(means, (LEVEL / 2, 1 - LEVEL / 2))
+    return Interval(low=float(low), high=float(high), over="users" if n_seeds == 1 else "seeds and users")
 
 
 def detectable_difference(differences: Float64, *, power: float = POWER) -> float | None:
@@ -269,6 +281,34 @@ def compare(ours: Measured, theirs: Measured, *, resamples: int = RESAMPLES, wit
         p_exact=exact_signed_rank(gap.by_seed),
         detectable=detectable_difference(gap.by_seed),
     )
+
+
+def compare_apart(ours: Measured, theirs: Measured, *, resamples: int = RESAMPLES) -> Comparison:
+    """The same of two configurations whose test users are others: runs pair by seed, users do not.
+
+    Over users Welch's t test of each user's mean over the common seeds; in the bootstrap each side draws its own.
+    """
+    a_users, b_users = ours.by_user, theirs.by_user
+    found = compare(replace(ours, by_user=None), replace(theirs, by_user=None), with_interval=a_users is None)
+    if a_users is None or b_users is None or not found.n:
+        return found
+    common = [seed for seed in ours.seeds if seed in theirs.seeds]
+    a, b = ours.of(common).by_user, theirs.of(common).by_user
+    assert a is not None and b is not None
+    return replace(
+        found,
+        interval=_middle(bootstrap_means(a, b, resamples=resamples), found.n),
+        p_users=_welch(a.mean(axis=0), b.mean(axis=0)),
+    )
+
+
+def _welch(ours: Float64, theirs: Float64) -> float | None:
+    """p of Welch's two-sided t test of two samples; None where one has a single value."""
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    if _same(ours) and _same(theirs):  # no variance: as in `paired_t`
+        return 1.0 if _same(np.concatenate((ours, theirs))) else 0.0
+    return float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

@@ -219,6 +219,34 @@ def test_what_would_be_ignored_is_refused(
     assert message in told.err and told.err.count("\n") == 1 and not told.out
 
 
+def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _refused(monkeypatch, capsys, "--effects", "--db", database)
+    assert "has no study 'protocol'" in said and "run btsr-sweep --study protocol first" in said
+    words = ("--effects", "--study", "smoke", "--metric", "hr@5", "--db", database)
+    assert _run(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    assert "alpha: 0 -> 0.3" in out and "hr@5" in out and "ndcg@10 " not in out
+    assert _run(monkeypatch, *words, "--format", "latex") == 0
+    check(capsys.readouterr().out)
+    assert "no results on data" in _refused(monkeypatch, capsys, *words, "--fingerprint", "zz")
+    split = split_of(data_config("synthetic"), 60)
+    specs = [spec("bt_sr", dataset="synthetic", alpha=alpha) for alpha in (0.1, 0.2)]
+    runs = [result(s, split, valid=1, test=1 + s.aux.alpha) for s in specs]
+    write(tmp_path / "btsr.db", "protocol", specs, runs, [split])
+    assert _run(monkeypatch, "--effects", "--db", tmp_path / "btsr.db") == 0
+    told = capsys.readouterr()
+    assert "study protocol, profile released" in told.out
+    assert told.err == "study augmentation was not run here: run btsr-sweep --study augmentation\n"
+    assert _run(monkeypatch, "--all", "--out", tmp_path / "all", "--format", "csv", "--db", tmp_path / "btsr.db") == 0
+    assert "skipped effects of augmentation: " in capsys.readouterr().err
+    assert (tmp_path / "all" / "effects_protocol.csv").exists()
+    assert _run(monkeypatch, "--page", tmp_path / "page.html", "--db", tmp_path / "btsr.db") == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "alpha: 0.1 -&gt; 0.2" in page and "Effects of augmentation: " in page
+
+
 def test_table_1_is_made_of_table_2_where_its_own_study_was_never_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

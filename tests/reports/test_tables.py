@@ -14,12 +14,15 @@ from harness.errors import ConfigError, StoreError
 from harness.store import Store, open_store
 from harness.values import TrialResult
 from models.config import AuxConfig, EncoderConfig, LossConfig
+from reports.names import method_title
 from reports.notes import settings
 from reports.plans import TABLE2
 from reports.render import csv, html, latex, markdown, text
 from reports.results import Request, gather
 from reports.table import Cell, Table
 from reports.tables import table as make_table
+from studies.points import POINTS
+from studies.points import TABLE2 as METHODS
 from tests.reports.latex import check
 from tests.reports.world import data_config, failure, result, spec, split_of, write
 
@@ -287,3 +290,11 @@ def test_settings_name_what_is_not_usual() -> None:
     words = settings(other).split(", ")
     assert {"base loss GBCE", "negatives 7", "gbce_t 0.75", "auxiliary cl4srec", "tau 0.5"} <= set(words)
     assert {"norm pre", "activation gelu", "beta2 0.999"} <= set(words) and len(words) == len(set(words))
+
+
+def test_every_method_has_a_title_and_table_2_has_the_papers_columns() -> None:
+    titles = {method: method_title(method) for method in (*POINTS, "sasrec_gbce+bt", "duorec_released+bt")}
+    assert all(title != method for method, title in titles.items()) and len(set(titles.values())) == len(titles)
+    assert titles["sasrec_ce+bt"] == "SASRec (CE) + BT" and titles["sasrec_gbce+bt"] == "SASRec (gBCE) + BT"
+    assert method_title("mine") == "mine" and method_title("mine+bt") == "mine + BT"
+    assert tuple(column.key for column in TABLE2.columns) == METHODS

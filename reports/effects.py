@@ -1,0 +1,221 @@
+"""What a study that switches one setting at a time found: every switch, its effect, an interval and a test.
+
+Base and switches are read from the specifications: of the configurations of one data set and method, the base is the
+one from which most others differ in a single setting, and these others are its variants. Nothing is chosen by results.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from harness.config import DataConfig, TrainConfig, TrialSpec
+from harness.rules import Metric
+from harness.store import DataRow
+from models.config import AuxConfig, EncoderConfig, Frozen, LossConfig
+from reports.measure import Measurer
+from reports.results import Evidence, Group
+from reports.stats import Comparison, Measured, Summary, compare, compare_apart, holm, summarise
+
+METRICS: tuple[Metric, ...] = (("ndcg", 10), ("hr", 10), ("cov", 10))
+"""Shown where the command line names none."""
+
+_NOT_SETTINGS = {"method", "profile", "seed"}
+_PARTS: tuple[type[Frozen], ...] = (DataConfig, EncoderConfig, LossConfig, AuxConfig, TrainConfig)
+_COUNTS = Counter(name for part in _PARTS for name in part.model_fields)
+_OF_SEVERAL_PARTS = {name for name, count in _COUNTS.items() if count > 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """A setting and its two values."""
+
+    setting: str
+    """Such as data.tie."""
+    before: str
+    after: str
+
+    @property
+    def words(self) -> str:
+        """tie: stable -> random; with its part where several have such a setting, as in loss.kind: ce -> bce."""
+        name = self.setting.rpartition(".")[2]
+        return f"{self.setting if name in _OF_SEVERAL_PARTS else name}: {self.before} -> {self.after}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A configuration that a study asks for, run or not."""
+
+    specs: tuple[TrialSpec, ...]
+    """Trials that differ in nothing but the seed."""
+    group: Group | None
+    """Those of them that are done."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The first: all but its seed holds for all."""
+        return self.specs[0]
+
+    @property
+    def progress(self) -> str:
+        """2 of 5."""
+        return f"{len(self.group.runs) if self.group else 0} of {len(self.specs)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """The configurations of one data set and method, seen from their base."""
+
+    base: Arm
+    variants: tuple[tuple[Switch, Arm], ...]
+    """In the study's order."""
+    left_out: int
+    """Configurations that differ from the base in several settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one switch does to one metric on the test users: variant minus base on their common seeds."""
+
+    design: Design
+    switch: Switch
+    variant: Arm
+    metric: Metric
+    paired: bool
+    """Over the same test users; False: the switch changes who is tested, runs pair by seed alone."""
+    base: float | None = None
+    """Mean over the common seeds; None where one of the two was not run, or nothing is in common."""
+    relative: Summary | None = None
+    """100 * (variant / base - 1), seed by seed; None also where a base value is 0."""
+    comparison: Comparison | None = None
+    """None where one of the two was not run."""
+    by_user: bool = False
+    """The metric is a mean over users."""
+    p_holm: float | None = None
+    """`comparison.p` after Holm over all effects of the table."""
+
+
+def _values(spec: TrialSpec) -> dict[str, Any]:
+    """Every setting by its path."""
+    content = spec.model_dump(exclude=_NOT_SETTINGS)
+    return {f"{part}.{name}": value for part, fields in content.items() for name, value in fields.items()}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"
+
+
+def switches(before: TrialSpec, after: TrialSpec) -> tuple[Switch, ...]:
+    """The settings in which two trials differ, seed and name of the method apart."""
+    old, new = _values(before), _values(after)
+    return tuple(
+        Switch(setting=path, before=_word(value), after=_word(new[path]))
+        for path, value in old.items()
+        if value != new[path]
+    )
+
+
+def designs(evidence: Evidence) -> tuple[Design, ...]:
+    """One for each data set and method that has a base and a variant, in the study's order."""
+
+    def place(spec: TrialSpec) -> tuple[int, str]:
+        return evidence.datasets.index(spec.data.dataset), spec.method
+
+    order = {method: i for i, method in enumerate(dict.fromkeys(spec.method for spec in evidence.specs))}
+    there = sorted(evidence.specs, key=lambda spec: (place(spec)[0], order[spec.method]))
+    found = (_design(_arms(evidence, tuple(specs))) for _, specs in groupby(there, key=place))
+    return tuple(design for design in found if design)
+
+
+def _arms(evidence: Evidence, specs: Sequence[TrialSpec]) -> tuple[Arm, ...]:
+    done = {g.key: g for g in evidence.groups(specs[0].data.dataset, lambda spec: spec.method == specs[0].method)}
+    grouped: dict[str, list[TrialSpec]] = {}
+    for spec in specs:
+        grouped.setdefault(spec.group, []).append(spec)
+    return tuple(Arm(specs=tuple(mine), group=done.get(key)) for key, mine in grouped.items())
+
+
+def _design(arms: Sequence[Arm]) -> Design | None:
+    """Around the arm with most one-setting neighbours; those that were run count first, of equals the first listed."""
+    values = [_values(arm.spec) for arm in arms]
+    distance = [[sum(mine[path] != theirs[path] for path in mine) for theirs in values] for mine in values]
+
+    def neighbours(at: int) -> tuple[int, int]:
+        near = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1]
+        return sum(arm.group is not None for arm in near), len(near)
+
+    at = max(range(len(arms)), key=neighbours)
+    variants = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1]
+    if not variants:
+        return None
+    return Design(
+        base=arms[at],
+        variants=tuple((switches(arms[at].spec, arm.spec)[0], arm) for arm in variants),
+        left_out=sum(apart > 1 for apart in distance[at]),
+    )
+
+
+def same_users(one: DataRow, other: DataRow) -> bool:
+    """Whether two versions of a data set evaluate the same users, who then stand in the same places.
+
+    The tie rule alone changes what users have as targets, not who they are; that it did so here is checked by all that
+    the database knows of them. Users of other versions have no recorded identity, and count as others.
+    """
+    if one.fingerprint == other.fingerprint:
+        return True
+    if one.config.model_copy(update={"tie": other.config.tie}) != other.config or one.n_items != other.n_items:
+        return False
+    rows, others = _rows_of_users(one), _rows_of_users(other)
+    recorded = rows is None or others is None or np.array_equal(rows, others)
+    return recorded and one.n_test_users == other.n_test_users and np.array_equal(one.popularity, other.popularity)
+
+
+def _rows_of_users(data: DataRow) -> np.ndarray[Any, Any] | None:
+    """[V, 3] how many rows of each popularity bucket every test user has, in whatever order."""
+    if data.input_buckets is None:
+        return None
+    rows = data.input_buckets.copy()
+    rows[np.arange(len(rows)), data.bucket[data.targets_test] - 1] += 1
+    return rows
+
+
+def effects(evidence: Evidence, found: Sequence[Design], metrics: Sequence[Metric] = METRICS) -> tuple[Effect, ...]:
+    """Switch by switch, metric by metric; Holm over all of them."""
+    measure = Measurer(evidence.store)
+    out = [effect for design in found for effect in _effects(evidence, design, metrics, measure)]
+    adjusted = holm([effect.comparison.p if effect.comparison else None for effect in out])
+    return tuple(replace(effect, p_holm=p) for effect, p in zip(out, adjusted, strict=True))
+
+
+def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], measure: Measurer) -> Iterator[Effect]:
+    ours = design.base.group
+    for switch, variant in design.variants:
+        theirs = variant.group
+        paired = ours is None or theirs is None or same_users(evidence.data(ours), evidence.data(theirs))
+        for metric in metrics:
+            effect = Effect(design=design, switch=switch, variant=variant, metric=metric, paired=paired)
+            if ours is None or theirs is None:
+                yield effect
+                continue
+            base, other = measure(ours, *metric), measure(theirs, *metric)
+            assert base is not None and other is not None, "bucket 0 has all users"
+            yield _measured(effect, base, other)
+
+
+def _measured(effect: Effect, base: Measured, variant: Measured) -> Effect:
+    common = [seed for seed in variant.seeds if seed in base.seeds]
+    ours, theirs = base.of(common).by_seed, variant.of(common).by_seed
+    return replace(
+        effect,
+        base=float(ours.mean()) if common else None,
+        relative=summarise(100 * (theirs / ours - 1)) if common and ours.all() else None,
+        comparison=(compare if effect.paired else compare_apart)(variant, base),
+        by_user=base.by_user is not None,
+    )

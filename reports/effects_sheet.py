@@ -1,0 +1,213 @@
+"""The report of effects: what `reports.effects` found, in words, with everything that must stand beside the numbers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from harness.config import StudyOptions
+from harness.errors import ConfigError
+from harness.rules import Metric
+from harness.store import DataRow, Store
+from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
+from reports.names import dataset_title, method_title
+from reports.notes import commands, settings
+from reports.results import Evidence, Request, gather
+from reports.sheet import Sheet
+from reports.stats import LEVEL
+from reports.table import number
+from studies import DEFAULT_DATASETS
+from studies.profiles import trial
+
+SWITCHING: tuple[str, ...] = ("protocol", "augmentation")
+"""The studies of ours that switch one setting at a time."""
+
+NOTHING = "—"
+
+
+def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()) -> Sheet:
+    """The effects of every setting that a study switches.
+
+    Raises as `gather` does, and ConfigError for a study that switches nothing by itself.
+    """
+    evidence = _with_own_datasets(gather(store, replace(request, every_version=True)), request)
+    found = designs(evidence)
+    if not found:
+        raise ConfigError(
+            f"study {evidence.study} switches no single setting of a method: its methods differ in more, or in "
+            f"nothing; effects are of a study such as {' or '.join(SWITCHING)}"
+        )
+    shown = effects(evidence, found, metrics or METRICS)
+    return Sheet(
+        name=f"effects_{evidence.study}",
+        title=(
+            f"{store.study(evidence.study).title}, one setting switched at a time: study {evidence.study}, "
+            f"profile {evidence.profile}"
+        ),
+        header=("data set", "method", "switched", "metric", "base", "effect", "in percent", "95 % interval")
+        + ("p", "p (Holm)", "paired by"),
+        rows=tuple(map(_row, shown)),
+        footnotes=tuple(_footnotes(evidence, found, shown)),
+        commands=commands(evidence),
+        records=tuple(map(_record, shown)),
+    )
+
+
+def _with_own_datasets(evidence: Evidence, request: Request) -> Evidence:
+    """The data sets named; else those that the study was started on, and its others where it has any of its own."""
+    if request.datasets:
+        return evidence
+    listed = tuple(dict.fromkeys(spec.data.dataset for spec in evidence.specs))
+    own = DEFAULT_DATASETS.get(evidence.study, ())
+    datasets = (*own, *(name for name in listed if name not in own)) if set(own) & set(listed) else listed
+    return replace(evidence, datasets=datasets)
+
+
+def _row(effect: Effect) -> tuple[str, ...]:
+    spec, found, change = effect.variant.spec, effect.comparison, effect.relative
+    span = found.interval if found else None
+    p = found.p if found else None
+    return (
+        dataset_title(spec.data.dataset),
+        method_title(spec.method),
+        effect.switch.words,
+        f"{effect.metric[0]}@{effect.metric[1]}",
+        NOTHING if effect.base is None else number(effect.base),
+        f"{found.difference:+.4f}" if found and found.n else NOTHING,
+        f"{change.mean:+.1f}{'' if change.std is None else f' ±{change.std:.1f}'}" if change else NOTHING,
+        f"{span.low:+.4f} to {span.high:+.4f}" if span else NOTHING,
+        _p(p),
+        _p(effect.p_holm) + (" *" if effect.p_holm is not None and effect.p_holm < LEVEL else ""),
+        _pairing(effect),
+    )
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _pairing(effect: Effect) -> str:
+    """What is paired, over how many seeds; or why there is nothing to compare."""
+    found = effect.comparison
+    if found is None:
+        return f"not run: base {effect.design.base.progress}, variant {effect.variant.progress}"
+    unit = "user, seed" if effect.by_user and effect.paired else "seed"
+    apart = ", users apart" if effect.by_user and not effect.paired else ""
+    return f"{unit}{apart}; n = {found.n}{': not enough runs' if found.n < 2 else ''}"
+
+
+def _record(effect: Effect) -> Mapping[str, object]:
+    """All numbers at full precision, for CSV."""
+    spec, found, change = effect.variant.spec, effect.comparison, effect.relative
+    span = found.interval if found else None
+    return {
+        "dataset": spec.data.dataset,
+        "method": spec.method,
+        "setting": effect.switch.setting,
+        "from": effect.switch.before,
+        "to": effect.switch.after,
+        "metric": f"{effect.metric[0]}@{effect.metric[1]}",
+        "base": effect.base,
+        "effect": found.difference if found and found.n else None,
+        "percent": change.mean if change else None,
+        "percent_std": change.std if change else None,
+        "low": span.low if span else None,
+        "high": span.high if span else None,
+        "interval_over": span.over if span else None,
+        "n": found.n if found else 0,
+        "p_seeds": found.p_seeds if found else None,
+        "p_users": found.p_users if found else None,
+        "p": found.p if found else None,
+        "p_holm": effect.p_holm,
+        "detectable": found.detectable if found else None,
+        "paired_by": _pairing(effect),
+        "profile": spec.profile,
+        "base_fingerprint": effect.design.base.group.fingerprint if effect.design.base.group else None,
+        "fingerprint": effect.variant.group.fingerprint if effect.variant.group else None,
+    }
+
+
+def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effect]) -> Iterator[str]:
+    """In the order of reading: rules, what the runs do not allow, data, bases, what is missing."""
+    tests = [effect.p_holm for effect in shown if effect.p_holm is not None]
+    yield (
+        "Effect: with the setting switched minus the base, all else equal; mean over the n seeds that both have, on "
+        "the test users; in percent: the same relative to the base, mean ± sample standard deviation over seeds."
+    )
+    yield (
+        "95 % interval: bootstrap over seeds, then users (n = 1: users alone); coverage: Student's t over seeds. p: "
+        "the larger of the paired t test over seeds and the test over users (paired permutation; users apart: "
+        "Welch's t), coverage by seeds alone. "
+        + (f"* p < 0.05 after Holm over the {len(tests)} tests of this table." if tests else "")
+    )
+    for note in dict.fromkeys(effect.comparison.note for effect in shown if effect.comparison):
+        if note:
+            yield f"{note[0].upper()}{note[1:]}."
+    for dataset in evidence.datasets:
+        mine = [design for design in found if design.base.spec.data.dataset == dataset]
+        yield from _data_notes(evidence, dataset, mine)
+        for design in mine:
+            yield _base_note(design)
+        yield from _missing_notes(evidence, dataset)
+
+
+def _data_notes(evidence: Evidence, dataset: str, found: Sequence[Design]) -> Iterator[str]:
+    """Every version of the data, and whether its test users and targets are those of the base."""
+    said: set[str] = set()
+    for design in found:
+        groups = [arm.group for arm in (design.base, *(arm for _, arm in design.variants)) if arm.group]
+        base = evidence.data(design.base.group) if design.base.group else None
+        for data in (evidence.data(group) for group in groups):
+            if data.fingerprint not in said:
+                said.add(data.fingerprint)
+                yield (
+                    f"{dataset_title(dataset)}: data {data.fingerprint[:16]}, {data.n_items:,} items, "
+                    f"{data.n_train_users:,} training users, {data.n_test_users:,} test users; "
+                    f"{data.config.protocol()}{_kinship(base, data)}."
+                )
+
+
+def _kinship(base: DataRow | None, data: DataRow) -> str:
+    """How another version compares with that of the base."""
+    if base is None or base.fingerprint == data.fingerprint:
+        return ""
+    if not same_users(base, data):
+        return (
+            f"; its test users are not known to be those of data {base.fingerprint[:8]}: runs are paired by seed, "
+            "users are not"
+        )
+    moved = int((base.targets_test != data.targets_test).sum())
+    share = f"{moved:,} of them ({moved / len(data.targets_test):.0%})" if moved else "none of them"
+    return (
+        f"; the same test users as in data {base.fingerprint[:8]}, {share} "
+        "with another test target: users are paired, each with the target of its version"
+    )
+
+
+def _base_note(design: Design) -> str:
+    """The base's settings, and where it is not what the profile runs under this name."""
+    spec = design.base.spec
+    place = f"{dataset_title(spec.data.dataset)}, {method_title(spec.method)}"
+    options = StudyOptions(
+        datasets=(spec.data.dataset,), profile=spec.profile, tie=spec.data.tie, columns=spec.data.columns
+    )
+    try:
+        usual = switches(trial(spec.method, spec.data.dataset, options, spec.seed), spec)
+    except ConfigError:  # a method or data set of the user's own study
+        usual = ()
+    unlike = f"; unlike profile {spec.profile}, whose row has" if usual else ""
+    unlike += ",".join(f" {switch.setting} {switch.before} (here {switch.after})" for switch in usual)
+    out = f"{place}, base: {settings(spec)}{unlike}."
+    if design.left_out:
+        out += f" Left out: {design.left_out} with several settings unlike the base's."
+    return out
+
+
+def _missing_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
+    asked = [spec for spec in evidence.specs if spec.data.dataset == dataset]
+    lacking, failed = len(evidence.missing(dataset)), len(evidence.failed(dataset))
+    if not asked:
+        yield f"{dataset_title(dataset)}: never started."
+    elif lacking:
+        failures = f" ({failed} failed)" if failed else ""
+        yield f"{dataset_title(dataset)}: incomplete: {len(asked) - lacking} of {len(asked)} trials done{failures}."
