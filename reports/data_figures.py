@@ -71,9 +71,9 @@ def users_per_length(user_rows: Int64) -> tuple[Int64, NDArray[np.float64]]:
 def _popularity(axes: Axes, item_rows: Int64) -> None:
     rank = 1 + np.arange(len(item_rows))
     axes.plot(rank, item_rows, color=sns.color_palette("colorblind")[0], linewidth=1.2)
-    axes.set(xscale="log", yscale="log", xlabel="rank of the item by its rows", ylabel="rows of the item")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    axes.set(xscale="log", xlabel="rank of the item by its rows", ylabel="rows of the item")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _scale(axes, float(item_rows[-1]), float(item_rows[0]))
 
 
 def _lengths(axes: Axes, user_rows: Int64) -> None:
@@ -82,9 +82,9 @@ def _lengths(axes: Axes, user_rows: Int64) -> None:
     middle = float(np.median(user_rows))
     axes.axvline(middle, color="0.3", linewidth=0.8, linestyle=":")
     axes.set_title(f"median {middle:,.6g}", fontsize=7, color="0.3")
-    axes.set(xscale="log", yscale="log", xlabel="length: rows of the user", ylabel="users per length")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    axes.set(xscale="log", xlabel="length: rows of the user", ylabel="users per length")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _scale(axes, float(users[users > 0].min()), float(users.max()))
     if edges[-1] < _FEW_DECADES * edges[0]:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(_THOUSANDS)
@@ -107,6 +107,15 @@ def _times(axes: Axes, edges: Int64, rows: Int64, boundary: int | None) -> None:
         colour = sns.color_palette("colorblind")[3]
         axes.axvline(at, color=colour, linewidth=1)
         axes.set_title(f"boundary {str(at)[:10]}", fontsize=7, color=colour)
+
+
+def _scale(axes: Axes, least: float, most: float) -> None:
+    """A logarithmic axis over more than a power of ten, otherwise one from zero."""
+    if most > 10 * least:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(0, 1.05 * most)
 
 
 def _span(seconds: float) -> str:

@@ -117,7 +117,8 @@ OWN = {
     "bad time": ("user,item,timestamp\n1,2,then\n", "line 2"),
     "too few": ("user,item,timestamp\n1,2,978300760\n", "leaves none of 1 rows"),
     "no test users": (
-        "user,item,timestamp\n" + "".join(f"{u},{i},{978300760 + i * 60 + u}\n" for u in range(60) for i in range(30)),
+        "user,item,timestamp\n"
+        + "".join(f"{u},{i},{978300760 + i * 100 + u + (u > 9) * 9999}\n" for u in range(70) for i in range(30)),
         "zero test users",
     ),
     "a page": ("<!DOCTYPE html><html></html>", "is a web page"),
@@ -261,7 +262,7 @@ def test_describe_saves_tables_and_pictures(
         table = {line["statistic"]: line for line in csv.DictReader(file)}
     assert table["interactions"]["synthetic"] == "47739" and table["test users"]["synthetic"] == "216"
     assert float(table["density"]["synthetic"]) == 47739 / (3000 * 599)
-    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "400"
+    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "117"
     assert "| interactions" in (saved / "statistics.md").read_text()
     svg = (saved / "synthetic.svg").read_text()
     assert "boundary 2020-12-13" in svg and "Synthetic Markov chain" in svg and " days</text>" in svg
