@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
+from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
 from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
 from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
@@ -49,7 +49,9 @@ def sweep(
     methods: Annotated[
         list[str] | None, typer.Option(help="only these methods of table1, table2, protocol or tune [default: all]")
     ] = None,
-    profile: Annotated[Profile, typer.Option(help="hyperparameters of the paper's text or of the files")] = "released",
+    profile: Annotated[
+        Profile, typer.Option(help="hyperparameters of the paper's text or of the files")
+    ] = DEFAULT_PROFILE,
     seeds: Annotated[
         int, typer.Option(min=1, max=len(SEEDS), help=f"how many of the seeds {', '.join(map(str, SEEDS))}")
     ] = len(SEEDS),

@@ -25,6 +25,9 @@ PAPER_DATASETS: tuple[str, ...] = ("ml1m", "yelp", "gowalla", "beauty", "kindle_
 """What ``--dataset all`` means (spec 8, I1: Beauty, not Behance)."""
 
 Profile = Literal["paper", "released"]
+DEFAULT_PROFILE: Profile = "released"
+"""What sweeps, and the commands that prepare data for them, do unless told otherwise."""
+
 Filter = Literal["none", "one_pass", "one_pass_users_first", "at_once", "iterative"]
 Count = Literal["usual", "rows", "partners"]
 Repeats = Literal["keep", "first", "last", "exact"]
@@ -173,7 +176,7 @@ class TrialSpec(Frozen):
     """One training run: everything that decides its numbers."""
 
     method: Annotated[str, Field(min_length=1, description="method key of the tables, such as sasrec_ce or bt_sr")]
-    profile: Profile = "released"
+    profile: Profile = DEFAULT_PROFILE
     data: DataConfig
     encoder: EncoderConfig = EncoderConfig()
     loss: LossConfig = LossConfig()
@@ -288,7 +291,7 @@ class StudyOptions(Frozen):
     """What the command line says about a study; handed to every study function."""
 
     datasets: tuple[str, ...]
-    profile: Profile = "released"
+    profile: Profile = DEFAULT_PROFILE
     seeds: tuple[int, ...] = SEEDS
     reduced: bool = False
     max_epochs: Annotated[int | None, Field(ge=1, description="cap the epochs of every trial (changes their keys)")] = (

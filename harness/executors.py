@@ -5,11 +5,12 @@ passed, a trial has ended. It never touches the results database; whatever happe
 """
 
 import traceback
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from harness.config import RunPaths, TrialSpec
+from harness.config import DataConfig, RunPaths, TrialSpec
 from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
 from harness.values import (
     EpochEvent,
@@ -42,6 +43,8 @@ class RunContext:
     """Whether the best weights of every trial stay."""
     ask_each_epoch: bool = False
     """Whether a trial waits after each epoch to be told whether it goes on."""
+    prepared: Mapping[DataConfig, Path] = field(default_factory=dict)
+    """Folders of data that are prepared already: a worker needs no raw file then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +91,13 @@ class Executor(Protocol):
 
 
 def train_trial(spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult]:
-    """Train and evaluate on the prepared, memory-mapped data, opened and checked for leaks anew for every trial."""
-    from harness.prepare import prepare
+    """Train and evaluate on the prepared, memory-mapped data, opened once, checked for leaks anew for every trial."""
+    from harness.prepare import for_trial
     from harness.trial import trial_steps
 
     return trial_steps(
         spec,
-        prepare(spec.data, context.paths),
+        for_trial(spec.data, context.paths, context.prepared.get(spec.data)),
         device=context.device,
         threads=context.threads,
         command=context.command,

@@ -1,26 +1,26 @@
 """Prepared data on disk: one folder of memory-mapped arrays per data set, filter and split, made once.
 
-The computation itself is `harness.data.split`. Leak checks run on every prepare and on every load.
+The computation itself is `harness.data.split`. Leak checks run on every prepare, on every load and before every trial.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from rich.console import Console
 
 from harness.config import DataConfig, RunPaths
 from harness.data import profile, readers, synthetic
 from harness.data.catalogue import dataset_of, downloadable, find, locate
-from harness.data.digest import remembered_sha256
+from harness.data.digest import Digest, remember, remembered_sha256
 from harness.data.leaks import Evidence, check_leaks
 from harness.data.profile import Distributions, distributions
+from harness.data.reserve import reserved
 from harness.data.rows import RawRows
 from harness.data.split import fingerprint, keep_rows, split_kept
 from harness.errors import DataError
@@ -54,27 +54,43 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
     set, DataError for a missing or bad raw file, for data that leave no test user and for an unwritable folder,
     LeakError when a check fails.
     """
-    folder, rows = _plan(config, paths)
-    split = _load_intact(folder)
-    if split is not None:
-        return split
+    plan = _plan(config, paths)
+    split = _load_intact(plan.folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            split = _load_intact(folder)
-            if split is None:
-                _make(folder, rows(), config)
-                split = load_split(folder)
+        if split is None:
+            with reserved(plan.folder):
+                split = _load_intact(plan.folder)
+                if split is None:
+                    _make(plan.folder, plan.rows(), config)
+                    split = load_split(plan.folder)
     except OSError as error:
         raise DataError(
-            f"prepared data cannot be written below {folder.parent} ({error}): choose another folder by --out"
+            f"prepared data cannot be written below {paths.prepared} ({error}): choose another folder by --out"
         ) from error
+    if plan.digest:
+        remember(plan.digest)
+    return split
+
+
+def for_trial(config: DataConfig, paths: RunPaths, folder: Path | None = None) -> Split:
+    """The prepared data for a trial: opened once in this process, checked for leaks each time.
+
+    `folder` is where they were prepared, None where that is to be found out. Only when they are not there, or damaged,
+    they are prepared anew, and only then, or to find `folder`, the raw file is needed. Raises as `prepare`.
+    """
+    place = folder or prepared_folder(config, paths)
+    try:
+        opened = (place / "split.json").stat()
+        split, evidence = _opened(place, opened.st_ino, opened.st_mtime_ns)
+    except (OSError, _DamagedError):
+        return prepare(config, paths)
+    check_leaks(split, evidence)
     return split
 
 
 def prepared_folder(config: DataConfig, paths: RunPaths) -> Path:
     """Where `prepare` keeps this split: `<data set>-<16 hex digits>`, a hash of the raw data, `config` and PREPARE."""
-    return _plan(config, paths)[0]
+    return _plan(config, paths).folder
 
 
 def load_split(folder: Path) -> Split:
@@ -82,6 +98,19 @@ def load_split(folder: Path) -> Split:
 
     Raises DataError for a folder that is missing or damaged, LeakError when a check fails.
     """
+    split, evidence = _open(folder)
+    check_leaks(split, evidence)
+    return split
+
+
+@lru_cache(maxsize=32)
+def _opened(folder: Path, inode: int, changed: int) -> tuple[Split, Evidence]:
+    """What `_open` gives, anew when another folder has come in its place."""
+    return _open(folder)
+
+
+def _open(folder: Path) -> tuple[Split, Evidence]:
+    """A prepared split and what its leak checks need, memory-mapped, after checking its fingerprint."""
     try:
         meta = json.loads((folder / "split.json").read_text(encoding="utf-8"))
         arrays = {
@@ -103,8 +132,7 @@ def load_split(folder: Path) -> Split:
         ) from error
     if split.fingerprint != fingerprint(split.config, split.boundary, arrays):
         raise _DamagedError(f"{folder} is not what its fingerprint says: delete it and prepare again")
-    check_leaks(split, Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS}))
-    return split
+    return split, Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS})
 
 
 def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
@@ -131,20 +159,31 @@ def raw_file(config: DataConfig, paths: RunPaths, console: Console | None = None
     return path or locate(spec, paths.data_dir)
 
 
-def _plan(config: DataConfig, paths: RunPaths) -> tuple[Path, Callable[[], RawRows]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Where a split is kept, and what it is made of."""
+
+    folder: Path
+    rows: Callable[[], RawRows]
+    """Reads the raw rows."""
+    digest: Digest | None
+    """Of the raw file, None for generated rows."""
+
+
+def _plan(config: DataConfig, paths: RunPaths) -> _Plan:
     """The folder of the prepared split, and how to read its raw rows when it is not there."""
     spec = dataset_of(config)
     path = raw_file(config, paths)
-    rows: Callable[[], RawRows]
+    digest, rows = None, _generated
     if path is None:
         source = f"generator {synthetic.VERSION} {synthetic.SEED} {synthetic.USERS} {synthetic.ITEMS}"
-        rows = _generated
     else:
-        source = remembered_sha256(path, paths.prepared)
-        rows = partial(readers.read, spec, path, source)
+        digest = remembered_sha256(path, paths.prepared)
+        source, rows = digest.sha256, partial(readers.read, spec, path, digest.sha256)
     content = {"prepare": PREPARE, "source": source, "config": config.canonical()}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return paths.prepared / f"{spec.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}", rows
+    folder = paths.prepared / f"{spec.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return _Plan(folder=folder, rows=rows, digest=digest)
 
 
 def _generated() -> RawRows:
@@ -174,17 +213,21 @@ def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) 
     for stale in (draft, folder):
         if stale.exists():
             shutil.rmtree(stale)
-    draft.mkdir()
-    for name in _SPLIT_ARRAYS:
-        np.save(draft / f"{name}.npy", getattr(split, name))
-    for name in _EVIDENCE_ARRAYS:
-        np.save(draft / f"{name}.npy", getattr(evidence, name))
-    profile.save(found, draft / _PROFILE)
     meta = {
         "config": split.config.canonical(),
         "fingerprint": split.fingerprint,
         "boundary": split.boundary,
         "report": dict(split.report),
     }
-    (draft / "split.json").write_text(json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8")
-    draft.rename(folder)
+    try:
+        draft.mkdir()
+        for name in _SPLIT_ARRAYS:
+            np.save(draft / f"{name}.npy", getattr(split, name))
+        for name in _EVIDENCE_ARRAYS:
+            np.save(draft / f"{name}.npy", getattr(evidence, name))
+        profile.save(found, draft / _PROFILE)
+        (draft / "split.json").write_text(json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8")
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise

@@ -6,8 +6,8 @@ libraries are imported only where there is a database.
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,6 +189,7 @@ def run_study(
     before = current_plan(study, paths, options)
     _can_be_written(database(paths))
     splits = _prepared([*before.missing, *(space.base for space in spaces.values())], paths, console, quiet)
+    context = replace(context, prepared=_folders(splits, paths))
     with open_store(database(paths), create=True) as store, store.driver_lock():
         if spaces:
             stored = store.study(study.name).specs if study.name in store.studies() else ()
@@ -300,6 +301,13 @@ def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
         if set(found) - set(old[name])
     ]
     return "; ".join(changes[:4]) or "other combinations of known values"
+
+
+def _folders(configs: Iterable[DataConfig], paths: RunPaths) -> dict[DataConfig, Path]:
+    """Where the prepared data of these configurations are, for workers that start in other folders."""
+    from harness.prepare import prepared_folder
+
+    return {config: prepared_folder(config, paths).absolute() for config in configs}
 
 
 def _prepared(specs: Sequence[TrialSpec], paths: RunPaths, console: Console, quiet: bool) -> dict[DataConfig, Split]:

@@ -6,6 +6,7 @@ A missing file is an error that names the folder, the accepted names and the sou
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from harness.config import FILE_SUFFIXES, PAPER_DATASETS, DataConfig, is_file
@@ -52,14 +53,14 @@ def dataset_of(config: DataConfig) -> DatasetSpec:
     return replace(spec, files=spec.files_of(config.edition), columns=config.columns)
 
 
-def named_datasets(words: Sequence[str]) -> tuple[str, ...]:
-    """The data set names that option values mean, each once: keys (several by comma), `all`, or paths of files.
+def named_datasets(*words: Sequence[str] | None) -> tuple[str, ...]:
+    """The data set names that words of the command line mean, each once: keys (also by comma), `all`, paths of files.
 
     The path of a file becomes absolute, so that it means the same in every folder and process.
     Raises ConfigError for an unknown key and when nothing is named.
     """
     keys: list[str] = []
-    for value in words:
+    for value in chain(*(some for some in words if some)):
         for word in [value] if is_file(value) else [part.strip() for part in value.split(",")]:
             if word == "all":
                 keys += PAPER_DATASETS
@@ -67,7 +68,7 @@ def named_datasets(words: Sequence[str]) -> tuple[str, ...]:
                 dataset(word)
                 keys.append(word if word in DATASETS else str(Path(word).expanduser().absolute()))
     if not keys:
-        raise ConfigError(f"--dataset names no data set: use all, some of {', '.join(DATASETS)}, or a file")
+        raise ConfigError(f"no data set is named: use all, some of {', '.join(DATASETS)}, or a file")
     return tuple(dict.fromkeys(keys))
 
 
@@ -97,13 +98,16 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
     if path is not None:
         return path
     if not spec.url:
-        raise DataError(f"there is no file {spec.files[0].name}: check the path given as --dataset")
+        raise DataError(f"there is no file {spec.files[0].name}: check the path")
     folder = data_folder(data_dir)
     where = f"no file of it in {folder.absolute()}" if folder.is_dir() else f"no such folder as {folder.absolute()}"
-    fetched = f"run btsr-data download --dataset {spec.key}, " if any(file.urls for file in spec.files) else ""
+    fetched = f"run btsr-data download {spec.key}, " if downloadable(spec) else ""
+    names = ", ".join(file.name for file in spec.files)
+    edition = f" --edition {spec.editions[0]}" if len(spec.editions) == 1 else ""
     raise DataError(
-        f"{spec.key} ({spec.title}): {where}: {fetched}put one of {', '.join(file.name for file in spec.files)} there "
-        f"(source: {spec.url}), or name another folder by --data-dir or {DATA_DIR_VARIABLE}"
+        f"{spec.key} ({spec.title}): {where}: {fetched}get {'one of ' if len(spec.files) > 1 else ''}{names} by hand "
+        f"({spec.url}) and run btsr-data add {spec.key} FILE{edition}, or name another folder by --data-dir or "
+        f"{DATA_DIR_VARIABLE}"
     )
 
 

@@ -6,19 +6,39 @@ Heavy libraries are imported inside the commands, so that help and list answer a
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import Count, DataConfig, Filter, Profile, Repeats, RunPaths, SplitRule, profile_data
+from harness.config import DataConfig, RunPaths
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
 from harness.data.catalogue import dataset as registered
 from harness.data.kinds import DatasetSpec
-from harness.errors import BtsrError, ConfigError
+from harness.data.options import (
+    CountOption,
+    DataDirOption,
+    DatasetOption,
+    EditionOption,
+    FilterOption,
+    ItemColOption,
+    MinItemOption,
+    MinUserOption,
+    NamesArgument,
+    NoDownloadOption,
+    OutOption,
+    ProfileOption,
+    QuantileOption,
+    RepeatsOption,
+    SplitOption,
+    TieOption,
+    TimeColOption,
+    UserColOption,
+    asked,
+)
+from harness.errors import BtsrError
 
 if TYPE_CHECKING:
     from harness.data.describe import Value
@@ -31,43 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-DatasetOption = Annotated[
-    list[str],
-    typer.Option(
-        "--dataset",
-        help="key, several by comma or by repeating; all: the five of the paper; or a csv, parquet or jsonl file",
-    ),
-]
-DataDirOption = Annotated[
-    Path | None, typer.Option(help=f"folder of the raw files [default: {DATA_DIR_VARIABLE}, else ./data]")
-]
-EditionOption = Annotated[str, typer.Option(help="which edition of the raw data, see btsr-data list")]
-OutOption = Annotated[Path, typer.Option("--out", help="folder of the run; prepared data go to OUT/prepared")]
-NoDownloadOption = Annotated[bool, typer.Option("--no-download", help="never fetch a raw file that is missing")]
-ProfileOption = Annotated[
-    Profile | None, typer.Option(help="filter as the paper says or as the released program has it [default: 5-core]")
-]
-TieOption = Annotated[
-    Literal["stable", "random"], typer.Option(help="order among equal times: the raw file's, or at random (seed 0)")
-]
-FilterOption = Annotated[
-    Filter | None,
-    typer.Option(help="one_pass: items first; at_once: counted on raw rows; iterative: k-core [default: iterative]"),
-]
-MinItemOption = Annotated[
-    int | None, typer.Option(min=1, help="an item needs this many [default: 5; 1 without a filter]")
-]
-MinUserOption = Annotated[
-    int | None, typer.Option(min=1, help="a user needs this many [default: 5; 1 without a filter]")
-]
-CountOption = Annotated[Count, typer.Option(help="what the filter counts; usual: distinct partners in one pass")]
-RepeatsOption = Annotated[Repeats, typer.Option(help="which rows of one user and item stay; exact: one of identical")]
-SplitOption = Annotated[SplitRule, typer.Option(help="leave_one_out leaks the future and is labelled so")]
-QuantileOption = Annotated[float | None, typer.Option(help="of all times, where the boundary is [default: 0.95]")]
-UserColOption = Annotated[str, typer.Option(help="user column of a file")]
-ItemColOption = Annotated[str, typer.Option(help="item column of a file")]
-TimeColOption = Annotated[str, typer.Option(help="time column of a file")]
 
 
 @app.command("list")
@@ -89,7 +72,8 @@ def list_datasets(data_dir: DataDirOption = None) -> None:
 
 @app.command()
 def download(
-    dataset: DatasetOption,
+    names: NamesArgument = None,
+    dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     edition: EditionOption = "",
     accept_terms: Annotated[
@@ -99,7 +83,7 @@ def download(
     """Fetch the official files of data sets; what is there already stays as it is."""
     from harness.data.fetch import download as fetch
 
-    for name in named_datasets(dataset):
+    for name in named_datasets(names, dataset):
         spec = dataset_of(asked(name, edition=edition))
         where = "generated" if spec.embedded else fetch(spec, data_dir, consent=accept_terms)
         typer.echo(f"{spec.key}: {where}")
@@ -114,40 +98,49 @@ def add(
 ) -> None:
     """Check a file that you have and copy it to where it is looked for: for use without a network."""
     from harness.data.shelf import add as put
+    from harness.data.shelf import spec_to_add
 
-    finding = put(registered(dataset), file, edition=edition, data_dir=data_dir)
+    finding = put(spec_to_add(dataset, file), file, edition=edition, data_dir=data_dir)
     typer.echo(f"{dataset}: {finding.path}: {finding.words}")
 
 
 @app.command()
 def verify(
-    dataset: Annotated[list[str] | None, typer.Option(help="keys; without it every data set that has a file")] = None,
+    names: NamesArgument = None,
+    dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     user_col: UserColOption = "",
     item_col: ItemColOption = "",
     time_col: TimeColOption = "",
 ) -> None:
-    """Read the files that are there to their end, compare them with the official ones; exit code 1 if one is bad."""
+    """Read the files that are there to their end, and compare them with the official ones.
+
+    Without a name every data set that has a file. Exit code 1 if a file is bad, or a data set that was named has none.
+    """
     from harness.data.shelf import verify as check
 
+    chosen = named_datasets(names, dataset) if names or dataset else ()
+    folder = data_folder(data_dir).absolute()
     found: list[Finding] = []
-    for name in named_datasets(dataset) if dataset else DATASETS:
-        spec = dataset_of(asked(name, columns=(user_col, item_col, time_col)))
+    missing = []
+    for spec in [dataset_of(asked(name, columns=(user_col, item_col, time_col))) for name in chosen or DATASETS]:
         findings = check(spec, data_dir)
-        if dataset and not findings and not spec.embedded:
-            typer.echo(f"{name}: no file of it in {data_folder(data_dir).absolute()}")
+        if chosen and not findings and not spec.embedded:
+            missing.append(spec.key)
+            typer.echo(f"{spec.key}: {f'no file of it in {folder}' if spec.url else 'there is no such file'}")
         for finding in findings:
-            typer.echo(f"{name}: {'ok' if finding.good else 'BAD'}: {finding.words}")
+            typer.echo(f"{spec.key}: {'ok' if finding.good else 'BAD'}: {finding.words}")
         found += findings
-    if not dataset and not found:
-        typer.echo(f"no file of any data set in {data_folder(data_dir).absolute()}")
-    if any(not finding.good for finding in found):
+    if not chosen and not found:
+        typer.echo(f"no file of any data set in {folder}")
+    if missing or any(not finding.good for finding in found):
         raise typer.Exit(1)
 
 
 @app.command()
 def prepare(
-    dataset: DatasetOption,
+    names: NamesArgument = None,
+    dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     out: OutOption = Path("runs"),
     no_download: NoDownloadOption = False,
@@ -183,7 +176,7 @@ def prepare(
             edition=edition,
             columns=(user_col, item_col, time_col),
         )
-        for name in named_datasets(dataset)
+        for name in named_datasets(names, dataset)
     ]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
     table = Table("data set", "users", "items", "rows", "test users", "fingerprint", box=box.SIMPLE)
@@ -204,7 +197,8 @@ def prepare(
 
 @app.command()
 def describe(
-    dataset: DatasetOption,
+    names: NamesArgument = None,
+    dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
     out: OutOption = Path("runs"),
     no_download: NoDownloadOption = False,
@@ -244,7 +238,7 @@ def describe(
             edition=edition,
             columns=(user_col, item_col, time_col),
         )
-        for name in named_datasets(dataset)
+        for name in named_datasets(names, dataset)
     ]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
     console, folder = Console(), out / "data"
@@ -271,50 +265,6 @@ def main() -> None:
     except BtsrError as error:
         print(f"btsr-data: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def asked(
-    name: str,
-    *,
-    profile: Profile | None = None,
-    filter: Filter | None = None,
-    min_item: int | None = None,
-    min_user: int | None = None,
-    count: Count = "usual",
-    tie: Literal["stable", "random"] = "stable",
-    repeats: Repeats = "keep",
-    split: SplitRule = "temporal",
-    quantile: float | None = None,
-    edition: str = "",
-    columns: tuple[str, str, str] = ("", "", ""),
-) -> DataConfig:
-    """The configuration that options mean for one data set; raises ConfigError where they contradict each other."""
-    if profile and (filter or min_item or min_user):
-        raise ConfigError("--profile says what is filtered: leave out --filter, --min-item and --min-user")
-    if filter == "none" and (min_item or min_user or 1) > 1:
-        raise ConfigError("--filter none drops nothing: leave out --min-item and --min-user, or choose a filter")
-    least = 1 if filter == "none" else 5
-    base = profile_data(name, profile) if profile else None
-    try:
-        return DataConfig(
-            dataset=name,
-            filter=base.filter if base else filter or "iterative",
-            min_item=base.min_item if base else min_item or least,
-            min_user=base.min_user if base else min_user or least,
-            count=count,
-            tie=tie,
-            repeats=repeats,
-            split=split,
-            quantile=DataConfig.model_fields["quantile"].default if quantile is None else quantile,
-            edition=edition,
-            user_col=columns[0],
-            item_col=columns[1],
-            time_col=columns[2],
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = f"--{first['loc'][0]}: " if first["loc"] else ""
-        raise ConfigError(f"{field}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _file(spec: DatasetSpec, data_dir: Path | None) -> str:

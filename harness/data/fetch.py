@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pooch
 import requests
-from filelock import FileLock
 from rich.console import Console
 
-from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, downloadable, find
+from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, downloadable, find, locate
 from harness.data.kinds import DatasetSpec, RawFile
+from harness.data.reserve import reserved
 from harness.data.resume import CutShort, Patience, Resuming
 from harness.errors import ChecksumError, ConfigError, DataError
 
@@ -62,17 +62,16 @@ def download(
         return there
     file = downloadable(spec)
     if file is None:
-        raise DataError(f"{spec.key} ({spec.title}) has no file to fetch: put one there by hand (source: {spec.url})")
+        return locate(spec, data_dir)
     if file.consent and not consent:
         raise ConfigError(
             f"{spec.key} ({spec.title}) is fetched only when its terms are accepted ({spec.url}; {spec.licence}): read "
-            f"them, then run btsr-data download --dataset {spec.key} --accept-terms"
+            f"them, then run btsr-data download {spec.key} --accept-terms"
         )
     target = data_folder(data_dir) / file.name
     console = console or Console(stderr=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
+        with reserved(target):
             if not target.is_file():
                 console.print(notice(spec, file), markup=False, highlight=False, soft_wrap=True)
                 _fetch(spec, file, target, console, patience or Patience())
@@ -86,18 +85,22 @@ def download(
 
 def _fetch(spec: DatasetSpec, file: RawFile, target: Path, console: Console, patience: Patience) -> None:
     """Fetch the file from the first address that gives it. Raises DataError with the reason of each that does not."""
-    failures = []
+    failures: list[Failure] = []
     for url in _addresses(file):
+        if failures:
+            words = f"{failures[-1].url}: {failures[-1].reason}: trying {url}"
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
         failure = _from(url, file, target, console, patience)
         if failure is None:
             return
-        console.print(f"{failure.url}: {failure.reason}", markup=False, highlight=False, soft_wrap=True)
         failures.append(failure)
+    edition = f" --edition {file.edition}" if file.edition else ""
     kind = ChecksumError if all(failure.checksum for failure in failures) else DataError
     raise kind(
         f"{spec.key}: {file.name} could not be downloaded: "
         + "; ".join(f"{failure.url}: {failure.reason}" for failure in failures)
-        + f": try again later, check the proxy settings, or get it by hand and run btsr-data add {spec.key} FILE"
+        + f": try again later, check the proxy settings, or get it by hand ({spec.url}) and run btsr-data add "
+        f"{spec.key} FILE{edition}"
     )
 
 
@@ -119,6 +122,7 @@ def _from(url: str, file: RawFile, target: Path, console: Console, patience: Pat
                 downloader=get,
             )
         except (requests.RequestException, CutShort) as error:
+            get.keep_what_came()
             return Failure(url=url, reason=_reason(error))
         except DataError as error:
             failure = Failure(url=url, reason=str(error))

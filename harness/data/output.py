@@ -71,7 +71,7 @@ def draw_distributions(title: str, split: Split, found: Distributions, stem: Pat
     from reports.data_figures import draw, save
 
     figure = draw(
-        f"{title}\n{textwrap.fill(split.config.protocol(), _TITLE_CHARACTERS)}",
+        f"{title}\n{_wrapped(split.config.protocol())}",
         user_rows=found.user_rows,
         item_rows=found.item_rows,
         time_edges=found.time_edges,
@@ -83,6 +83,12 @@ def draw_distributions(title: str, split: Split, found: Distributions, stem: Pat
         yield from save(figure, stem)
     except OSError as error:
         raise _unwritable(stem.parent, error) from error
+
+
+def _wrapped(protocol: str) -> str:
+    """The protocol in lines that end where one of its parts ends."""
+    parts = (part.replace(" ", "\xa0") for part in protocol.split("; "))
+    return textwrap.fill("; ".join(parts), _TITLE_CHARACTERS).replace("\xa0", " ")
 
 
 def _unwritable(folder: Path, error: OSError) -> DataError:

@@ -98,6 +98,12 @@ class Resuming:
             if left not in {self._partial, self._state}:
                 left.unlink()
 
+    def keep_what_came(self) -> None:
+        """Remove the partial file and its folder if not a byte of it has come."""
+        if not self._partial.exists() or not self._partial.stat().st_size:
+            self._forget()
+            self._partial.parent.rmdir()
+
     def _forget(self) -> None:
         """Remove what has come so far."""
         self._partial.unlink(missing_ok=True)

@@ -2,16 +2,16 @@
 
 import shutil
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
-from filelock import FileLock
-
 from harness.data.archives import check_intact
-from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, find
+from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, find
 from harness.data.digest import sha256
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.readers import rows_of
-from harness.errors import ConfigError, DataError
+from harness.data.reserve import reserved
+from harness.errors import ConfigError, DataError, unknown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,30 @@ class Finding:
     good: bool
     words: str
     """One line."""
+
+
+def spec_to_add(key: str, file: Path) -> DatasetSpec:
+    """The data set of that key; raises ConfigError for an unknown one, with the command meant where it is a path."""
+    if key in DATASETS:
+        return DATASETS[key]
+    path = Path(key)
+    if not (path.suffix or len(path.parts) > 1 or path.exists()):
+        raise unknown_name("data set", key, DATASETS)
+    if str(file) in DATASETS:
+        meant = f"did you mean btsr-data add {file} {key}?"
+    else:
+        nearest = _nearest(path.name) or _nearest(file.name)
+        meant = f"did you mean btsr-data add {nearest} {key}? " if nearest else ""
+        meant += f"Data sets: {', '.join(sorted(DATASETS))}; a table of your own is used where it is, by --dataset"
+    raise ConfigError(f"{key} is a file where the data set belongs, as in btsr-data add DATASET FILE: {meant}")
+
+
+def _nearest(name: str) -> str | None:
+    """The data set whose key, or one of whose files, is called most like this."""
+    keys = {Path(file.name).name.lower(): spec.key for spec in DATASETS.values() for file in spec.files}
+    keys |= {key: key for key in DATASETS}
+    near = (get_close_matches(word.lower(), keys, n=1, cutoff=0.7) for word in (name, Path(name).stem))
+    return next((keys[found[0]] for found in near if found), None)
 
 
 def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | None = None) -> Finding:
@@ -43,14 +67,11 @@ def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | 
         raise DataError(f"{finding.words}: it is not added")
     target = data_folder(data_dir) / file.name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
+        with reserved(target):
             if target.exists() and sha256(target) != digest:
                 raise DataError(f"{target} is there already and differs: remove it first")
             if not target.exists():
-                draft = target.with_name(f".{target.name}.added")
-                shutil.copyfile(source, draft)
-                draft.replace(target)
+                _copy(source, target)
     except OSError as error:
         raise DataError(
             f"{file.name} cannot be written to {target.parent} ({error}): choose another folder by --data-dir or "
@@ -68,6 +89,16 @@ def verify(spec: DatasetSpec, data_dir: Path | None = None) -> list[Finding]:
         if path is not None and all(finding.path != path for finding in findings):
             findings.append(_finding(file, path, sha256(path), spec.columns))
     return findings
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; under its name it is whole."""
+    draft = target.with_name(f".{target.name}.added")
+    try:
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _finding(file: RawFile, path: Path, digest: str, columns: tuple[str, str, str] = ("", "", "")) -> Finding:

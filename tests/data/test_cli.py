@@ -7,14 +7,18 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.config import Profile, StudyOptions
+from harness.data import digest
 from harness.data.catalogue import DATASETS
-from harness.data.cli import asked, main
+from harness.data.cli import main
 from harness.data.digest import sha256
 from harness.data.kinds import RawFile
+from harness.data.options import asked
 from harness.data.synthetic import generate
+from reports.data_figures import users_per_length
 from studies.profiles import data_config
 from tests.data.server import served
 
@@ -49,11 +53,11 @@ def test_list(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_prepare_and_describe(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "prepare", "--dataset", "synthetic,synthetic", "--out", "o") == 0
+    assert run(monkeypatch, "prepare", "synthetic", "--dataset", "synthetic,synthetic", "--out", "o") == 0
     text = capsys.readouterr().out
-    assert text.count("381ddd2f6f95") == 1 and "2,762" in text
-    assert len(list((folder / "o" / "prepared").glob("synthetic-*/split.json"))) == 1
-    assert run(monkeypatch, "describe", "--dataset", "synthetic", "--out", "o") == 0
+    assert text.count("34421552e052") == 1 and "2,762" in text
+    assert [path.name[:10] for path in (folder / "o" / "prepared").iterdir()] == ["synthetic-"]
+    assert run(monkeypatch, "describe", "synthetic", "--out", "o") == 0
     assert "47,739 rows, 3,000 users, 599 items" in capsys.readouterr().out
 
 
@@ -73,7 +77,7 @@ def test_options_reach_the_split(
         (("describe", "--dataset", "sintetic"), "did you mean 'synthetic'"),
         (("prepare", "--dataset", "all", "--no-download"), "ml-1m.zip"),
         (("prepare", "--dataset", "synthetic,beauty", "--no-download"), "reviews_Beauty_5.json.gz"),
-        (("prepare", "--dataset", ","), "names no data set"),
+        (("prepare", "--dataset", ","), "no data set is named"),
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-user", "3"), "--filter none drops nothing"),
         (("prepare", "--dataset", "synthetic", "--min-item", "2000"), "leaves none of 47739 rows"),
         (("prepare", "--dataset", "synthetic", "--out", "file"), "choose another folder by --out"),
@@ -89,6 +93,11 @@ def test_options_reach_the_split(
         (("add", "ml1m", "gone.zip"), "there is no file"),
         (("add", "ml1m", "file"), "file is empty"),
         (("add", "ml1", "file"), "did you mean 'ml1m'"),
+        (("add", "file", "a.zip"), "file is a file where the data set belongs, as in btsr-data add DATASET FILE"),
+        (("add", "x/ml-1m.zip", "a.zip"), "did you mean btsr-data add ml1m x/ml-1m.zip? Data sets: beauty, beer"),
+        (("add", "reviews.zip", "x/yelp.zip"), "did you mean btsr-data add yelp reviews.zip?"),
+        (("add", "mine.csv", "other.csv"), "Data sets: beauty, beeradvocate, behance, gowalla, kindle_store, ml100k"),
+        (("add", "a.zip", "gowalla"), "did you mean btsr-data add gowalla a.zip?"),
         (("add", "synthetic", "file"), "has no file to add"),
     ],
 )
@@ -99,7 +108,45 @@ def test_mistake_is_one_line(
     assert run(monkeypatch, *words) == 2
     error = capsys.readouterr().err
     assert error.startswith("btsr-data: ") and error.count("\n") == 1 and part in error
-    assert not list(folder.rglob("split.json"))
+    assert [path.name for path in folder.iterdir()] == ["file"], "nothing is left behind"
+
+
+OWN = {
+    "no rows": ("user,item,timestamp\n", "has no rows"),
+    "no column": ("user,thing,timestamp\n1,2,978300760\n", "no item column"),
+    "bad time": ("user,item,timestamp\n1,2,then\n", "line 2"),
+    "too few": ("user,item,timestamp\n1,2,978300760\n", "leaves none of 1 rows"),
+    "no test users": (
+        "user,item,timestamp\n"
+        + "".join(f"{u},{i},{978300760 + i * 100 + u + (u > 9) * 9999}\n" for u in range(70) for i in range(30)),
+        "zero test users",
+    ),
+    "a page": ("<!DOCTYPE html><html></html>", "is a web page"),
+    "nothing": ("", "is empty"),
+}
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("command", ["prepare", "describe"])
+@pytest.mark.parametrize(("text", "part"), OWN.values(), ids=OWN)
+def test_own_file_that_is_refused_leaves_nothing(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    part: str,
+    command: str,
+    large: bool,
+) -> None:
+    monkeypatch.setattr(digest, "REMEMBERED_BYTES", 0 if large else digest.REMEMBERED_BYTES)
+    (folder / "own.csv").write_text(text)
+    assert run(monkeypatch, command, "own.csv") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("btsr-data: ") and error.count("\n") == 1 and part in error
+    assert [path.name for path in folder.iterdir()] == ["own.csv"]
+    (folder / "runs" / "prepared").mkdir(parents=True)
+    assert run(monkeypatch, command, "own.csv") == 2
+    assert {path.name for path in folder.rglob("*")} == {"own.csv", "runs", "prepared"}, "what was there stays"
 
 
 def movielens(rows: int = 3) -> bytes:
@@ -144,9 +191,12 @@ def test_add_and_verify(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run(monkeypatch, "add", "ml1m", str(source)) == 0
     text = capsys.readouterr().out
     assert (folder / "data" / "ratings.dat").read_bytes() == movielens()
+    assert len(list((folder / "data").iterdir())) == 1
     assert "3 rows" in text and "no official SHA-256 is known" in text and "official file has 1,000,209 rows" in text
     assert run(monkeypatch, "add", "ml1m", str(source)) == 0
-    assert run(monkeypatch, "verify", "--dataset", "ml1m,beauty,synthetic") == 0
+    assert run(monkeypatch, "verify", "ml1m", "synthetic") == 0
+    assert "ml1m: ok: " in capsys.readouterr().out
+    assert run(monkeypatch, "verify", "--dataset", "ml1m,beauty,synthetic") == 1
     text = capsys.readouterr().out
     assert "ml1m: ok: " in text and "beauty: no file of it in" in text
     source.write_bytes(movielens(4))
@@ -210,12 +260,22 @@ def test_describe_saves_tables_and_pictures(
     assert {path.name for path in saved.iterdir()} == names | {"statistics.csv", "statistics.md"}
     with (saved / "statistics.csv").open() as file:
         table = {line["statistic"]: line for line in csv.DictReader(file)}
-    assert table["interactions"]["synthetic"] == "47669" and table["test users"]["synthetic"] == "216"
-    assert float(table["density"]["synthetic"]) == 47669 / (3000 * 575)
-    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "400"
+    assert table["interactions"]["synthetic"] == "47739" and table["test users"]["synthetic"] == "216"
+    assert float(table["density"]["synthetic"]) == 47739 / (3000 * 599)
+    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "117"
     assert "| interactions" in (saved / "statistics.md").read_text()
     svg = (saved / "synthetic.svg").read_text()
-    assert "boundary" in svg and "Synthetic Markov chain" in svg
+    assert "boundary 2020-12-13" in svg and "Synthetic Markov chain" in svg and " days</text>" in svg
+
+
+def test_lengths_are_counted_once_in_bins_that_widen() -> None:
+    rows = np.sort(np.random.default_rng(0).geometric(0.02, 5000) + 4)[::-1]
+    edges, users = users_per_length(rows)
+    assert edges[0] == rows[-1] and edges[-1] == rows[0] + 1 and (np.diff(edges) >= 1).all()
+    assert (users * np.diff(edges)).sum() == pytest.approx(5000)
+    assert users[0] == (rows == rows[-1]).sum() / (edges[1] - edges[0])
+    edges, users = users_per_length(np.full(7, 20))
+    assert edges.tolist() == [20, 21] and users.tolist() == [7]
 
 
 def test_leave_one_out_is_labelled(
@@ -240,6 +300,12 @@ def test_profiles(name: str, profile: Profile, filtering: tuple[str, int, int]) 
     config = asked(name, profile=profile)
     assert (config.filter, config.min_item, config.min_user) == filtering
     assert config == data_config(name, StudyOptions(datasets=(name,), profile=profile))
+
+
+@pytest.mark.parametrize("name", [*DATASETS, "/tmp/own.csv"])
+def test_without_options_it_is_what_a_sweep_uses(name: str) -> None:
+    assert asked(name) == data_config(name, StudyOptions(datasets=(name,)))
+    assert asked(name, profile="paper") == asked(name, filter="iterative") == asked(name, min_user=5)
 
 
 def test_missing_file_is_found_before_anything_is_prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

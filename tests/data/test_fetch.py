@@ -69,7 +69,7 @@ def fetch(wanted: DatasetSpec, folder: Path) -> tuple[Path, str]:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if not path.name.endswith(".lock")}
+    return {path.name for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["sum", "no_sum"])
@@ -106,7 +106,8 @@ def test_one_clear_error_and_no_file(site: Site, tmp_path: Path, way: str, reaso
         fetch(spec(f"{site.url}/{way}/{NAME}", known=known), tmp_path)
     text = str(caught.value)
     assert "\n" not in text and reason in text and f"{site.url}/{way}/" in text and "btsr-data add ml1m FILE" in text
-    assert NAME not in names(tmp_path)
+    broken = {f".{NAME}.incoming", f"{NAME}.partial", f"{NAME}.partial.json"}
+    assert names(tmp_path) == (broken if way in {"long_length", "stall"} else set())
 
 
 @pytest.mark.parametrize("content", [b"1::2::3::978307200\n", archive(members=("ratings.dat",))], ids=["text", "zip"])
@@ -171,6 +172,18 @@ def test_all_reasons_are_named(tmp_path: Path, site: Site) -> None:
     with pytest.raises(DataError) as caught:
         fetch(spec(f"{site.url}/missing/{NAME}", f"{closed}/{NAME}"), tmp_path)
     assert "answers 404" in str(caught.value) and f"{closed}/{NAME}: no connection" in str(caught.value)
+    assert names(tmp_path) == set()
+
+
+def test_without_a_network_it_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    said, closed = io.StringIO(), f"http://127.0.0.1:9/{NAME}"
+    with pytest.raises(DataError) as caught:
+        download(spec(closed), tmp_path / "data", console=Console(file=said, width=80), patience=PATIENCE)
+    assert said.getvalue().count("\n") == 1, "only what was about to be fetched"
+    text = str(caught.value)
+    assert "\n" not in text and text.count(closed) == 1 and "no connection to the server" in text
+    assert "get it by hand (https://x.invalid) and run btsr-data add ml1m FILE" in text
+    assert names(tmp_path) == set()
 
 
 def test_what_is_there_is_not_fetched(site: Site, tmp_path: Path) -> None:
@@ -221,7 +234,7 @@ def test_several_processes_fetch_once(site: Site, tmp_path: Path) -> None:
     said = {process.communicate(timeout=120)[0] for process in running}
     assert all(process.returncode == 0 for process in running)
     assert len(said) == 1 and len(site.asked) == 1
-    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert (tmp_path / NAME).read_bytes() == CONTENT and names(tmp_path) == {NAME}
 
 
 def test_killed_process_leaves_no_file_and_the_next_one_goes_on(site: Site, tmp_path: Path) -> None:
@@ -246,7 +259,7 @@ def test_killed_process_leaves_no_file_and_the_next_one_goes_on(site: Site, tmp_
 def test_prepare_fetches_only_if_it_may(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "ml1m", spec(f"{site.url}/good/{NAME}"))
     config, paths = DataConfig(dataset="ml1m"), RunPaths(data_dir=tmp_path / "data", work_dir=tmp_path)
-    with pytest.raises(DataError, match="btsr-data download --dataset ml1m"):
+    with pytest.raises(DataError, match="btsr-data download ml1m"):
         prepare(config, paths)
     assert not site.asked
     allowed = paths.model_copy(update={"download": True})

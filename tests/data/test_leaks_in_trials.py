@@ -83,6 +83,90 @@ def test_every_trial_looks_for_leaks(paths: RunPaths, violation: Any, words: str
     """The folder's fingerprint is right, so that only the checks can tell."""
     context = RunContext(paths=paths)
     assert len(list(train_trial(SPEC, context))) == 1
+    plant(violation, paths)
+    with pytest.raises(LeakError, match=words):
+        list(train_trial(SPEC, context))
+
+
+@pytest.mark.parametrize(("violation", "words"), PLANTED.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_the_first_trial_looks_for_leaks(paths: RunPaths, violation: Any, words: str) -> None:
+    """Also where the sweep has said which folder it is."""
+    plant(violation, paths)
+    for prepared in ({}, {DATA: prepared_folder(DATA, paths)}):
+        with pytest.raises(LeakError, match=words):
+            list(train_trial(SPEC, RunContext(paths=paths, prepared=prepared)))
+
+
+def first_late(split: Split, arrays: dict[str, Any]) -> None:
+    arrays["train_times"][0] = split.boundary
+
+
+def first_early(split: Split, arrays: dict[str, Any]) -> None:
+    arrays["test_times"][0] = split.boundary - 1
+
+
+def one_user_on_both_sides(split: Split, arrays: dict[str, Any]) -> None:
+    arrays["train_user_ids"][0] = split.user_ids[0]
+
+
+def unseen_item(split: Split, arrays: dict[str, Any]) -> None:
+    arrays["test_items"][0] = split.n_items
+
+
+def popularity_raised(split: Split, arrays: dict[str, Any]) -> None:
+    arrays["popularity"][0] += 1
+
+
+def order_reversed(split: Split, arrays: dict[str, Any]) -> None:
+    last = split.test_offsets[1] - 1
+    arrays["test_times"][last - 1] = arrays["test_times"][last] + 1
+
+
+IN_PLACE = {
+    first_late: "1 training rows are at or after the boundary",
+    first_early: "1 test rows are before the boundary",
+    one_user_on_both_sides: "1 users are in training and test",
+    unseen_item: "test rows hold items that no training row has",
+    popularity_raised: "popularity does not come from the training rows alone",
+    order_reversed: "rows of a test user are not in order of time",
+}
+
+
+@pytest.mark.parametrize(("violation", "words"), IN_PLACE.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_worker_opens_the_data_once_and_looks_for_leaks_each_time(
+    paths: RunPaths, violation: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the raw file, in the arrays that the trial before has opened."""
+    split = prepare(DATA, paths)
+    folder = prepared_folder(DATA, paths)
+    context = RunContext(paths=paths, prepared={DATA: folder})
+    assert paths.data_dir is not None
+    shutil.rmtree(paths.data_dir)
+    assert len(list(train_trial(SPEC, context))) == 1
+    monkeypatch.setattr(module, "_open", None)
+    assert len(list(train_trial(SPEC, context))) == 1
+    names = ("train_times", "test_times", "train_user_ids", "test_items", "popularity")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
+    violation(split, arrays)
+    for array in arrays.values():
+        array.flush()
+    with pytest.raises(LeakError, match=words):
+        list(train_trial(SPEC, context))
+
+
+def test_data_that_are_gone_are_prepared_anew(paths: RunPaths) -> None:
+    prepare(DATA, paths)
+    folder = prepared_folder(DATA, paths)
+    context = RunContext(paths=paths, prepared={DATA: folder})
+    assert len(list(train_trial(SPEC, context))) == 1
+    (folder / "split.json").write_text("{")
+    assert len(list(train_trial(SPEC, context))) == 1
+    shutil.rmtree(folder)
+    assert len(list(train_trial(SPEC, context))) == 1 and folder.is_dir()
+
+
+def plant(violation: Any, paths: RunPaths) -> None:
+    """Put data with this violation, and a fingerprint that is right, in the place of the prepared ones."""
     split, evidence = split_rows(generate(users=400, items=60), DATA)
     assert prepare(DATA, paths).fingerprint == split.fingerprint
     in_split, in_evidence = violation(split, evidence)
@@ -93,5 +177,3 @@ def test_every_trial_looks_for_leaks(paths: RunPaths, violation: Any, words: str
     folder = prepared_folder(DATA, paths)
     shutil.rmtree(folder)
     module._save(folder, split, evidence, distributions(keep_rows(generate(users=400, items=60), DATA)))
-    with pytest.raises(LeakError, match=words):
-        list(train_trial(SPEC, context))

@@ -219,7 +219,39 @@ def test_failure_leaves_no_folder(paths: RunPaths) -> None:
     (paths.data_dir / "ml-1m.csv").write_text("user,item,time\n1,1,978300760\n")
     with pytest.raises(DataError, match="leaves none of 1 rows"):
         prepare(ML1M, paths)
-    assert [path.suffix for path in paths.prepared.iterdir()] in ([], [".lock"])
+    assert not paths.work_dir.exists()
+
+
+def test_full_disk_leaves_no_folder(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.profile, "save", full)
+    with pytest.raises(DataError, match="No space left on device.*choose another folder by --out"):
+        prepare(ML1M, paths)
+    assert not paths.work_dir.exists()
+
+
+def test_several_processes_that_fail_leave_no_folder(paths: RunPaths) -> None:
+    """Each removes what it finds empty, while the others wait for it."""
+    assert paths.data_dir is not None
+    (paths.data_dir / "ml-1m.csv").write_text("user,item,time\n1,1,978300760\n")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from harness.config import DataConfig, RunPaths\n"
+        "from harness.errors import DataError\n"
+        "from harness.prepare import prepare\n"
+        "paths = RunPaths(data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))\n"
+        "for _ in range(50):\n"
+        "    try:\n"
+        "        prepare(DataConfig(dataset='ml1m'), paths)\n"
+        "    except DataError as error:\n"
+        "        assert 'leaves none' in str(error), error\n"
+    )
+    command = [sys.executable, "-c", code, str(paths.data_dir), str(paths.work_dir)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    assert not list(paths.work_dir.rglob("*.*"))
 
 
 def test_leak_is_found_on_load(paths: RunPaths) -> None:
@@ -258,7 +290,7 @@ def test_several_processes_prepare_once(paths: RunPaths) -> None:
     said = {process.communicate(timeout=120)[0] for process in running}
     assert all(process.returncode == 0 for process in running)
     assert len(said) == 1 and said != {""}
-    assert {path.name.removesuffix(".lock") for path in paths.prepared.iterdir()} == {prepared_folder(ML1M, paths).name}
+    assert [path.name for path in paths.prepared.iterdir()] == [prepared_folder(ML1M, paths).name]
 
 
 def test_unknown_data_set(paths: RunPaths) -> None:

@@ -61,7 +61,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
     [
         (("--study", "smok"), "unknown study 'smok': did you mean 'smoke'?"),
         (("--study", "smoke", "--dataset", "synthetics"), "unknown data set 'synthetics': did you mean 'synthetic'?"),
-        (("--study", "smoke", "--dataset", " , "), "--dataset names no data set"),
+        (("--study", "smoke", "--dataset", " , "), "no data set is named"),
         (("--study", "table2", "--dataset", "ml1m", "--no-download", "--data-dir", "none"), "ml1m (MovieLens 1M)"),
         (("--study", "./none.py"), "there is no study file"),
         (("--study", "broken.py"), "cannot be loaded: SyntaxError"),

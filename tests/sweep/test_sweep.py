@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from harness.config import SEEDS, RunPaths, Study, StudyOptions, TrialSpec
+from harness.data.synthetic import generate
 from harness.errors import ConfigError, StoreError, SweepLocked, TrialError
 from harness.executors import Driver, FakeExecutor, RunContext, Task, Work
 from harness.options import SweepOptions
-from harness.prepare import prepare
+from harness.prepare import for_trial, prepare
 from harness.progress import describe
 from harness.store import Store, open_store
 from harness.sweep import PlanRow, current_plan, database, plan, run_study
@@ -58,6 +59,25 @@ def sweep(
     context = RunContext(paths=paths, ask_each_epoch="prune" in options)
     run_study(study, FakeExecutor(of), context, console=console, quiet=quiet, options=SweepOptions(**options))
     return text.getvalue()
+
+
+def test_the_raw_file_may_go_once_the_data_are_prepared(tmp_path: Path) -> None:
+    """Also a worker that starts later, in another folder, needs none."""
+    raw = tmp_path / "own.csv"
+    generate(users=400, items=60).to_csv(raw, index=False)
+    data = {"dataset": str(raw), "filter": "none", "min_item": 1, "min_user": 1}
+    specs = tuple(TrialSpec.model_validate({"method": "m", "data": data, "seed": seed}) for seed in (1, 2))
+    made = RunPaths(work_dir=tmp_path / "run")
+
+    def without_raw(spec: TrialSpec, context: RunContext) -> work.Steps:
+        raw.unlink(missing_ok=True)
+        yield fake.epoch(1, 0.25)
+        assert context.prepared[spec.data].is_absolute()
+        return fake.result(spec, for_trial(spec.data, context.paths, context.prepared[spec.data]))
+
+    study = Study(name="own", title="Own", specs=specs)
+    sweep(study, made, without_raw)
+    assert current_plan(study, made).complete
 
 
 @pytest.fixture
