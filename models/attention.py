@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from models.dropout import keep_mask, scale_of
 from models.kernels import attention as kernel
-from models.packed import Group, PackedBatch
+from models.packed import Attention, Group, PackedBatch
 
 
 def _rectangle(x: Tensor, group: Group) -> Tensor:
@@ -47,11 +47,10 @@ def _causal(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.full((1, length, length + 1), -math.inf, device=device, dtype=dtype).triu_(2)
 
 
-def _logits(
-    queries: Tensor, keys: Tensor, group: Group, pads: Tensor, *, scale: float, last_only: bool, mask_pad_keys: bool
-) -> Tensor:
+def _logits(queries: Tensor, keys: Tensor, group: Group, pads: Tensor, how: Attention) -> Tensor:
     """[G*H, Q, L+1] scaled products, -inf where a query may not look, log(m) added on the padded key."""
-    if last_only:
+    scale: float = queries.shape[-1] ** -0.5
+    if how.last_only:
         logits = torch.bmm(queries, keys.transpose(1, 2)).mul_(scale)
         if group.filled is not None:
             filled = group.filled.repeat_interleave(logits.shape[0] // group.count, 0)
@@ -59,19 +58,22 @@ def _logits(
     else:
         causal = _causal(group.length, queries.device, queries.dtype)
         logits = torch.baddbmm(causal, queries, keys.transpose(1, 2), alpha=scale)
-    if mask_pad_keys:
+    if how.mask_pad_keys:
         logits[:, :, 0] = -math.inf
     else:
         logits[:, :, 0] += pads.log().repeat_interleave(logits.shape[0] // group.count)[:, None]
     return logits
 
 
-def _keep_weights(weights: Tensor, pads: Tensor, heads: int, p: float, generator: torch.Generator) -> Tensor:
+def _keep_weights(weights: Tensor, pads: Tensor, how: Attention) -> Tensor | None:
     """What the weights [G*H, Q, L+1] are multiplied by under dropout; the padded key stands for `pads` keys."""
-    scale = keep_mask(weights.shape, p, generator).to(weights.dtype).mul_(scale_of(p))
-    many = pads.repeat_interleave(heads)[:, None].expand(-1, weights.shape[1]).contiguous()
-    kept = torch.binomial(many, torch.full_like(many, 1 - p), generator=generator)
-    scale[:, :, 0] = kept / (many.clamp_min(1.0) * (1 - p))
+    if not how.drops:
+        return None
+    assert how.generator is not None
+    scale = keep_mask(weights.shape, how.p, how.generator).to(weights.dtype).mul_(scale_of(how.p))
+    many = pads.repeat_interleave(how.heads)[:, None].expand(-1, weights.shape[1]).contiguous()
+    kept = torch.binomial(many, torch.full_like(many, 1 - how.p), generator=how.generator)
+    scale[:, :, 0] = kept / (many.clamp_min(1.0) * (1 - how.p))
     return scale
 
 
@@ -79,19 +81,8 @@ class _PackedAttention(torch.autograd.Function):
     """All groups of a batch in one node of the graph, so that nothing is recorded or copied in between."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        kv: Tensor,
-        batch: PackedBatch,
-        heads: int,
-        last_only: bool,
-        mask_pad_keys: bool,
-        p: float,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        width = q.shape[1]
-        scale = (width // heads) ** -0.5
+    def forward(ctx: Any, q: Tensor, kv: Tensor, batch: PackedBatch, how: Attention) -> Tensor:
+        width, heads, last_only = q.shape[1], how.heads, how.last_only
         out = torch.empty_like(q)
         if not last_only:
             out[batch.count :] = 0
@@ -103,20 +94,20 @@ class _PackedAttention(torch.autograd.Function):
             both = kv.index_select(0, group.keys).view(group.count, group.length + 1, 2 * width)
             keys, values = _split_heads(both[..., :width], heads), _split_heads(both[..., width:], heads)
             pads = batch.pads[mine]
-            logits = _logits(queries, keys, group, pads, scale=scale, last_only=last_only, mask_pad_keys=mask_pad_keys)
-            weights = logits.softmax(-1)
-            kept = None if generator is None or p == 0 else _keep_weights(weights, pads, heads, p, generator)
+            weights = _logits(queries, keys, group, pads, how).softmax(-1)
+            kept = _keep_weights(weights, pads, how)
             mixed = _join_heads(torch.bmm(weights if kept is None else weights * kept, values), heads)
             _scatter(out, mixed, group, last_only=last_only)
             if training:
                 saved.append((queries, keys, values, weights, kept))
-        ctx.saved, ctx.batch, ctx.heads, ctx.last_only, ctx.rows = saved, batch, heads, last_only, kv.shape
+        ctx.saved, ctx.batch, ctx.how, ctx.rows = saved, batch, how, kv.shape
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved, batch, heads, last_only, shape = ctx.saved, ctx.batch, ctx.heads, ctx.last_only, ctx.rows
+        saved, batch, shape = ctx.saved, ctx.batch, ctx.rows
+        heads, last_only = ctx.how.heads, ctx.how.last_only
         width = grad.shape[1]
         scale = (width // heads) ** -0.5
         grad_q = torch.empty_like(grad)
@@ -137,7 +128,7 @@ class _PackedAttention(torch.autograd.Function):
             both = torch.cat([_join_heads(d_keys, heads), _join_heads(d_values, heads)], dim=-1)
             grad_kv.index_add_(0, group.keys, both.view(-1, 2 * width))
             _scatter(grad_q, d_queries, group, last_only=last_only)
-        return grad_q, grad_kv, None, None, None, None, None, None
+        return grad_q, grad_kv, None, None
 
 
 def _filled_grad(grad: Tensor, group: Group) -> Tensor:
@@ -160,41 +151,18 @@ def _scatter(out: Tensor, rectangle: Tensor, group: Group, *, last_only: bool) -
         torch.index_select(flat, 0, group.cells, out=out[group.start : group.stop])
 
 
-def torch_attention(
-    q: Tensor,
-    kv: Tensor,
-    batch: PackedBatch,
-    *,
-    heads: int = 1,
-    last_only: bool = False,
-    mask_pad_keys: bool = False,
-    p: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+def torch_attention(q: Tensor, kv: Tensor, batch: PackedBatch, how: Attention) -> Tensor:
     """`packed_attention` in torch alone, on any device."""
-    result: Tensor = _PackedAttention.apply(q, kv, batch, heads, last_only, mask_pad_keys, p, generator)  # type: ignore[no-untyped-call]
+    result: Tensor = _PackedAttention.apply(q, kv, batch, how)  # type: ignore[no-untyped-call]
     return result
 
 
-def packed_attention(
-    q: Tensor,
-    kv: Tensor,
-    batch: PackedBatch,
-    *,
-    heads: int = 1,
-    last_only: bool = False,
-    mask_pad_keys: bool = False,
-    p: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
+def packed_attention(q: Tensor, kv: Tensor, batch: PackedBatch, how: Attention) -> Tensor:
     """softmax(q k^T / sqrt(d)) v within each sequence, every query seeing its own and earlier tokens.
 
     q: [m, D] (or [B, D] with `last_only`, one query for the last token of each sequence);
     kv: [m+1, 2D] keys and values side by side, row 0 the padded key (key bias, value bias), row i+1 token i.
-    p: dropout of the weights, applied only with a generator.
     Returns a tensor shaped like q, zero beyond the batch's tokens. By the native kernel where it can be used.
     """
-    function = kernel.fused_attention if kernel.usable(q, heads) else torch_attention
-    return function(
-        q, kv, batch, heads=heads, last_only=last_only, mask_pad_keys=mask_pad_keys, p=p, generator=generator
-    )
+    function = kernel.fused_attention if kernel.usable(q, how.heads) else torch_attention
+    return function(q, kv, batch, how)

@@ -65,6 +65,24 @@ class PackedBatch:
         return int(self.last.shape[0])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """How attention runs over a packed batch."""
+
+    heads: int = 1
+    last_only: bool = False
+    """One query for the last token of each sequence, [B, D]; else one for every token, [m, D]."""
+    mask_pad_keys: bool = False
+    p: float = 0.0
+    """Dropout of the weights, applied only with a generator."""
+    generator: torch.Generator | None = None
+
+    @property
+    def drops(self) -> bool:
+        """Whether weights are dropped."""
+        return self.generator is not None and self.p > 0
+
+
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """[sum(lengths)] starts[0], starts[0]+1, ..., starts[1], ...: one run per sequence."""
     offsets = np.cumsum(lengths) - lengths

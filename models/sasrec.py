@@ -13,18 +13,12 @@ from torch import Tensor, nn
 from models.attention import packed_attention
 from models.config import EncoderConfig, Precision
 from models.dropout import dropout
-from models.linear import linear
-from models.packed import PackedBatch
+from models.kernels.rows import EPS, FeedForward
+from models.layers import feed_forward, norm_linear
+from models.packed import Attention, PackedBatch
 
-EPS = 1e-8
-"""LayerNorm epsilon of the reference."""
 NORMAL_STD = 0.02
 """Standard deviation of `init = normal`, as in the programs of DuoRec, CL4SRec and EC4SRec."""
-
-
-def apply(layer: nn.Linear, x: Tensor, precision: Precision) -> Tensor:
-    """The layer's affine map, by the faster product."""
-    return linear(x, layer.weight, layer.bias, precision)
 
 
 class Block(nn.Module):
@@ -45,54 +39,51 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, batch: PackedBatch, generator: torch.Generator | None, *, last_only: bool) -> Tensor:
         """[m, D] -> [m, D], or [B, D] with `last_only`: only what the last token of each sequence needs."""
-        norm = self.config.norm
-        own = x.index_select(0, batch.last) if last_only else x
-        if norm == "reference":
-            q = self.norm_attention(own)
-            x = self.norm_forward(q + self._attend(q, x, self.key_value.bias, batch, generator, last_only=last_only))
-            return x + self._feed_forward(x, generator)
-        if norm == "pre":
-            all_normed = self.norm_attention(x)
-            q = all_normed.index_select(0, batch.last) if last_only else all_normed
-            # a padded position is a zero vector, which the norm turns into its bias
-            pad = F.linear(self.norm_attention.bias, self.key_value.weight, self.key_value.bias)
-            x = own + self._attend(q, all_normed, pad, batch, generator, last_only=last_only)
-            return x + self._feed_forward(self.norm_forward(x), generator)
-        attended = self._attend(own, x, self.key_value.bias, batch, generator, last_only=last_only)
-        x = self.norm_attention(own + attended)
-        out: Tensor = self.norm_forward(x + self._feed_forward(x, generator))
-        return out
-
-    def _attend(
-        self,
-        queries: Tensor,
-        source: Tensor,
-        pad: Tensor,
-        batch: PackedBatch,
-        generator: torch.Generator | None,
-        *,
-        last_only: bool,
-    ) -> Tensor:
-        """Projected attention of queries [m, D] or [B, D] over source [m, D]; pad: [2D] key and value of padding."""
         config = self.config
-        kv = apply(self.key_value, source, self.precision)
-        attended = packed_attention(
-            apply(self.query, queries, self.precision),
-            torch.cat([pad[None], kv]),
-            batch,
+        q, kv, skip = self._project(x, batch, last_only=last_only)
+        how = Attention(
             heads=config.heads,
             last_only=last_only,
             mask_pad_keys=config.mask_pad_keys,
             p=config.dropout,
             generator=generator,
         )
-        return apply(self.output, attended, self.precision)
+        attended = packed_attention(q, kv, batch, how)
+        post = config.norm == "post"
+        rest = FeedForward(
+            output=self.output,
+            first=self.norm_attention if post else self.norm_forward,
+            inner=self.inner,
+            outer=self.outer,
+            second=self.norm_forward if post else None,
+            skip_normed=config.norm != "pre",
+            activation=config.activation,
+            p=config.dropout,
+            precision=self.precision,
+        )
+        return feed_forward(attended, skip, rest, generator, count=batch.size if last_only else batch.count)
 
-    def _feed_forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        p = self.config.dropout
-        inner = dropout(apply(self.inner, x, self.precision), p, generator)
-        inner = torch.relu_(inner) if self.config.activation == "relu" else F.gelu(inner)
-        return dropout(apply(self.outer, inner, self.precision), p, generator)
+    def _project(self, x: Tensor, batch: PackedBatch, *, last_only: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [m, D] or [B, D], keys and values [m+1, 2D] that begin with the padded key, the residual."""
+        last, precision = batch.last if last_only else None, self.precision
+        count = batch.size if last_only else batch.count
+
+        def queries(source: Tensor, norm: nn.LayerNorm | None) -> tuple[Tensor, Tensor | None]:
+            return norm_linear(source, norm, self.query, last, count=count, precision=precision)
+
+        def keys(norm: nn.LayerNorm | None) -> tuple[Tensor, Tensor | None]:
+            return norm_linear(x, norm, self.key_value, None, count=batch.count, lead=True, precision=precision)
+
+        if self.config.norm == "reference":
+            q, skip = queries(x, self.norm_attention)
+            assert skip is not None
+            return q, keys(None)[0], skip
+        own = x if last is None else x.index_select(0, last)
+        if self.config.norm == "post":
+            return queries(x, None)[0], keys(None)[0], own
+        kv, normed = keys(self.norm_attention)
+        assert normed is not None
+        return queries(normed, None)[0], kv, own
 
 
 class SASRec(nn.Module):

@@ -28,35 +28,17 @@ struct Problem {
   const int64_t* first;    // [sequences]: first token
   const int64_t* length;   // [sequences]
   const float* padded;     // [sequences]: padded positions; null: the padded key is masked
-  // Dropout; null: none. With Q = keep_row[s] - 1 (1 with last_only), keep[s][(head * Q + i) * keep_row[s] + key] is 1
-  // where sequence s keeps a weight, and keep_padded[s][head * Q + i] is the factor of the padded key's weight.
-  const uint8_t* const* keep;
+  // Dropout; null: none. With Q = keep_row[s] - 1 (1 with last_only), keep[s][(head * Q + i) * keep_row[s] + key] is a
+  // random word that reaches `least` where sequence s keeps a weight (words behind the last one may be read), and
+  // keep_padded[s][head * Q + i] is the factor of the padded key's weight.
+  const int16_t* const* keep;
   const int64_t* keep_row;
   const float* const* keep_padded;
   int64_t sequences, dim, heads, longest;
   int64_t last_only;  // one query for the last token of each sequence; else one for every token
-  int64_t threads;
+  int64_t threads, least;
   float keep_scale;  // factor of the other weights that are kept
 };
-
-// WIDTH x WIDTH floats, out[c][r] = in[r][c]: swaps blocks of 1, 2, 4, ... columns between pairs of rows.
-INLINE void transpose(Vec (&t)[WIDTH]) {
-#pragma GCC unroll 8
-  for (int h = 1; h < WIDTH; h *= 2) {
-    IVec low, high;
-    for (int i = 0; i < WIDTH; ++i) {
-      low[i] = i & h ? WIDTH + i - h : i;
-      high[i] = i & h ? WIDTH + i : i + h;
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < WIDTH; ++r)
-      if (!(r & h)) {
-        const Vec a = t[r], b = t[r + h];
-        t[r] = __builtin_shuffle(a, b, low);
-        t[r + h] = __builtin_shuffle(a, b, high);
-      }
-  }
-}
 
 // One head of one sequence.
 struct Head {
@@ -67,7 +49,7 @@ struct Head {
   long row;           // its first row of queries
   const float *own, *pad_key, *key;  // its queries; the padded key; key j >= 1 at key + j * stride
   float pad_bias;                    // log2 of the padded positions
-  const uint8_t* keep = nullptr;
+  const int16_t* keep = nullptr;
   long keep_row = 0;
   const float* keep_padded = nullptr;
 
@@ -125,12 +107,7 @@ INLINE Vec places(long from) {  // from, from + 1, ...
 
 // Factors of the weights of query i from key j on.
 INLINE Vec kept(const Head& h, long i, long j) {
-  typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
-  Bytes bytes{};
-  const uint8_t* from = h.keep + i * h.keep_row + j;
-  if (h.keep_row - j >= WIDTH) std::memcpy(&bytes, from, WIDTH);
-  else std::memcpy(&bytes, from, h.keep_row - j);
-  Vec factor = __builtin_convertvector(bytes, Vec) * h.q.keep_scale;
+  Vec factor = kept_words(h.keep + i * h.keep_row + j, h.q.least, h.q.keep_scale);
   if (j == 0) factor[0] = h.keep_padded[i];
   return factor;
 }
@@ -181,8 +158,8 @@ void forward(const Head& h, long head, const Worker& w) {
         total += p;
         store(row + j, h.keep ? p * kept(h, i, j) : p);
       }
-      const float z = sum(total);
-      for (long j = 0; j < columns; j += WIDTH) store(row + j, load(row + j) / z);
+      const float z = sum(total), inverse = 1.f / z;
+      for (long j = 0; j < columns; j += WIDTH) store(row + j, load(row + j) * inverse);
       q.log_sum[(h.row + i) * q.heads + head] = most + std::log2(z);
     }
     mix(h, w.weights, count, last, q.dim, w.tile, q.out + (h.row + first) * q.dim + head * h.dim);

@@ -23,7 +23,10 @@ from filelock import FileLock, Timeout
 
 HOME = Path(__file__).resolve().parent
 NAME = "btsr_kernels"
-SOURCES = ("attention.cpp", "cross_entropy.cpp", "shares.h", "softmax.h", "tile.h")
+SOURCES = (
+    *("attention.cpp", "cross_entropy.cpp", "feed_forward.cpp", "norm_linear.cpp"),
+    *("rows.h", "shares.h", "softmax.h", "tile.h"),
+)
 WAIT_SECONDS = 300.0
 """How long to wait for another process that builds."""
 

@@ -35,9 +35,13 @@ INLINE void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 INLINE Vec larger(Vec a, Vec b) { return b > a ? b : a; }  // a NaN in `a` stays
 
 INLINE float sum(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(v);
+#else
   float total = 0;
   for (int i = 0; i < WIDTH; ++i) total += v[i];
   return total;
+#endif
 }
 
 INLINE float largest(Vec v) {
@@ -71,6 +75,34 @@ INLINE Vec power_of_two(Vec x) {
 #endif
 }
 
+// `scale` where one of WIDTH words reaches `least`, else 0.
+INLINE Vec kept_words(const int16_t* words, int64_t least, float scale) {
+  typedef int16_t Words __attribute__((vector_size(WIDTH * 2)));
+  typedef int32_t Wide __attribute__((vector_size(WIDTH * 4)));
+  Words w;
+  memcpy(&w, words, sizeof w);
+  return __builtin_convertvector(w, Wide) >= int32_t(least) ? broadcast(scale) : Vec{};
+}
+
+// WIDTH x WIDTH floats, out[c][r] = in[r][c]: swaps blocks of 1, 2, 4, ... columns between pairs of rows.
+INLINE void transpose(Vec (&t)[WIDTH]) {
+#pragma GCC unroll 8
+  for (int h = 1; h < WIDTH; h *= 2) {
+    IVec low, high;
+    for (int i = 0; i < WIDTH; ++i) {
+      low[i] = i & h ? WIDTH + i - h : i;
+      high[i] = i & h ? WIDTH + i : i + h;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < WIDTH; ++r)
+      if (!(r & h)) {
+        const Vec a = t[r], b = t[r + h];
+        t[r] = __builtin_shuffle(a, b, low);
+        t[r + h] = __builtin_shuffle(a, b, high);
+      }
+  }
+}
+
 // Products of float32 numbers.
 struct Float32 {
   typedef float Element;                       // what is multiplied at a time
@@ -80,6 +112,10 @@ struct Float32 {
 
   static INLINE Vec multiply_add(Vec sum, float a, const float* b) { return broadcast(a) * load(b) + sum; }
   static INLINE float element(const float (&x)[1]) { return x[0]; }
+
+  // WIDTH elements of the WIDTH * PACK neighbours from x on; of WIDTH columns of the PACK rows from x on.
+  static INLINE void across(const float* x, float* to) { store(to, load(x)); }
+  static INLINE void along(const float* x, long, float* to) { store(to, load(x)); }
 
   // Keep exponentials as operands of both gradients; here one copy serves as either.
   static INLINE void keep(const Vec (&p)[1][COLUMNS], float*, float* to) {
@@ -102,19 +138,29 @@ struct BFloat16 {
 
   static INLINE uint32_t element(const float (&x)[2]) { return rounded(x[0]) | rounded(x[1]) << 16; }
 
+  static INLINE void across(const float* x, uint32_t* to) {
+    _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(load(x + WIDTH), load(x)));
+  }
+  static INLINE void along(const float* x, long row, uint32_t* to) {
+    _mm512_storeu_si512(to, pairs(_mm512_cvtneps_pbh(load(x)), _mm512_cvtneps_pbh(load(x + row))));
+  }
+
   // by_row: [2, ITEMS/2] pairs of items; by_item: [ITEMS] pairs of rows.
   static INLINE void keep(const Vec (&p)[2][COLUMNS], uint32_t* by_row, uint32_t* by_item) {
 #pragma GCC unroll 8
     for (int c = 0; c < COLUMNS; ++c) {
-      const __m256i even = (__m256i)_mm512_cvtneps_pbh(p[0][c]), odd = (__m256i)_mm512_cvtneps_pbh(p[1][c]);
-      _mm256_storeu_si256((__m256i*)(by_row + c * 8), even);
-      _mm256_storeu_si256((__m256i*)(by_row + ITEMS / 2 + c * 8), odd);
-      const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
-      _mm512_storeu_si512(by_item + c * WIDTH, _mm512_or_si512(_mm512_cvtepu16_epi32(even), high));
+      const __m256bh even = _mm512_cvtneps_pbh(p[0][c]), odd = _mm512_cvtneps_pbh(p[1][c]);
+      _mm256_storeu_si256((__m256i*)(by_row + c * 8), (__m256i)even);
+      _mm256_storeu_si256((__m256i*)(by_row + ITEMS / 2 + c * 8), (__m256i)odd);
+      _mm512_storeu_si512(by_item + c * WIDTH, pairs(even, odd));
     }
   }
 
  private:
+  static INLINE __m512i pairs(__m256bh low, __m256bh high) {
+    const __m512i upper = _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)high), 16);
+    return _mm512_or_si512(_mm512_cvtepu16_epi32((__m256i)low), upper);
+  }
   static INLINE uint32_t rounded(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
@@ -134,15 +180,15 @@ INLINE void multiply(Vec (&tile)[R][C], const typename M::Element* a, long a_row
       for (int c = 0; c < C; ++c) tile[r][c] = M::multiply_add(tile[r][c], a[r * a_row], b + c * WIDTH);
 }
 
-// out (+)= a b for R rows and C vectors of out, whose rows are `out_row` floats apart.
+// out = start + a b for R rows and C vectors of out, rows `out_row` floats apart; start (null: zeros) likewise.
 template <class M, int R, int C>
-INLINE void product_tile(float* out, long out_row, bool add, const typename M::Element* a, long a_row, long a_step,
-                         const typename M::Element* b, long b_step, long depth) {
+INLINE void product_tile(float* out, long out_row, const float* start, long start_row, const typename M::Element* a,
+                         long a_row, long a_step, const typename M::Element* b, long b_step, long depth) {
   Vec tile[R][C];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) tile[r][c] = add ? load(out + r * out_row + c * WIDTH) : Vec{};
+    for (int c = 0; c < C; ++c) tile[r][c] = start ? load(start + r * start_row + c * WIDTH) : Vec{};
   multiply<M>(tile, a, a_row, a_step, b, b_step, depth);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -150,13 +196,13 @@ INLINE void product_tile(float* out, long out_row, bool add, const typename M::E
     for (int c = 0; c < C; ++c) store(out + r * out_row + c * WIDTH, tile[r][c]);
 }
 
-// The same for `columns` columns, a multiple of WIDTH; at most C vectors at a time.
+// out (+)= a b for `columns` columns, a multiple of WIDTH; at most C vectors at a time.
 template <class M, int R, int C = SPAN>
 INLINE void product(float* out, long out_row, long columns, bool add, const typename M::Element* a, long a_row,
                     long a_step, const typename M::Element* b, long b_step, long depth) {
   long c = 0;
   for (; c + C * WIDTH <= columns; c += C * WIDTH)
-    product_tile<M, R, C>(out + c, out_row, add, a, a_row, a_step, b + c, b_step, depth);
+    product_tile<M, R, C>(out + c, out_row, add ? out + c : nullptr, out_row, a, a_row, a_step, b + c, b_step, depth);
   if constexpr (C > 1)
     if (c < columns)
       product<M, R, C - 1>(out + c, out_row, columns - c, add, a, a_row, a_step, b + c, b_step, depth);

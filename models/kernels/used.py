@@ -3,15 +3,16 @@
 import torch
 
 from models.config import EncoderConfig, LossConfig, Precision
-from models.kernels.attention import usable
+from models.kernels import attention, rows
 from models.kernels.build import KernelUnavailable, load
 from models.kernels.cross_entropy import available
 
 
 def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig, precision: Precision) -> str:
-    """The native kernels that training on this device uses, such as `fused_ce_avx2, fused_attention_avx2`, or `torch`.
+    """The native kernels that training on this device uses, or `torch`; `torch (reason)` where they cannot be had.
 
-    `torch (reason)` where they cannot be had. Builds them if they are not in the cache.
+    Such as `fused_ce_avx2, fused_attention_avx2, fused_norm_linear_avx2, fused_feed_forward_avx2`. Builds them if they
+    are not in the cache.
     """
     if device.type != "cpu":
         return "torch"
@@ -23,6 +24,11 @@ def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig,
     if loss.kind == "ce":
         report = available(precision)
         names.append(report.name if report.reason is None else f"torch_ce ({report.reason})")
-    if usable(torch.empty(1, encoder.dim), encoder.heads):
+    x = torch.empty(1, encoder.dim)
+    if attention.usable(x, encoder.heads):
         names.append(f"fused_attention_{variant.name}")
+    if rows.usable(x, encoder.dim, precision):
+        names.append(f"fused_norm_linear_{variant.name}")
+    if encoder.activation == "relu" and rows.usable(x, encoder.inner_dim or encoder.dim, precision):
+        names.append(f"fused_feed_forward_{variant.name}")
     return ", ".join(names) or "torch"

@@ -17,7 +17,6 @@ from models.kernels.used import kernels_used
 from models.linear import native_bf16
 from tests.bench.job import CHECKINS, Answer, CannotMeasure, Job, peak_mib, serve, versions, wait_for_go
 from tests.bench.task import HELD_OUT, Task
-from tests.data import scale
 
 CPU = torch.device("cpu")
 
@@ -104,6 +103,8 @@ def code_used(job: Job) -> str:
 
 def prepared(job: Job) -> Answer:
     """Seconds from SNAP's file to a split on disk, loaded again, with the defaults of `DataConfig`."""
+    from tests.data import scale  # pandas and pyarrow, 74 MiB that training has no part in
+
     start_mib = peak_mib()
     found = scale.measure(Path(job.data) / CHECKINS)
     return Answer(

@@ -8,9 +8,10 @@ from torch import Tensor
 from models.attention import torch_attention
 from models.kernels.attention import fused_attention, usable
 from models.kernels.build import VARIANTS, load
-from models.packed import PackedBatch, pack
+from models.packed import Attention, PackedBatch, pack
 
 pytestmark = pytest.mark.usefixtures("native")
+PLAIN = Attention()
 
 
 def packed(lengths: tuple[int, ...], max_len: int) -> PackedBatch:
@@ -52,9 +53,8 @@ def test_it_computes_what_torch_computes(
     for attention in (torch_attention, fused_attention):
         leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
         generator = torch.Generator().manual_seed(7)
-        out = attention(
-            *leaves, batch, heads=heads, last_only=last_only, mask_pad_keys=mask_pad_keys, p=p, generator=generator
-        )
+        how = Attention(heads=heads, last_only=last_only, mask_pad_keys=mask_pad_keys, p=p, generator=generator)
+        out = attention(*leaves, batch, how)
         drawn_next = torch.rand((), generator=generator)
         found.append((out.detach(), *torch.autograd.grad((out * weights).sum(), leaves), drawn_next))
     for torch_path, native in zip(*found, strict=True):
@@ -65,7 +65,9 @@ def test_it_computes_what_torch_computes(
 def test_widths(dim: int) -> None:
     batch = BATCHES["ragged"]
     q, kv, _ = inputs(batch, dim, last_only=False)
-    torch.testing.assert_close(fused_attention(q, kv, batch), torch_attention(q, kv, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        fused_attention(q, kv, batch, PLAIN), torch_attention(q, kv, batch, PLAIN), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_large_logits_stay_finite(threads: int) -> None:
@@ -74,7 +76,7 @@ def test_large_logits_stay_finite(threads: int) -> None:
     found = []
     for attention in (torch_attention, fused_attention):
         leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
-        out = attention(*leaves, batch)
+        out = attention(*leaves, batch, PLAIN)
         found.append((out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)))
     for torch_path, native in zip(*found, strict=True):
         torch.testing.assert_close(native, torch_path, rtol=1e-2, atol=1e-2)
@@ -83,9 +85,9 @@ def test_large_logits_stay_finite(threads: int) -> None:
 def test_a_token_sees_no_later_token_and_no_other_sequence() -> None:
     batch = packed((6, 4), 6)
     q, kv, _ = inputs(batch, 16, last_only=False)
-    before = fused_attention(q, kv, batch)
+    before = fused_attention(q, kv, batch, PLAIN)
     kv[1 + 3] += 5  # token 3 of the first sequence
-    moved = (fused_attention(q, kv, batch) != before).any(1)
+    moved = (fused_attention(q, kv, batch, PLAIN) != before).any(1)
     assert moved.tolist()[:10] == [False] * 3 + [True] * 3 + [False] * 4
 
 
@@ -95,7 +97,7 @@ def test_the_same_call_gives_the_same_bits(threads: int) -> None:
     runs = []
     for _ in range(3):
         leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
-        out = fused_attention(*leaves, batch, p=0.2, generator=torch.Generator().manual_seed(1))
+        out = fused_attention(*leaves, batch, Attention(p=0.2, generator=torch.Generator().manual_seed(1)))
         runs.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
     for again in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
@@ -106,7 +108,7 @@ def test_rows_that_belong_to_no_sequence_stay_zero() -> None:
     assert batch.items.shape[0] > batch.count
     q, kv, _ = inputs(batch, 16, last_only=False)
     leaves = q.requires_grad_(), kv.requires_grad_()
-    out = fused_attention(*leaves, batch)
+    out = fused_attention(*leaves, batch, PLAIN)
     grads = torch.autograd.grad(out.sum(), leaves)
     assert not out[batch.count :].any() and not grads[0][batch.count :].any()
     assert not grads[1][batch.count + 1 :].any()
@@ -116,7 +118,7 @@ def test_what_is_not_a_number_stays_visible() -> None:
     batch = BATCHES["short"]
     q, kv, _ = inputs(batch, 16, last_only=False)
     q[3, 2] = float("nan")
-    assert fused_attention(q, kv, batch)[3].isnan().all()
+    assert fused_attention(q, kv, batch, PLAIN)[3].isnan().all()
 
 
 def test_what_it_can_take() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.config import EncoderConfig
-from models.packed import PackedBatch, pack
+from models.packed import Attention, PackedBatch, pack
 from models.sasrec import SASRec
 from tests.models.padded import padded_forward
 
@@ -88,7 +88,10 @@ def test_attention_gradients_match_finite_differences() -> None:
         queries = q[:3] if last_only else q
         assert torch.autograd.gradcheck(
             lambda a, b, only=last_only: packed_attention(
-                a, b, batch64, heads=2, last_only=only, p=0.3, generator=torch.Generator().manual_seed(3)
+                a,
+                b,
+                batch64,
+                Attention(heads=2, last_only=only, p=0.3, generator=torch.Generator().manual_seed(3)),
             ),
             (queries.detach().requires_grad_(), kv),
         )
@@ -194,7 +197,7 @@ def test_padded_key_under_dropout_keeps_its_mean_and_has_the_variance_of_many_ke
     q, kv = torch.zeros(4096, 1), torch.zeros(4097, 2)
     assert batch.count == 4000 < len(batch.items) == 4096
     kv[0, 1] = 9.0  # uniform weights 1/9 on the 8 padded keys (value 9) and the item (value 0): output 8 * scale
-    out = packed_attention(q, kv, batch, p=0.4, generator=torch.Generator().manual_seed(0))
+    out = packed_attention(q, kv, batch, Attention(p=0.4, generator=torch.Generator().manual_seed(0)))
     scale = out[:4000] / 8
     assert abs(float(scale.mean()) - 1) < 0.02
     assert abs(float(scale.var()) - 0.4 / (8 * 0.6)) < 0.01

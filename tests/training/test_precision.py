@@ -65,7 +65,9 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_trial(spec_of(encoder={"dim": 64, "max_len": 8}), SPLIT).provenance.kernels == used
     if used.startswith("torch ("):
         pytest.skip(f"no native kernels: {used}")
-    assert "fused_ce_" in used and "fused_attention_" in used
+    for name in ("ce", "attention", "norm_linear", "feed_forward"):
+        assert f"fused_{name}_" in used
+    assert "fused_feed_forward_" not in kernels_used(CPU, EncoderConfig(activation="gelu"), LossConfig(), "fp32")
     sampled = kernels_used(CPU, EncoderConfig(), LossConfig(kind="ce_sampled", negatives=4), "fp32")
     assert sampled.startswith("fused_attention_")
     assert kernels_used(torch.device("meta"), EncoderConfig(), LossConfig(), "fp32") == "torch"
