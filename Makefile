@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PEERS  ?= .venv-peers
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint chaos bench calibrate clean
+.PHONY: demo test lint chaos bench halving calibrate clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 
 bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
+
+halving: $(VENV)/.installed  ## what a pruner would have saved; HALVING="--db runs/btsr.db --study alpha_lambda --dataset ml1m"
+	$(BIN)/python -m tests.bench.halving $(HALVING)
 
 calibrate: $(VENV)/.installed  ## false marks between identical methods; CALIBRATE="--db runs/btsr.db" takes real runs
 	$(BIN)/python -m tests.calibration.calibrate $(CALIBRATE)

@@ -293,6 +293,8 @@ def _run(
     counts = f"{after.done} of {len(after.study.specs)} trials are done"
     if options.search == "grid":
         counts += f" ({after.done - before.done} now, {before.done} before)"
+    elif after.pruned:
+        counts += f", {after.pruned} were given up early"
     typer.echo(f"{after.study.name}: {counts} in {shown(paths)}")
     if not after.complete:
         show.failures(after.study, paths, after)

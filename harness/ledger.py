@@ -142,7 +142,8 @@ class Ledger:
         """
         self._damaged, self._skip = False, frozenset(skip)
         statuses = store.statuses()
-        ended = {key for key, status in statuses.items() if status != "failed" or key in self._skip}
+        over = {"done"} if self._search == "grid" else {"done", "pruned"}
+        ended = {key for key, status in statuses.items() if status in over or key in self._skip}
         by_dataset: dict[str, list[TrialSpec]] = {dataset: [] for dataset in self._spaces}
         for spec in specs:
             by_dataset.setdefault(spec.data.dataset, []).append(spec)

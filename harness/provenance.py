@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("btsr", "torch", "numpy", "pandas", "sqlalchemy", "optuna", "ray")
+PACKAGES = ("btsr", "torch", "numpy", "pandas", "sqlalchemy", "optuna", "ray", "liger-kernel", "triton")
 
 
 @cache

@@ -30,13 +30,14 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
     """Counts by data set and method with their sum, and what the missing trials cost as far as it is known."""
     table = Table("data set", "method", box=box.SIMPLE, show_footer=True, title=f"{todo.study.name} in {where}")
     table.columns[0].footer = "total"
-    for name in ("trials", "done", "failed", "missing"):
+    columns = ("trials", "done", *(["pruned"] if todo.pruned else []), "failed", "missing")
+    for name in columns:
         total = sum(getattr(row, name) for row in todo.rows)
         table.add_column(name, justify="right", footer=f"{total:,}")
     for name in ("each", "hours", "MiB"):
         table.add_column(name, justify="right", footer=f"{price.hours:.2f}" if name == "hours" and price.hours else "")
     for row in todo.rows:
-        counts = (f"{n:,}" for n in (row.trials, row.done, row.failed, row.missing))
+        counts = [f"{getattr(row, name):,}" for name in columns]
         known = estimates.get((row.dataset, row.method, row.profile))
         cost = ("", "", "")
         if known:
@@ -71,6 +72,8 @@ def status(study: Study, todo: Plan, paths: RunPaths) -> None:
         holder = store.holder()
     console = Console()
     counts = f"{todo.done} of {len(todo.study.specs)} done, {todo.failed} failed, {len(todo.missing)} missing"
+    if todo.pruned:
+        counts += f", {todo.pruned} pruned by a search"
     console.print(
         f"{study.name}: {counts}; " + (f"running on {holder}" if holder else "nothing runs now"), highlight=False
     )

@@ -53,6 +53,8 @@ class PlanRow:
     failed: int
     missing: int
     """What the next start runs."""
+    pruned: int = 0
+    """Given up by a search because others are better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +66,11 @@ class Plan:
     """Of this study's trials that have ended."""
     given_up: frozenset[str] = frozenset()
     """Keys of failed trials that are not tried again."""
+    ended: "frozenset[Status]" = frozenset({"done"})
+    """What needs no other run: in a search, pruned trials too; a grid is run whole."""
 
     def _is_missing(self, spec: TrialSpec) -> bool:
-        return self.statuses.get(spec.key) not in {"done", "pruned"} and spec.key not in self.given_up
+        return self.statuses.get(spec.key) not in self.ended and spec.key not in self.given_up
 
     @property
     def missing(self) -> tuple[TrialSpec, ...]:
@@ -98,6 +102,7 @@ class Plan:
                     done=found.count("done"),
                     failed=found.count("failed"),
                     missing=sum(map(self._is_missing, specs)),
+                    pruned=found.count("pruned"),
                 )
             )
         return tuple(rows)
@@ -108,14 +113,19 @@ class Plan:
         return sum(row.done for row in self.rows)
 
     @property
+    def pruned(self) -> int:
+        """Trials that a search gave up."""
+        return sum(row.pruned for row in self.rows)
+
+    @property
     def failed(self) -> int:
         """Trials whose last attempt failed."""
         return sum(row.failed for row in self.rows)
 
     @property
     def complete(self) -> bool:
-        """Whether every trial is done, or was given up by a search because others are better."""
-        return all(self.statuses.get(spec.key) in {"done", "pruned"} for spec in self.study.specs)
+        """Whether every trial is done, or was given up by this search because others are better."""
+        return all(self.statuses.get(spec.key) in self.ended for spec in self.study.specs)
 
 
 def plan(study: Study, store: "Store | None", options: SweepOptions | None = None) -> Plan:
@@ -123,8 +133,9 @@ def plan(study: Study, store: "Store | None", options: SweepOptions | None = Non
     options = options or SweepOptions()
     if options.only is not None:
         study = study.model_copy(update={"specs": (_only(study, options.only),)})
+    ended: frozenset[Status] = frozenset({"done"} if options.search == "grid" else {"done", "pruned"})
     if store is None:
-        return Plan(study=study, statuses={})
+        return Plan(study=study, statuses={}, ended=ended)
     known, mine = store.statuses(), {spec.key for spec in study.specs}
     failures = {} if options.retry_failed or options.only else store.failures()
     return Plan(
@@ -133,6 +144,7 @@ def plan(study: Study, store: "Store | None", options: SweepOptions | None = Non
         given_up=frozenset(
             key for key, (attempt, error) in failures.items() if key in mine and options.is_final(attempt, error)
         ),
+        ended=ended,
     )
 
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from models.config import LossConfig, Precision
 from models.kernels import cross_entropy as kernel
+from models.kernels import liger
 from models.linear import product_nt, round_up
 from models.sampled import (
     Negatives,
@@ -83,10 +84,13 @@ def cross_entropy(
     """Full softmax: mean of -log softmax(h E^T)[target] over the items 0..n_items-1 (spec 2.3).
 
     hidden: [n, D]; table: [R, D] with R >= n_items, rows beyond n_items are in no denominator; targets: [n] int64.
-    By the native kernel where it can be used.
+    By the native kernel or by Liger's where it can be used.
     """
-    native = kernel.usable(hidden, table, precision)
-    function = kernel.fused_cross_entropy if native else chunked_cross_entropy
+    function = chunked_cross_entropy
+    if kernel.usable(hidden, table, precision):
+        function = kernel.fused_cross_entropy
+    elif liger.usable(hidden, table, precision):
+        function = liger.liger_cross_entropy
     return function(hidden, table, targets, n_items, precision=precision)
 
 

@@ -203,6 +203,11 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         failed = len(evidence.failed(dataset))
         if parts:
             yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
+        if pruned := len(evidence.pruned(dataset)):
+            yield (
+                f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
+                "they are in no cell, and the choice is among the others."
+            )
     if absent:
         yield f"Never started: {', '.join(map(dataset_title, absent))}."
     outside = [

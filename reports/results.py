@@ -167,6 +167,10 @@ class Evidence:
         done = {row.key for row in self.rows if row.status != "failed"}
         return tuple(spec for spec in self.specs if spec.data.dataset == dataset and spec.key not in done)
 
+    def pruned(self, dataset: str) -> tuple[TrialRow, ...]:
+        """Trials that a search gave up: their numbers end early and are in no table."""
+        return tuple(row for row in self.rows if row.status == "pruned" and row.spec.data.dataset == dataset)
+
     def failed(self, dataset: str) -> tuple[TrialRow, ...]:
         """Trials that ended in an error."""
         return tuple(row for row in self.rows if row.status == "failed" and row.spec.data.dataset == dataset)

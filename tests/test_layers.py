@@ -19,6 +19,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     # module or package: (ours it may import, third parties it may import)
     "models.config": (set(), {"pydantic"}),
     "models": ({"models"}, {"torch", "numpy", "filelock"}),
+    "models.kernels.liger": ({"models"}, {"torch", "liger_kernel"}),
     "harness.errors": (set(), set()),
     "harness.config": ({"models.config", "harness.errors"}, {"pydantic"}),
     "harness.values": ({"harness.config"}, {"numpy"}),

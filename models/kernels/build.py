@@ -163,16 +163,21 @@ def _outcome(folder: Path) -> Library | KernelUnavailable:
         return missing
 
 
-def load() -> Library:
-    """The kernels for this processor, built if they are not in the cache. Raises KernelUnavailable.
-
-    ``BTSR_KERNELS=off`` switches them off. Raises ValueError for any other value than off or auto.
-    """
+def check_wanted() -> None:
+    """Raises KernelUnavailable with ``BTSR_KERNELS=off``, ValueError for any other value than off or auto."""
     mode = os.environ.get("BTSR_KERNELS", "auto")
     if mode not in {"auto", "off"}:
         raise ValueError(f"BTSR_KERNELS={mode}: use auto or off")
     if mode == "off":
         raise KernelUnavailable("switched off by BTSR_KERNELS=off")
+
+
+def load() -> Library:
+    """The kernels for this processor, built if they are not in the cache. Raises KernelUnavailable.
+
+    ``BTSR_KERNELS=off`` switches them off. Raises ValueError for any other value than off or auto.
+    """
+    check_wanted()
     outcome = _outcome(cache_folder())
     if isinstance(outcome, KernelUnavailable):
         raise KernelUnavailable(str(outcome))

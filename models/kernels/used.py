@@ -3,17 +3,20 @@
 import torch
 
 from models.config import EncoderConfig, LossConfig, Precision
-from models.kernels import attention, rows
+from models.kernels import attention, liger, rows
 from models.kernels.build import KernelUnavailable, load
 from models.kernels.cross_entropy import available
 
 
 def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig, precision: Precision) -> str:
-    """The native kernels that training on this device uses, or `torch`; `torch (reason)` where they cannot be had.
+    """The kernels that training on this device uses, or `torch`; `torch (reason)` where they cannot be had.
 
-    Such as `fused_ce_avx2, fused_attention_avx2, fused_norm_linear_avx2, fused_feed_forward_avx2`. Builds them if they
-    are not in the cache.
+    Such as `fused_ce_avx2, fused_attention_avx2, fused_norm_linear_avx2, fused_feed_forward_avx2` on processors,
+    `liger_ce` on CUDA. Builds them if they are not in the cache.
     """
+    if device.type in liger.DEVICES and loss.kind == "ce":
+        report = liger.available(device, precision)
+        return report.name if report.reason is None else f"torch ({report.reason})"
     if device.type != "cpu":
         return "torch"
     try:

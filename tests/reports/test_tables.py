@@ -12,7 +12,7 @@ import pytest
 from harness.config import TrainConfig
 from harness.errors import ConfigError, StoreError
 from harness.store import Store, open_store
-from harness.values import TrialResult
+from harness.values import TrialPruned, TrialResult
 from models.config import AuxConfig, EncoderConfig, LossConfig
 from reports.names import method_title
 from reports.notes import settings
@@ -25,6 +25,7 @@ from studies.points import POINTS
 from studies.points import TABLE2 as METHODS
 from tests.reports.latex import check
 from tests.reports.world import data_config, failure, result, spec, split_of, write
+from tests.store import fake
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -112,6 +113,20 @@ def test_published_numbers_stand_beside_and_say_whether_they_apply(partial: Path
     assert _cell(table, "gowalla", "hr@1", "cl4srec") == Cell(published=0.0157)
     assert _cell(table, "ml1m", "hr@10", "sasrec_ce").doubtful
     assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful (not attainable" in notes
+
+
+def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path) -> None:
+    ml = split_of(data_config(), 750)
+    trials = [spec("bt_sr", alpha=alpha) for alpha in (0.1, 0.2, 0.3)]
+    censored = [TrialPruned(spec=trial, epochs=(fake.epoch(1, 0.99),)) for trial in trials[1:]]
+    database = write(
+        tmp_path / "btsr.db", "table2", trials, [result(trials[0], ml, valid=1.0, test=1.0), *censored], [ml]
+    )
+    table = _table(database, "ml1m")
+    notes = _notes(table)
+    assert "ML 1M: 2 of 3 trials were given up early (pruned, censored): they are in no cell" in notes
+    assert "alpha 0.1" in notes and "alpha 0.2" not in notes and "incomplete" not in notes
+    assert _cell(table, "ml1m", "ndcg@10", "bt_sr").n == 1
 
 
 def test_the_configuration_is_chosen_on_validation_on_shared_seeds(partial: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from harness.config import DataConfig, Study, TrainConfig, TrialSpec
 from harness.metrics import evaluate
 from harness.store import open_store
-from harness.values import EpochLog, Provenance, Split, TrialFailure, TrialResult, UserRanks
+from harness.values import EpochLog, Outcome, Provenance, Split, TrialFailure, TrialResult, UserRanks
 from models.config import AuxConfig, EncoderConfig, LossConfig
 
 N_ITEMS = 60
@@ -128,7 +128,7 @@ def write(
     database: Path,
     study: str,
     specs: Sequence[TrialSpec],
-    outcomes: Sequence[TrialResult | TrialFailure] = (),
+    outcomes: Sequence[Outcome] = (),
     splits: Sequence[Split] = (),
 ) -> Path:
     """Register the study and record what ended; may be called again for more."""

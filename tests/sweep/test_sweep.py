@@ -20,6 +20,7 @@ from harness.prepare import for_trial, prepare
 from harness.progress import describe
 from harness.store import Store, open_store
 from harness.sweep import PlanRow, current_plan, database, plan, run_study
+from harness.values import TrialPruned
 from studies import STUDIES
 from tests.store import fake
 from tests.sweep import work
@@ -222,6 +223,22 @@ def test_a_trial_of_two_studies_runs_once(fresh: RunPaths) -> None:
     assert again.runs == []
     with open_store(database(fresh), read_only=True) as store:
         assert len(store.trials(study="other")) == 2
+
+
+def test_a_grid_runs_whole_what_a_search_gave_up(fresh: RunPaths) -> None:
+    """Pruned numbers end early: they stand for a finished trial in the search alone."""
+    sweep(SMOKE.model_copy(update={"specs": SMOKE.specs[:1]}), fresh, Counting())
+    censored = TrialPruned(spec=SMOKE.specs[3], epochs=(fake.epoch(1, 0.1),))
+    with open_store(database(fresh)) as store:
+        store.record(censored)
+    for options, missing in ((SweepOptions(), 9), (SweepOptions(search="random", trials=10), 8)):
+        found = current_plan(SMOKE, fresh, options)
+        assert (found.done, found.pruned, len(found.missing), found.complete) == (1, 1, missing, False)
+    of = Counting()
+    sweep(SMOKE, fresh, of, extend=True)
+    assert censored.spec.key in of.runs and len(of.runs) == 9
+    after = current_plan(SMOKE, fresh)
+    assert after.complete and (after.done, after.pruned) == (10, 0)
 
 
 def test_a_stop_in_the_middle_keeps_what_has_ended(fresh: RunPaths) -> None:
