@@ -14,6 +14,7 @@ from harness.errors import BtsrError, ConfigError
 from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
+from reports.cost import costs
 from reports.draw import svg
 from reports.figures import FIGURES
 from reports.findings import findings
@@ -95,6 +96,12 @@ def _checks(store: Store, request: Callable[[str], Request], skipped: Skipped) -
     yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
 
 
+def _cost_sections(store: Store) -> Iterator[Section]:
+    found = costs(store)
+    if found.rows:
+        yield Section(key="text-costs", title="Expected and actual cost", body=sheet_html(found))
+
+
 def run_list(store: Store) -> list[dict[str, object]]:
     """One entry for each trial that ended, of all studies and profiles: they are listed, not averaged."""
     rows = store.trials(status=None)
@@ -146,6 +153,7 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
         *_table_sections(store, request, skipped),
         *_figure_sections(store, request, skipped),
         *_checks(store, request, skipped),
+        *_cost_sections(store),
     ]
     runs = run_list(store)
     data = json.dumps(runs, separators=(",", ":"), allow_nan=False)
