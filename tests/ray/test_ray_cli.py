@@ -15,7 +15,7 @@ import pytest
 from tests.sweep.test_cli import ENVIRONMENT, MAIN, TINY, numbers, typed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-PATIENCE = 180
+PATIENCE = 600
 """Seconds: Ray starts in three to twenty on two busy cores."""
 
 
