@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config import SEEDS, RunPaths, Study, StudyOptions
-from harness.prepare import prepare
-from harness.trial import run_trial
 from studies.profiles import trial, varied
 from tests.bench.job import Answer, Job, peak_mib, serve, versions
 
@@ -40,6 +38,9 @@ def tiny(options: StudyOptions, trials: int) -> Study:
 
 def bare(folder: Path, trials: int) -> NDArray[np.float64]:
     """[trials, 2] seconds and processor seconds of `run_trial` alone, here; prepares the data for the sweeps too."""
+    from harness.prepare import prepare  # not above: the study file of the sweeps imports this module
+    from harness.trial import run_trial
+
     specs = tiny(StudyOptions(datasets=("synthetic",)), trials).specs
     split = prepare(specs[0].data, RunPaths(work_dir=folder))
     clocks = np.empty((trials + 1, 2))
