@@ -123,7 +123,7 @@ def sweep(
     ] = False,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", help="with --dry-run: measure the price by short runs", rich_help_panel=SHOW),
+        typer.Option("--calibrate", help="measure the price by short runs first", rich_help_panel=SHOW),
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="only show how far it is", rich_help_panel=SHOW)] = False,
     dashboard: Annotated[
@@ -131,6 +131,10 @@ def sweep(
     ] = False,
     dashboard_port: Annotated[int, typer.Option(min=0, help="its port; 0: any", rich_help_panel=SHOW)] = 8080,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the end", rich_help_panel=SHOW)] = False,
+    recipe: Annotated[
+        Literal["slurm", "onprem", "aws"] | None,
+        typer.Option(help="print a script for a cluster: for sbatch, for ray up on your machines, for ray up on AWS"),
+    ] = None,
     list_studies: Annotated[
         bool, typer.Option("--list", help="list the studies and their data sets", rich_help_panel=SHOW)
     ] = False,
@@ -142,6 +146,9 @@ def sweep(
     from harness.price import price
     from harness.sweep import current_plan, database, shown
 
+    if recipe is not None:
+        show.recipe(recipe)
+        return
     if list_studies:
         show.studies()
         return
@@ -206,10 +213,11 @@ def sweep(
         device=context.device,
         needed=bool(plan.missing) or search != "grid",
     )
-    from harness.prepare import raw_file
+    if plan.missing:
+        from harness.prepare import raw_file
 
-    for config in dict.fromkeys(spec.data for spec in plan.missing):
-        raw_file(config, paths)
+        for config in dict.fromkeys(spec.data for spec in plan.missing):
+            raw_file(config, paths)
     with ExitStack() as stack:
         if dashboard:
             from harness.dashboard import dashboard as served

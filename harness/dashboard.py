@@ -1,24 +1,32 @@
-"""The Optuna dashboard in a process of its own, which ends with the driver."""
+"""The Optuna dashboard in a process of its own, which ends with the driver; only the driver makes tables."""
 
 import multiprocessing
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.database import optuna_url
-from harness.errors import ConfigError
+from harness.database import BUSY_SECONDS, optuna_url
+from harness.errors import ConfigError, StoreError
+from harness.ledger_storage import is_there
 from harness.local_executor import leave_with_parent
 
 HOST = "127.0.0.1"
 """The dashboard has no login and can delete studies: it is served to this machine alone."""
 
+LOOK_SECONDS = 0.3
+"""How often to look whether the driver has made the database."""
+
 
 @contextmanager
 def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
-    """Serve the dashboard meanwhile; yields its address. Port 0: any free one. Raises ConfigError for a taken one."""
+    """Serve the dashboard meanwhile, as soon as there is a database; yields its address.
+
+    Port 0: any free one. Raises ConfigError for a taken one.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -29,7 +37,7 @@ def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
             ) from error
         port = probe.getsockname()[1]
     process = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(optuna_url(where), artifacts.absolute(), port), daemon=True
+        target=_serve, args=(where, artifacts.absolute(), port), daemon=True
     )
     process.start()
     try:
@@ -39,7 +47,7 @@ def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
         process.join(3)
 
 
-def _serve(url: str, artifacts: Path, port: int) -> None:
+def _serve(where: str | Path, artifacts: Path, port: int) -> None:
     """Answer requests until the driver is gone."""
     import signal
     from socketserver import ThreadingMixIn
@@ -60,7 +68,19 @@ def _serve(url: str, artifacts: Path, port: int) -> None:
     class Threaded(ThreadingMixIn, WSGIServer):
         daemon_threads = True
 
+    while not _is_there(where):
+        time.sleep(LOOK_SECONDS)
     artifacts.mkdir(parents=True, exist_ok=True)
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {})
+    url = optuna_url(where)
+    options = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
     app = wsgi(storage, artifact_store=FileSystemArtifactStore(str(artifacts)))
     make_server(HOST, port, app, server_class=Threaded, handler_class=Silent).serve_forever()
+
+
+def _is_there(where: str | Path) -> bool:
+    """Whether the driver has made what the dashboard shows; what keeps it from that, it says itself."""
+    try:
+        return is_there(where)
+    except StoreError:
+        return False

@@ -161,9 +161,7 @@ class Ledger:
                 page.done = self._facts([s for s in mine if page.status[s.key] == "done"], store)
                 for spec in missing:
                     self._add_ended(page, spec, store.epochs(spec.key))
-                for spec in waiting:
-                    if spec.key not in page.trials:
-                        self._add_waiting(page, spec)
+                self._add_waiting(page, [spec for spec in waiting if spec.key not in page.trials])
                 for key in set(running) & set(page.trials):
                     self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
                     page.status[key] = "running"
@@ -205,19 +203,27 @@ class Ledger:
         there: set[str] = set()
         for trial in self._storage.get_all_trials(page.study_id, deepcopy=False):
             key = trial.user_attrs.get("key")
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
             if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}:
                 there.add(key)
-            elif trial.state == TrialState.WAITING and key and key not in ended and key not in page.trials:
+                continue
+            if trial.state == TrialState.FAIL:
+                continue
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
+            if trial.state == TrialState.WAITING and key and key not in ended and key not in page.trials:
                 page.trials[key] = trial_id
-            elif trial.state != TrialState.FAIL:
+            else:
                 if trial.state == TrialState.RUNNING:
                     self._storage.set_trial_user_attr(trial_id, "error", "its driver ended")
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         return there
 
-    def _add_waiting(self, page: _Page, spec: TrialSpec) -> None:
-        page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
+    def _describe(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            self._storage.set_trial_user_attr(trial_id, name, value)
+
+    def _add_waiting(self, page: _Page, specs: Sequence[TrialSpec]) -> None:
+        for spec in specs:
+            page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
 
     def _add_ended(self, page: _Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
         found = page.done.get(spec.key)
@@ -264,7 +270,7 @@ class Ledger:
         page = self._pages[spec.data.dataset]
         with self._plain():
             if spec.key not in page.trials:
-                self._add_waiting(page, spec)
+                self._add_waiting(page, [spec])
             self._storage.set_trial_state_values(page.trials[spec.key], self._state("RUNNING"))
             page.status[spec.key] = "running"
 
@@ -284,8 +290,7 @@ class Ledger:
                 self._storage.set_trial_user_attr(trial_id, "error", "proposed before")
                 self._storage.set_trial_state_values(trial_id, self._state("FAIL"))
             else:
-                for name, value in ledger_page.labels(spec).items():
-                    self._storage.set_trial_user_attr(trial_id, name, value)
+                self._describe(trial_id, ledger_page.labels(spec))
                 page.trials[spec.key], page.status[spec.key] = trial_id, "waiting"
                 proposed = spec
         return proposed
@@ -323,11 +328,10 @@ class Ledger:
         page.status[spec.key] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}[state]
         with self._plain():
             trial_id = page.trials.pop(spec.key)
-            for name, value in attributes.items():
-                self._storage.set_trial_user_attr(trial_id, name, value)
+            self._describe(trial_id, attributes)
             self._storage.set_trial_state_values(trial_id, self._state(state), values)
             if again:
-                self._add_waiting(page, spec)
+                self._add_waiting(page, [spec])
                 page.status[spec.key] = "waiting"
         self.dress(spec.data.dataset)
 

@@ -1,15 +1,19 @@
 """How the Optuna studies in a results database are reached, for writing by the driver and for a look from outside."""
 
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from harness.config import SearchSpace, TrialSpec
-from harness.database import BUSY_SECONDS, file_of, is_url, optuna_url
+from harness.database import BUSY_SECONDS, engine_of, file_of, is_url, optuna_url, plain_errors
 from harness.options import Prune, Search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from sqlalchemy import Connection
 
 WIDEST = 1e6
 """Upper end of the declared range of a grid's parameters: a later grid may have any value."""
@@ -33,6 +37,54 @@ def open_storage(where: str | Path) -> Any:
 
         storage.engine.dispose()
     return storage
+
+
+def is_there(where: str | Path) -> bool:
+    """Whether the results database and Optuna's tables in it are whole, so that others than the driver may open it."""
+    if not is_url(where) and not file_of(where).exists():
+        return False
+    with _looking(where) as connection:
+        return _has_tables(connection)
+
+
+def is_shown(where: str | Path, ended: Mapping[str, Collection[str]]) -> bool:
+    """Whether these studies (name -> keys) show just these trials as ended, and none is open; Optuna is not loaded."""
+    from sqlalchemy import bindparam, text
+
+    query = text(
+        "SELECT study_name, state, value_json FROM studies JOIN trials USING (study_id) "
+        "LEFT JOIN trial_user_attributes AS named ON named.trial_id = trials.trial_id AND named.key = 'key' "
+        "WHERE study_name IN :names AND state != 'FAIL'"
+    ).bindparams(bindparam("names", expanding=True))
+    with _looking(where) as connection:
+        if not _has_tables(connection):
+            return False
+        found: dict[str, set[str]] = {}
+        for name, state, key in connection.execute(query, {"names": list(ended)}):
+            if state not in {"COMPLETE", "PRUNED"} or key is None:
+                return False
+            found.setdefault(name, set()).add(json.loads(key))
+    return all(found.get(name, set()) >= set(keys) for name, keys in ended.items())
+
+
+@contextmanager
+def _looking(where: str | Path) -> "Iterator[Connection]":
+    """A connection for reading; Optuna is not loaded."""
+    engine = engine_of(where, read_only=True)
+    try:
+        with plain_errors(where), engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _has_tables(connection: "Connection") -> bool:
+    """Whether Optuna's tables are made, the last of them filled."""
+    from sqlalchemy import inspect, text
+
+    last = "alembic_version"
+    made = inspect(connection).has_table(last)
+    return made and bool(connection.execute(text(f"SELECT COUNT(*) FROM {last}")).scalar_one())
 
 
 def running(where: str | Path) -> list[tuple[str, int, float | None]]:

@@ -28,7 +28,7 @@ ANSWER_SECONDS = 30.0
 WATCH_SECONDS = 2.0
 """How often to look whether Ray still lives on the driver's node."""
 
-NODE_SECONDS = 120.0
+NODE_SECONDS = 300.0
 """How long a node may take to start its first worker."""
 
 QUIET = {
@@ -124,13 +124,20 @@ class Cluster:
         common: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
         if self.address is None:
             cpus = (self.workers or max(1, (os.cpu_count() or 1) // self.cpus)) * self.cpus
-            ray.init(
-                num_cpus=cpus,
-                num_gpus=self.machine_gpus,
-                object_store_memory=STORE_BYTES,
-                _temp_dir=str(folder),
-                **common,
-            )
+            try:
+                ray.init(
+                    num_cpus=cpus,
+                    num_gpus=self.machine_gpus,
+                    object_store_memory=STORE_BYTES,
+                    _temp_dir=str(folder),
+                    **common,
+                )
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise ExecutorError(
+                    f"Ray did not start on this machine ({reason}): give the same command again when less else runs "
+                    "here, or add --executor local"
+                ) from error
             return
         check_address(self.address)
         use_token()
@@ -265,6 +272,10 @@ def _check_nodes() -> None:
         strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         try:
             _, numerics = ray.get(ask.options(scheduling_strategy=strategy).remote(), timeout=NODE_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise ConfigError(
+                f"node {name} has started no worker in {NODE_SECONDS:.0f} s: look at what else runs there"
+            ) from error
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             shadowed = [line for line in lines if "ShadowedPackageError: " in line]

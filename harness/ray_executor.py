@@ -6,8 +6,8 @@ ever read again: a trial goes on from our own checkpoint, wherever it runs next.
 """
 
 import time
-from collections.abc import Generator, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ class RayExecutor:
         mine = replace(context, paths=context.paths.model_copy(update=absolute))
         mine.paths.work_dir.mkdir(parents=True, exist_ok=True)
         bridge = _Bridge(_Ahead(driver, first))
-        with short_folder() as folder, self._cluster.connected(folder):
+        with short_folder() as folder, _unprinted(folder), self._cluster.connected(folder):
             self._tune(bridge, mine, folder, self._cluster.room())
         if bridge.error is not None:
             raise bridge.error
@@ -159,9 +159,15 @@ class RayExecutor:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        log = folder / "ray.log"
-        with log.open("w") as sink, redirect_stdout(sink), silent_loggers():
+        with silent_loggers():
             tuner.fit()
+
+
+@contextmanager
+def _unprinted(folder: Path) -> Iterator[None]:
+    """What Ray prints until it has ended, such as the log of a raylet that died, goes to a file."""
+    with (folder / "ray.log").open("w") as sink, redirect_stdout(sink):
+        yield
 
 
 class _Ahead:

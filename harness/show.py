@@ -16,6 +16,9 @@ from harness.sweep import Plan, database
 from harness.values import Cell, Estimate
 from studies import STUDIES, default_datasets
 
+RECIPES = {"slurm": "slurm.sh", "onprem": "onprem.yaml", "aws": "aws.yaml"}
+"""Files of the folder `recipes`: how a cluster is begun, a sweep run on it, and the cluster ended."""
+
 
 def studies() -> None:
     """The studies by name."""
@@ -97,3 +100,8 @@ def failures(study: Study, paths: RunPaths, after: Plan) -> None:
         console.print(f"{count} failed: {error}", markup=False, highlight=False, soft_wrap=True)
     flag = " with --retry-failed" if after.given_up and not after.missing else ""
     console.print(f"give the same command again{flag} to try what failed once more", highlight=False, soft_wrap=True)
+
+
+def recipe(name: str) -> None:
+    """The text of a recipe, to be written into a file and changed."""
+    print((Path(__file__).with_name("recipes") / RECIPES[name]).read_text(), end="")

@@ -14,6 +14,7 @@ from harness.errors import BtsrError, ConfigError
 from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
+from reports.cost import costs
 from reports.draw import svg
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.figures import FIGURES
@@ -106,6 +107,12 @@ def _effect_sections(store: Store, request: Callable[[str], Request], skipped: S
         yield Section(key=f"text-effects-{study}", title=f"Effects, study {study}", body=sheet_html(sheet))
 
 
+def _cost_sections(store: Store) -> Iterator[Section]:
+    found = costs(store)
+    if found.rows:
+        yield Section(key="text-costs", title="Expected and actual cost", body=sheet_html(found))
+
+
 def run_list(store: Store) -> list[dict[str, object]]:
     """One entry for each trial that ended, of all studies and profiles: they are listed, not averaged."""
     rows = store.trials(status=None)
@@ -158,6 +165,7 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
         *_figure_sections(store, request, skipped),
         *_effect_sections(store, request, skipped),
         *_checks(store, request, skipped),
+        *_cost_sections(store),
     ]
     runs = run_list(store)
     data = json.dumps(runs, separators=(",", ":"), allow_nan=False)

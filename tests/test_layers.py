@@ -80,10 +80,16 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         | {"harness.options"},
         {"optuna", "optuna_dashboard", "sqlalchemy"},
     ),
-    "harness.dashboard": (VALUES | {"harness.database", "harness.local_executor"}, {"optuna", "optuna_dashboard"}),
+    "harness.dashboard": (
+        VALUES | {"harness.database", "harness.ledger_storage", "harness.local_executor"},
+        {"optuna", "optuna_dashboard"},
+    ),
     "harness.progress": (VALUES | {"harness.executors"}, {"rich"}),
     "harness.driver": (VALUES | SWEEP | {"harness.checkpoint"}, set()),
-    "harness.sweep": (VALUES | SWEEP | {"harness.driver", "harness.prepare", "harness.database"}, {"rich"}),
+    "harness.sweep": (
+        VALUES | SWEEP | {"harness.driver", "harness.prepare", "harness.database", "harness.ledger_storage"},
+        {"rich"},
+    ),
     "harness.price": (
         VALUES | SWEEP | {"harness.sweep", "harness.trial", "harness.prepare", "harness.provenance", "harness"},
         set(),

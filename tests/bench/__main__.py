@@ -43,7 +43,8 @@ def plan_of(
     for name in cases:
         case = CASES[name]
         try:
-            folder = str(folder_of(case.quick_data if quick and case.quick_data else case.data, out).resolve())
+            data = case.quick_data if quick and case.quick_data else case.data
+            folder = str(folder_of(data, out).resolve()) if data else ""
         except CannotMeasure as error:
             say(f"skipped {name}: {error}")
             continue

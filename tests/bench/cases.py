@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tests.bench.job import Job, Work
+from tests.bench.job import OVERHEADS, Job, Overhead, Work
 from tests.data import checkins
 
 ENGINE = "tests.bench.drive_ours"
 REFERENCE = "tests.bench.drive_reference"
+OVERHEAD = "tests.bench.drive_overhead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,19 @@ PROGRAMS: dict[str, Program] = {
     "reference-tuned": Program(
         title="padded reference, tuned (malloc + bf16)", module=REFERENCE, variables=TUNED_MALLOC, precision="bf16"
     ),
+    **{
+        f"sweep-{executor}": Program(
+            title=f"btsr-sweep, {title}", module=OVERHEAD, variables={"BENCH_EXECUTOR": executor}
+        )
+        for executor, title in (("ray", "Ray"), ("local", "plain processes"))
+    },
     "rectools": Program(title="RecTools", module="tests.bench.drive_rectools", environment="peers"),
     "recbole": Program(title="RecBole", module="tests.bench.drive_recbole", environment="peers"),
 }
 TORCH = ("btsr", "btsr-bf16")
 KERNELS = ("btsr-kernels", "btsr-kernels-bf16")
 OURS = TORCH + KERNELS
+SWEEPS = ("sweep-ray", "sweep-local")
 PADDED = ("reference", "reference-tuned")
 
 
@@ -63,7 +71,7 @@ class Case:
     eval_users: dict[str, int] = field(default_factory=dict)
     """Validated users of the programs that are too slow for all of them."""
     trials: int = 8
-    """Trials of a sweep, over all workers."""
+    """Trials of a sweep, over all workers; of an overhead, all trials."""
     most_rounds: int = 1_000
     quick_data: str = ""
     """Data of a quick run where its few users cannot be taken out of `data`."""
@@ -72,22 +80,23 @@ class Case:
 
     def job(self, program: str, folder: str) -> Job:
         """What the program is asked to do."""
-        sweep = self.work == "sweep"
+        alone = self.work == "sweep" or self.work in OVERHEADS
         return Job(
             data=folder,
             work=self.work,
             loss=self.loss,
             max_len=self.max_len,
-            threads=1 if sweep else 2,
+            threads=1 if alone else 2,
             batches=self.batches.get(program, 0),
             eval_users=self.eval_users.get(program, 0),
             precision=PROGRAMS[program].precision,
-            trials=self.trials // SWEEP_WORKERS,
+            trials=self.trials if self.work in OVERHEADS else self.trials // SWEEP_WORKERS,
         )
 
     def quick_job(self, program: str, folder: str) -> Job:
         """The same with few users, batches and trials: shows that it works, not how fast it is."""
-        return replace(self.job(program, folder), users=384, batches=1, warm_batches=1, eval_users=256, trials=1)
+        trials = 3 if self.work in OVERHEADS else 1
+        return replace(self.job(program, folder), users=384, batches=1, warm_batches=1, eval_users=256, trials=trials)
 
 
 SWEEP_WORKERS = 2
@@ -120,6 +129,10 @@ def _preparation(rows: int) -> Case:
         most_rounds=3,
         quick_data="checkins20000",
     )
+
+
+def _overhead(work: Overhead, title: str) -> Case:
+    return Case(title=title, data="", work=work, loss="bt", programs=SWEEPS, trials=100, most_rounds=3)
 
 
 CASES: dict[str, Case] = {
@@ -188,6 +201,9 @@ CASES: dict[str, Case] = {
         programs=(*OURS, *PADDED),
         batches=_few(4, *PADDED) | _few(60, *OURS),
     ),
+    "overhead-each": _overhead("each", "Sweep of 100 tiny trials, each trial beyond the bare `run_trial`"),
+    "overhead-start": _overhead("start", "Sweep of one tiny trial beyond the bare `run_trial`: start and end"),
+    "overhead-idle": _overhead("idle", "Sweep of 100 trials that are all done: nothing to do"),
     "gowalla-prepare": _preparation(checkins.ROWS),
     "gowalla-tenth-prepare": _preparation(checkins.ROWS // 10),
     **{
@@ -212,14 +228,16 @@ CASES: dict[str, Case] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One promise: a ratio against a peer, or a bound on peak memory."""
+    """One promise: a ratio against a peer, or a bound on peak memory or on seconds."""
 
     case: str
     ours: tuple[str, ...]
     peer: str = ""
-    """Program whose seconds are divided by ours; empty: a bound on our peak memory."""
+    """Program whose seconds are divided by ours; empty: a bound on what we take."""
+    unit: Literal["MiB", "s"] = "MiB"
+    """Of a bound: peak memory, or seconds."""
     least: float | None = None
-    """Lowest ratio, or highest MiB, that keeps the promise; None: only an aim."""
+    """Lowest ratio, or highest MiB or seconds, that keeps the promise; None: only an aim."""
     aim: float | None = None
 
 
@@ -247,6 +265,9 @@ TARGETS: tuple[Target, ...] = (
     Target(case="beauty54k-ce", ours=KERNELS, least=500),
     Target(case="ml1m-sweep", ours=("btsr",), peer="reference", least=4),
     Target(case="ml1m-sweep", ours=KERNELS, peer="reference", aim=10),
+    Target(case="overhead-each", ours=SWEEPS, unit="s", least=0.2),
+    Target(case="overhead-start", ours=SWEEPS, unit="s", least=8),
+    Target(case="overhead-idle", ours=SWEEPS, unit="s", least=1.5),
     Target(case="gowalla-prepare", ours=("btsr",), least=3 * 1024),
 )
 """Two cores, D = 64, two blocks, batch 128, T = 50; medians of ratios, peers as shipped."""

@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-Work = Literal["train", "evaluate", "sweep", "prepare"]
+Overhead = Literal["each", "start", "idle"]
+"""Of a sweep of tiny trials: what each trial costs, the start, a start that finds nothing to do."""
+Work = Literal["train", "evaluate", "sweep", "prepare", "each", "start", "idle"]
+OVERHEADS: tuple[Overhead, ...] = ("each", "start", "idle")
 CHECKINS = "loc-gowalla_totalCheckins.txt"
 """File of a preparation's folder, in the layout and under the name of SNAP."""
 ATOMIC = "checkins"
@@ -23,7 +26,7 @@ class Job:
     """One measurement."""
 
     data: str
-    """Folder of a `tests.bench.task.Task`; of a preparation, of a `tests.bench.datasets.Checkins`."""
+    """Folder of a `tests.bench.task.Task`; of a preparation, of a `tests.bench.datasets.Checkins`; "": none."""
     work: Work
     loss: Literal["ce", "bt"] = "ce"
     max_len: int = 50
@@ -41,7 +44,7 @@ class Job:
     """Users validated in a sweep, the rest extrapolated; 0: all."""
     precision: Literal["fp32", "bf16"] = "fp32"
     trials: int = 1
-    """Trials that one worker of a sweep runs."""
+    """Trials that one worker of a sweep runs; of an overhead, all trials."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -56,9 +59,9 @@ class Answer:
     """What a driver measured."""
 
     seconds: list[float] = field(default_factory=list)
-    """Per epoch, evaluation of all users, trial-epoch or preparation; extrapolated where `ran < full`."""
+    """Per epoch, evaluation of all users, trial-epoch, preparation, trial or command; extrapolated if `ran < full`."""
     cpu_seconds: float = 0.0
-    """Processor time of a preparation, all threads; 0 for other work."""
+    """Processor time of a preparation or an overhead, all threads; 0 for other work."""
     ran: int = 0
     """Batches behind each value of `seconds`."""
     full: int = 0

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.cases import CASES, OURS, PROGRAMS, SWEEP_WORKERS, TARGETS, Case, Target
-from tests.bench.job import Answer
+from tests.bench.job import OVERHEADS, Answer
 from tests.bench.runner import Line
 
 METHOD = f"""\
@@ -37,11 +37,17 @@ METHOD = f"""\
   sequences by `SASRecDataPreparator`; it has no 5-core filter, so it keeps every row. RecBole: its own atomic file of
   the same rows (written beforehand, not counted), its 5-core filter, its augmentation to one sample per prefix in time
   order, leave-one-out, loaders. Peak memory counts imports, torch among them, for all three.
+- An overhead is what the command `btsr-sweep` takes beyond the bare `run_trial` of the same trials in one process, with
+  one worker, so that nothing hides behind another trial: per trial, (sweep of 100 - sweep of one - bare seconds of the
+  other 99) / 99; the start, a sweep of one trial less its bare seconds. Data are prepared beforehand. Nothing to do:
+  the same command again, all trials being done. CPU seconds are the same sums over processor time, which other
+  programs on a busy machine disturb less.
 - btsr programs: "torch" has native kernels switched off (`BTSR_KERNELS=off`), "kernels" on where the processor has
   what they need; "bf16" is `TrainConfig.precision`, fp32 otherwise.
 """
 
 
+QUANTITIES = {"MiB": "peak memory", "s": "seconds"}
 QUICK = "**Quick run: few users, batches and rounds. It shows that every driver works; its numbers measure nothing.**"
 
 
@@ -125,7 +131,7 @@ def _verdict(target: Target, value: float) -> str:
 def _bound(target: Target, value: float | None) -> str:
     if value is None:
         return ""
-    return f">= {value:g}x" if target.peer else f"<= {value:g} MiB"
+    return f">= {value:g}x" if target.peer else f"<= {value:g} {target.unit}"
 
 
 def targets_table(results: Results) -> str:
@@ -135,12 +141,14 @@ def targets_table(results: Results) -> str:
         for ours in target.ours:
             if target.peer:
                 spread, unit = results.ratio(target.case, target.peer, ours), "x"
+            elif target.unit == "s":
+                spread, unit = results.seconds(target.case, ours), " s"
             else:
                 spread, unit = results.peak(target.case, ours), " MiB"
             missing = [p for p in (ours, target.peer) if p and not results.rounds(target.case, p)]
             rows.append([
                 CASES[target.case].title,
-                f"against {PROGRAMS[target.peer].title}" if target.peer else "peak memory",
+                f"against {PROGRAMS[target.peer].title}" if target.peer else QUANTITIES[target.unit],
                 PROGRAMS[ours].title,
                 _bound(target, target.least),
                 _bound(target, target.aim),
@@ -153,13 +161,13 @@ def targets_table(results: Results) -> str:
 def case_table(results: Results, name: str) -> str:
     """Seconds, memory and ratios of every program of a case."""
     case = CASES[name]
-    prepares = case.work == "prepare"
+    with_cpu = case.work == "prepare" or case.work in OVERHEADS
     ours = [program for program in case.programs if program in OURS and results.rounds(name, program)]
     rows = []
     for program in case.programs:
         seconds, peak = results.seconds(name, program), results.peak(name, program)
         if seconds is None or peak is None:
-            cells = ["", f"no number: {results.why_not(name, program)}", "", "", "", *[""] * prepares]
+            cells = ["", f"no number: {results.why_not(name, program)}", "", "", "", *[""] * with_cpu]
             rows.append([PROGRAMS[program].title, *cells, *[""] * len(ours)])
             continue
         answers = results.rounds(name, program)
@@ -171,12 +179,12 @@ def case_table(results: Results, name: str) -> str:
             seconds.text(" s"),
             f"{last.ran} of {last.full}" if last.ran < last.full else "all",
             f"{last.users if case.work == 'evaluate' else last.targets:,}",
-            *([f"{median(answer.cpu_seconds for answer in answers.values()):.3g}"] if prepares else []),
+            *([f"{median(answer.cpu_seconds for answer in answers.values()):.3g}"] if with_cpu else []),
             f"{peak.middle:,.0f}",
             *[ratio.text("x") if ratio else "" for ratio in ratios],
         ])
-    of = {"train": "targets", "evaluate": "users", "sweep": "targets", "prepare": "rows kept"}[case.work]
-    head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * prepares, "peak MiB"]
+    of = {"evaluate": "users", "prepare": "rows kept", **dict.fromkeys(OVERHEADS, "trials")}.get(case.work, "targets")
+    head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * with_cpu, "peak MiB"]
     head += [f"vs {PROGRAMS[p].title}" for p in ours]
     text = f"### {case.title} (`{name}`)\n\n{_table(head, rows)}\n"
     return text + (f"\n{throughput_table(results, name, case)}\n" if case.work == "sweep" else "")

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tests.bench.cases import ENGINE, PROGRAMS, SWEEP_WORKERS, Program
+from tests.bench.cases import ENGINE, OVERHEAD, PROGRAMS, SWEEP_WORKERS, Program
 from tests.bench.datasets import ROOT
-from tests.bench.job import Answer, Job, Work
+from tests.bench.job import OVERHEADS, Answer, Job, Work
 
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_CORES = 0.2
@@ -58,7 +58,7 @@ class Line:
 
 def key(case: str, program: str, round_: int, job: dict[str, Any], engine: str) -> str:
     """Names a measurement; only our own programs change with the engine's sources."""
-    own = engine if PROGRAMS[program].module == ENGINE else ""
+    own = engine if PROGRAMS[program].module in {ENGINE, OVERHEAD} else ""
     return json.dumps([case, program, round_, job, own], sort_keys=True)
 
 
@@ -77,11 +77,13 @@ def engine_digest(work: Work) -> str:
     """Digest of the sources that decide our programs' speed: a measurement of others is not taken up again."""
     if work == "prepare":
         names, folder = ["prepare"], ROOT / "harness" / "data"
+    elif work in OVERHEADS:
+        names, folder = [], ROOT / "harness"
     else:
         names, folder = ["train", "examples", "views", "trial", "evaluate", "metrics"], ROOT / "models"
     sources = [path for path in folder.rglob("*") if path.suffix in {".py", ".cpp", ".h"}]
     sources += [ROOT / "harness" / f"{name}.py" for name in names]
-    sources.append(Path(__file__).with_name("drive_ours.py"))
+    sources.append(Path(__file__).with_name("drive_overhead.py" if work in OVERHEADS else "drive_ours.py"))
     digest = hashlib.sha256()
     for path in sorted(sources):
         digest.update(path.read_bytes())

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
+from harness.config import StudyOptions
 from harness.errors import ConfigError
 from harness.evaluate import evaluate as evaluate_ours
 from models.barlow import barlow_twins as barlow_twins_ours
@@ -25,6 +26,7 @@ from tests.bench.__main__ import LINES, chosen, measure, plan_of
 from tests.bench.cases import CASES, PROGRAMS, TARGETS
 from tests.bench.datasets import TASKS, Checkins, Shape, real
 from tests.bench.drive_ours import leave_one_out
+from tests.bench.drive_overhead import tiny
 from tests.bench.job import ATOMIC, CHECKINS, Answer, CannotMeasure, Job
 from tests.bench.report import Results, case_table, render, targets_table
 from tests.bench.runner import Line, Runner, append_line, engine_digest, key, read_lines, together
@@ -308,9 +310,32 @@ def test_an_unknown_case_is_named() -> None:
 def test_tables_of_cases_agree() -> None:
     for case in CASES.values():
         assert set(case.programs) <= set(PROGRAMS) and set(case.batches) <= set(case.programs)
-        assert {case.data, case.quick_data or case.data} <= set(TASKS)
+        assert {case.data, case.quick_data or case.data} <= {*TASKS, ""}
     for target in TARGETS:
         assert {*target.ours, target.peer} <= {*CASES[target.case].programs, ""}
+
+
+def test_an_overhead_is_a_bound_on_seconds_and_shows_processor_time(tmp_path: Path) -> None:
+    [(case, program, _, job)] = plan_of(
+        ["overhead-each"], ["sweep-ray"], rounds=1, quick=False, out=tmp_path, say=print
+    )
+    assert (job.work, job.trials, job.threads, job.data) == ("each", 100, 1, "") and not list(tmp_path.iterdir())
+    slow = line_of(case, "sweep-local", 0, 0.3)
+    slow = replace(slow, answer=slow.answer | {"cpu_seconds": 0.125})
+    results = Results([line_of(case, program, 0, 0.1), slow])
+    assert "| seconds | btsr-sweep, Ray | <= 0.2 s |  | 0.1 s (0.1 to 0.1) | kept |" in targets_table(results)
+    assert "| seconds | btsr-sweep, plain processes | <= 0.2 s |  | 0.3 s (0.3 to 0.3) | **missed** |" in targets_table(
+        results
+    )
+    assert "| trials | CPU seconds | peak MiB |" in case_table(results, case)
+    assert "| 0.125 |" in case_table(results, case)
+    assert engine_digest("each") == engine_digest("idle") != engine_digest("sweep")
+
+
+def test_tiny_trials_differ_and_are_those_of_a_smaller_study() -> None:
+    options = StudyOptions(datasets=("synthetic",))
+    keys = [spec.key for spec in tiny(options, 100).specs]
+    assert len(set(keys)) == 100 and [spec.key for spec in tiny(options, 1).specs] == keys[:1]
 
 
 def test_ratios_are_taken_within_a_round_and_judged() -> None:

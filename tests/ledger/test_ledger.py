@@ -15,7 +15,7 @@ from harness import ledger_page
 from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
-from harness.ledger_storage import running
+from harness.ledger_storage import is_shown, is_there, running
 from harness.options import SweepOptions
 from harness.prepare import prepare
 from harness.store import open_store
@@ -319,3 +319,17 @@ def test_the_note_names_the_best_first() -> None:
     assert "**2 of 5 trials are done**, 3 waiting" in lines
     rows = [line for line in lines if line.startswith("| bt_sr")]
     assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
+
+
+def test_whether_all_is_shown_is_known_without_optuna(paths: RunPaths) -> None:
+    where, keys = database(paths), [spec.key for spec in SMOKE.specs]
+    assert not is_there(where)
+    sweep(paths)
+    assert is_there(where) and is_shown(where, {"smoke/synthetic": keys})
+    assert not is_shown(where, {"smoke/synthetic": [*keys, "another"]})
+    assert not is_shown(where, {"smoke/synthetic": keys, "smoke/other": keys})
+    shown(paths).enqueue_trial({"x": 1})
+    assert not is_shown(where, {"smoke/synthetic": keys}), "something waits"
+    sweep(paths)
+    assert states(shown(paths)) == {"COMPLETE": 10, "FAIL": 1}, "what waited in vain is put right"
+    assert is_shown(where, {"smoke/synthetic": keys})

@@ -12,22 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.test_cli import ENVIRONMENT, MAIN, TINY, numbers
+from tests.sweep.test_cli import ENVIRONMENT, MAIN, TINY, numbers, typed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-PATIENCE = 180
+PATIENCE = 600
 """Seconds: Ray starts in three to twenty on two busy cores."""
 
 
-def sweep(folder: Path, *words: str, code: str = MAIN) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+sweep = partial(typed, patience=PATIENCE)
 
 
 def ranks(out: Path) -> list[tuple[object, ...]]:
@@ -60,7 +52,9 @@ def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Pa
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")
     assert ranks(tmp_path / "ray") == ranks(tmp_path / "local")
     watched = (
-        "import sys\ntry:\n    " + MAIN.replace("; ", "\n    ") + "\nfinally:\n    assert 'ray' not in sys.modules"
+        "import sys\ntry:\n    "
+        + MAIN.replace("; ", "\n    ")
+        + "\nfinally:\n    assert not {'ray', 'torch', 'optuna', 'pandas'} & set(sys.modules)"
     )
     again = sweep(tmp_path, "--study", "tiny.py", "--out", "ray", code=watched)
     assert again.returncode == 0 and "2 of 2 trials are done (0 now, 2 before)" in again.stdout, again.stderr
@@ -125,3 +119,34 @@ def test_what_cannot_be_is_one_line_and_nothing_is_made(words: tuple[str, ...], 
     ended = sweep(tmp_path, "--study", "smoke", *words)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and says in ended.stderr, ended.stderr
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes below /proc")
+def test_a_raylet_that_dies_is_one_line_and_nothing_of_rays_own(tmp_path: Path) -> None:
+    words = ["--study", "smoke", "--max-epochs", "2", "--workers", "1", "--out", "here"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    shown = []
+    for line in process.stderr:
+        shown.append(line)
+        if line.startswith("[1/10]"):
+            break
+    (raylet,) = [
+        pid
+        for pid in children(process.pid)
+        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"raylet/raylet")
+    ]
+    os.kill(raylet, signal.SIGKILL)
+    printed, rest = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and printed == "", printed
+    lines = rest.splitlines()
+    assert lines[-1].startswith("btsr-sweep: Ray has ended on the driver's node"), rest
+    assert all(line.startswith("[") and "/10] " in line for line in lines[:-1]), f"nothing of Ray's own: {rest}"

@@ -1,4 +1,7 @@
-"""Drivers, workers and Ray itself are killed at random, rivals try to get in: the tables are those of a quiet run."""
+"""Drivers, workers and Ray itself are killed at random, rivals try to get in: the tables are those of a quiet run.
+
+Meanwhile the dashboard is open on the database, and asked all the time.
+"""
 
 import os
 import random
@@ -17,10 +20,11 @@ from harness.config import RunPaths
 from harness.sweep import database
 from tests.sweep import driver, work
 from tests.sweep.test_exactly_once import done, rows
+from tests.sweep.watcher import watched
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes below /proc")
 
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds without any news after which a sweep is taken to hang: Ray starts in three to twenty on two busy cores."""
 
 DRIVER, WORKER, RAYLET, RIVAL = "driver", "worker", "raylet", "rival"
@@ -64,6 +68,8 @@ class Sweep:
     out: Path
     executor: str
     study: str
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of its processes, beside the usual."""
     leaders: list[int] = field(default_factory=list)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -71,7 +77,7 @@ class Sweep:
         with (self.out / "driver.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, driver.__file__, str(self.out), self.executor, self.study],
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | self.environment,
                 stderr=log,
                 stdout=log,
                 start_new_session=True,
@@ -104,10 +110,9 @@ def news(sweep: Sweep, process: subprocess.Popen[bytes], lines: int) -> bool:
 
 def ended(sweep: Sweep, process: subprocess.Popen[bytes]) -> int:
     """Wait for the end of the driver."""
-    try:
-        return process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise AssertionError(f"the driver hangs: {sweep.said()[-2000:]}") from None
+    while news(sweep, process, 1):
+        pass
+    return process.wait()
 
 
 def victims(sweep: Sweep, process: subprocess.Popen[bytes], kind: str) -> list[int]:
@@ -220,8 +225,15 @@ def chaos(
     least: tuple[int, int],
 ) -> None:
     """The whole test: disturb, by at least so many kills and rivals, then compare."""
+    paths = RunPaths(work_dir=sweep.out)
+    where = database(paths)
+    assert isinstance(where, Path)
     try:
-        happened = disturb(sweep, schedule, rng)
+        with watched(where, paths.artifacts) as watcher:
+            happened = disturb(sweep, schedule, rng)
+            assert watcher.shows(len(quiet["trial"]))["Complete"] == len(quiet["trial"])
+        assert not watcher.trouble and watcher.answers, watcher.trouble[:3]
+        assert watcher.most_trials >= len(quiet["trial"]), "it saw the sweep"
         assert content(sweep.out) == quiet
         keys = {str(row[0]) for row in quiet["trial"]}
         check_ledger(sweep.out, keys)
@@ -238,7 +250,10 @@ def chaos(
     finally:
         sweep.end()
     counts = ", ".join(f"{happened.count(kind)} {kind}" for kind in (DRIVER, WORKER, RAYLET, RIVAL))
-    print(f"{sweep.executor}: {counts}; {repeated} epochs in flight were trained again")
+    print(
+        f"{sweep.executor}: {counts}; {repeated} epochs in flight were trained again; "
+        f"the dashboard answered {watcher.answers} times"
+    )
 
 
 RARELY = pytest.mark.skipif("BTSR_CHAOS" not in os.environ, reason="minutes to an hour: run make chaos")

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -28,15 +29,27 @@ def study(options: StudyOptions) -> Study:
 """
 
 
-def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def typed(
+    folder: Path,
+    *words: str,
+    code: str = MAIN,
+    patience: float = 300,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """`btsr-sweep` with these words in this folder, and so many seconds' patience."""
     return subprocess.run(
-        [sys.executable, "-c", MAIN, "--executor", "local", *words],
+        [sys.executable, "-c", code, *words],
         cwd=folder,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=patience,
     )
+
+
+def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The same in plain processes."""
+    return typed(folder, "--executor", "local", *words)
 
 
 def refused(folder: Path, *words: str) -> str:
