@@ -200,7 +200,8 @@ def run_study(
     before = current_plan(study, paths, options)
     _can_be_written(database(paths))
     splits = _prepared([*before.missing, *(space.base for space in spaces.values())], paths, console, quiet)
-    context = replace(context, prepared=_folders(splits, paths))
+    if splits:
+        context = replace(context, prepared=_folders(splits, paths))
     with open_store(database(paths), create=True) as store, store.driver_lock():
         if spaces:
             stored = store.study(study.name).specs if study.name in store.studies() else ()
