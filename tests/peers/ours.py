@@ -12,6 +12,7 @@ from harness.provenance import versions
 from harness.trial import trial_steps
 from harness.values import Int32, Split, TrialResult, UserRanks
 from studies.profiles import trial, varied
+from tests.bench.runner import revision
 from tests.peers.job import ARRAYS, Fit, Fitted, Place, lists_file
 
 DATASET = "ml1m"
@@ -59,7 +60,7 @@ def train(fit: Fit, split: Split, folder: Path) -> Fitted:
         cpu_seconds=cpu_seconds,
         seconds=seconds,
         items=split.n_items,
-        versions=dict(versions()) | {"kernels": result.provenance.kernels},
+        versions=dict(versions()) | {"kernels": result.provenance.kernels, "revision": revision()},
     )
     done.save(folder)
     return done

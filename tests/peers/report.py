@@ -20,9 +20,12 @@ width, blocks, heads, length, dropout, batch, Adam (1e-3, betas 0.9 and 0.98) an
 weights are evaluated, none is chosen on validation. BCE takes the mean over the positive and its negatives in both.
 Lists hold unseen items only, and btsr's metrics measure both programs' lists.
 
-What differs, as each program has it: RecTools starts all matrices from Xavier-normal draws, btsr the item table from
-Xavier-uniform ones; RecTools draws negatives from the whole catalogue, btsr leaves the user's own items out; RecTools
-numbers positions from the end and scales no embedding; its catalogue has only the items of some training window.
+What differs, as each program has it: RecTools starts all matrices from Xavier-normal draws, btsr from Xavier-uniform
+ones and scales embeddings by sqrt(D); RecTools draws negatives from the whole catalogue, btsr leaves the user's own
+items out; RecTools numbers positions from the end; its catalogue has only the items of some training window.
+
+The budget is short: the table says how far each program comes in so many epochs, not where it ends, and differences of
+a standard error or two between single seeds mean nothing.
 """
 
 
@@ -66,8 +69,8 @@ def render(
     return "\n".join([
         "# btsr against RecTools on ML-1M",
         "",
-        f"`{command}` (`make peers`), {date}, revision {revision}; {machine['processor']}, {machine['cores']} cores, "
-        f"{fit.threads} thread{'s' * (fit.threads > 1)} a training.",
+        f"`{command}` (`make peers`), {date}, reported at revision {revision}; "
+        f"{machine['processor']}, {machine['cores']} cores, {fit.threads} thread{'s' * (fit.threads > 1)} a training.",
         "",
         "## The same lists, both programs' metrics",
         "",
