@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PEERS  ?= .venv-peers
 DEMO   ?= runs/demo
 
-.PHONY: demo test lint chaos bench halving calibrate clean
+.PHONY: demo test lint chaos bench halving peers calibrate clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,9 @@ bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two h
 
 halving: $(VENV)/.installed  ## what a pruner would have saved; HALVING="--db runs/btsr.db --study alpha_lambda --dataset ml1m"
 	$(BIN)/python -m tests.bench.halving $(HALVING)
+
+peers: $(VENV)/.installed $(PEERS)/.installed  ## our metrics and our SASRec against RecTools' on ML-1M, a quarter of an hour
+	$(BIN)/python -m tests.peers --peers $(PEERS)/bin/python $(if $(PEERS_OPTIONS),$(PEERS_OPTIONS),--report PEERS.md)
 
 calibrate: $(VENV)/.installed  ## false marks between identical methods; CALIBRATE="--db runs/btsr.db" takes real runs
 	$(BIN)/python -m tests.calibration.calibrate $(CALIBRATE)

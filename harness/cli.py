@@ -61,7 +61,9 @@ def sweep(
     search: Annotated[
         Search, typer.Option(help="the study's grid, or points of its space", rich_help_panel=SEARCH)
     ] = "grid",
-    trials: Annotated[int, typer.Option(min=0, help="points of a search on each data set", rich_help_panel=SEARCH)] = 0,
+    trials: Annotated[
+        int, typer.Option(min=0, help="points of a search, of each method on each data set", rich_help_panel=SEARCH)
+    ] = 0,
     prune: Annotated[
         Prune | None, typer.Option(help="give up trials of a search that fall behind", rich_help_panel=SEARCH)
     ] = None,
@@ -112,7 +114,7 @@ def sweep(
         str | None, typer.Option(help="run one trial: its key, or its beginning", rich_help_panel=AGAIN)
     ] = None,
     extend: Annotated[
-        bool, typer.Option("--extend", help="run a study that has grown since it was stored", rich_help_panel=AGAIN)
+        bool, typer.Option("--extend", help="run a study that has changed since it was stored", rich_help_panel=AGAIN)
     ] = False,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="keep the best weights of every trial in OUT/checkpoints")
@@ -197,7 +199,7 @@ def sweep(
     )
     plan = current_plan(wanted, paths, options)
     if status:
-        show.status(wanted, plan, paths)
+        show.status(plan, paths)
         return
     estimates = _estimates(plan, context, calibrate=calibrate)
     if dry_run:
@@ -211,12 +213,12 @@ def sweep(
         gpus=gpus_per_trial,
         address=ray_address,
         device=context.device,
-        needed=bool(plan.missing) or search != "grid",
+        needed=bool(plan.upcoming),
     )
-    if plan.missing:
+    if plan.upcoming:
         from harness.prepare import raw_file
 
-        for config in dict.fromkeys(spec.data for spec in plan.missing):
+        for config in dict.fromkeys(spec.data for spec in plan.upcoming):
             raw_file(config, paths)
     with ExitStack() as stack:
         if dashboard:
@@ -291,21 +293,19 @@ def _run(
     except KeyboardInterrupt:
         after = current_plan(study, paths, options)
         typer.echo(
-            f"interrupted: {after.done} of {len(after.study.specs)} trials are done and kept in {shown(paths)}; "
+            f"interrupted: {after.done} of {after.total} trials are done and kept in {shown(paths)}; "
             "give the same command again to go on",
             err=True,
         )
         raise typer.Exit(stopped_by) from None
     finally:
         signal.signal(signal.SIGTERM, usual)
-    counts = f"{after.done} of {len(after.study.specs)} trials are done"
-    if options.search == "grid":
-        counts += f" ({after.done - before.done} now, {before.done} before)"
-    elif after.pruned:
+    counts = f"{after.done} of {after.total} trials are done ({after.done - before.done} now, {before.done} before)"
+    if after.pruned:
         counts += f", {after.pruned} were given up early"
     typer.echo(f"{after.study.name}: {counts} in {shown(paths)}")
     if not after.complete:
-        show.failures(after.study, paths, after)
+        show.failures(after, paths)
         raise typer.Exit(INCOMPLETE)
 
 

@@ -5,6 +5,7 @@ Everything here is frozen, refuses unknown fields and imports neither torch nor 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -207,6 +208,18 @@ class TrialSpec(Frozen):
             copy.__dict__.pop(name, None)
         return copy
 
+    @property
+    def place(self) -> str:
+        """Data set and method in one word: a search has one space for each."""
+        return f"{self.data.dataset}/{self.method}"
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its path, such as train.lr."""
+        content = self.model_dump()
+        parts = {name: fields for name, fields in content.items() if isinstance(fields, dict)}
+        inner = {f"{part}.{name}": value for part, fields in parts.items() for name, value in fields.items()}
+        return inner | {name: value for name, value in content.items() if name not in parts}
+
     def canonical_json(self) -> str:
         """The specification as canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -230,6 +243,10 @@ class Range(Frozen):
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError(f"range {self.low:g} to {self.high:g}: low must be below high, and above 0 with log")
         return self
+
+    def holds(self, value: object) -> bool:
+        """Whether a search may choose this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 class SearchSpace(Frozen):
@@ -259,14 +276,28 @@ class SearchSpace(Frozen):
 
     def point(self, spec: TrialSpec) -> dict[str, float]:
         """Where a trial of this space is."""
-        content: Any = spec.model_dump()
-        found = {}
-        for path in self.ranges:
-            value = content
-            for name in path.split("."):
-                value = value[name]
-            found[path] = value
-        return found
+        content = spec.flat()
+        return {path: content[path] for path in self.ranges}
+
+    def strays(self, spec: TrialSpec) -> dict[str, Any]:
+        """Path -> value of what keeps a trial out of this space: beyond a range, or unlike the base where none is."""
+        base, content = self.base.flat(), spec.flat()
+        return {
+            path: value
+            for path, value in content.items()
+            if not (self.ranges[path].holds(value) if path in self.ranges else value == base[path])
+        }
+
+    @property
+    def place(self) -> str:
+        """Data set and method that it is for."""
+        return self.base.place
+
+    @property
+    def size(self) -> int | None:
+        """How many points there are; None where they are not countable."""
+        counts = [int(wanted.high) - int(wanted.low) + 1 for wanted in self.ranges.values() if wanted.integer]
+        return math.prod(counts) if len(counts) == len(self.ranges) else None
 
 
 class Study(Frozen):
@@ -275,7 +306,7 @@ class Study(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
     specs: tuple[TrialSpec, ...]
-    search: Annotated[tuple[SearchSpace, ...], Field(description="for --search, one per data set")] = ()
+    search: Annotated[tuple[SearchSpace, ...], Field(description="for --search, one per data set and method")] = ()
 
     @model_validator(mode="after")
     def _no_trial_twice(self) -> Self:
@@ -284,6 +315,14 @@ class Study(Frozen):
             if spec.key in seen:
                 raise ValueError(f"study {self.name} lists trial {spec.key} twice ({spec.method}, seed {spec.seed})")
             seen.add(spec.key)
+        return self
+
+    @model_validator(mode="after")
+    def _one_space_each(self) -> Self:
+        places = [space.place for space in self.search]
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(f"study {self.name} has {places.count(place)} search spaces for {place}: keep one")
         return self
 
 

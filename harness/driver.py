@@ -46,6 +46,8 @@ class SweepDriver:
         self._store, self._ledger, self._display, self._paths = store, ledger, display, paths
         self._study, self._options, self._spaces = study, options, spaces
         self._specs = list(study.specs)
+        self._exhausted: set[str] = set()
+        self._known = {key for key, status in store.statuses().items() if status != "failed"}
         self._running: dict[str, Task] = {}
         failures = {} if options.retry_failed or options.only else store.failures()
         self._failed = {key: attempt for key, (attempt, _) in failures.items()}
@@ -61,23 +63,30 @@ class SweepDriver:
         return task
 
     def _proposed(self) -> Task | None:
-        """A new point of the data set with the fewest, while any has fewer than are wanted."""
-        known = {dataset: self._ledger.known(dataset) for dataset in self._spaces}
-        open_ones = [dataset for dataset, keys in known.items() if len(keys) < self._options.trials]
-        if not open_ones:
-            return None
-        dataset = min(open_ones, key=lambda name: len(known[name]))
+        """A new point of the space with the fewest, while any has fewer than are wanted."""
+        known = {place: len(self._ledger.known(place)) for place in self._spaces}
+        wanting = [place for place in known if known[place] < self._options.trials and place not in self._exhausted]
+        for place in sorted(wanting, key=known.__getitem__):
+            spec = self._new_point(place)
+            if spec is None:
+                self._exhausted.add(place)
+                continue
+            self._specs.append(spec)
+            self._store.register_study(self._study.model_copy(update={"specs": (spec,)}), keep_wishes=True)
+            if spec.key in self._known:  # another study ran it
+                self._reconcile()
+                return self._proposed()
+            self._display.add(spec)
+            return Task(spec=spec)
+        return None
+
+    def _new_point(self, place: str) -> TrialSpec | None:
+        """What the search proposes there; None where it keeps proposing what was run before."""
         for _ in range(MOST_REPEATS):
             self._repair()
-            spec = self._ledger.propose(dataset)
-            if spec is not None:
-                break
-        else:
-            return None
-        self._specs.append(spec)
-        self._store.register_study(self._study.model_copy(update={"specs": (spec,)}), keep_wishes=True)
-        self._display.add(spec)
-        return Task(spec=spec)
+            if spec := self._ledger.propose(place):
+                return spec
+        return None
 
     def heard(self, event: Event) -> bool:
         """See `executors.Driver.heard`."""
@@ -113,9 +122,12 @@ class SweepDriver:
     def _repair(self) -> None:
         """Make the ledger anew where somebody changed it in the dashboard."""
         if self._ledger.damaged:
-            waiting = {task.spec.key for task in self._queue}
-            given_up = {k for k in self._failed if k not in self._running and k not in waiting}
-            self._ledger.reconcile(self._specs, self._store, running=tuple(self._running), skip=given_up)
+            self._reconcile()
+
+    def _reconcile(self) -> None:
+        waiting = {task.spec.key for task in self._queue}
+        given_up = {k for k in self._failed if k not in self._running and k not in waiting}
+        self._ledger.reconcile(self._specs, self._store, running=tuple(self._running), skip=given_up)
 
 
 @contextmanager

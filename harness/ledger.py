@@ -1,4 +1,6 @@
-"""The Optuna study of every data set: queue and display of a sweep, in the same database; the only door to Optuna.
+"""The Optuna studies of a sweep: its queue and display, in the same database; the only door to Optuna.
+
+A grid has one for each data set, a search one for each of its spaces, that is, for each method on each data set.
 
 It is never the truth. At every start it is made to agree with the results, under the driver's lock; a study that was
 deleted in the dashboard is made anew. Only the driver writes to it.
@@ -21,7 +23,15 @@ from harness.config import SearchSpace, TrialSpec
 from harness.database import one_line, shown
 from harness.errors import StoreError
 from harness.ledger_page import Facts
-from harness.ledger_storage import distributions, open_storage, params_of, pruner, sampler
+from harness.ledger_storage import (
+    distributions,
+    is_of_another_space,
+    open_storage,
+    params_of,
+    pruner,
+    sampler,
+    study_name,
+)
 from harness.options import Prune, Search
 from harness.store import Store
 from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
@@ -36,9 +46,11 @@ DRESS_SECONDS = 10.0
 
 @dataclass(kw_only=True)
 class _Page:
-    """One data set's study."""
+    """One Optuna study."""
 
     name: str
+    space: SearchSpace | None
+    """Whose points it holds; None for a grid."""
     study: "OptunaStudy"
     study_id: int
     trials: dict[str, int] = field(default_factory=dict)
@@ -71,6 +83,7 @@ class Ledger:
         self._where, self._name, self._title, self._command = where, name, title, command
         self._search, self._prune, self._spaces = search, prune, spaces or {}
         self._pages: dict[str, _Page] = {}
+        """By place for a search, by data set for a grid."""
         self._damaged = False
         self._skip: frozenset[str] = frozenset()
 
@@ -87,8 +100,8 @@ class Ledger:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                for dataset in self._pages:
-                    self.dress(dataset, force=True)
+                for place in self._pages:
+                    self.dress(place, force=True)
         finally:
             self.close()
 
@@ -125,6 +138,10 @@ class Ledger:
         """Whether somebody changed the study meanwhile: reconcile it again."""
         return self._damaged
 
+    def _place(self, spec: TrialSpec) -> str:
+        """Key of the page that a trial is on."""
+        return spec.place if self._spaces else spec.data.dataset
+
     # -- agreement with the results -------------------------------------------------------------------------------
 
     def reconcile(
@@ -144,18 +161,18 @@ class Ledger:
         statuses = store.statuses()
         over = {"done"} if self._search == "grid" else {"done", "pruned"}
         ended = {key for key, status in statuses.items() if status in over or key in self._skip}
-        by_dataset: dict[str, list[TrialSpec]] = {dataset: [] for dataset in self._spaces}
+        by_place: dict[str, list[TrialSpec]] = {place: [] for place in self._spaces}
         for spec in specs:
-            by_dataset.setdefault(spec.data.dataset, []).append(spec)
+            by_place.setdefault(self._place(spec), []).append(spec)
         with self._plain(repair=False):
-            for dataset, mine in by_dataset.items():
-                page = self._pages[dataset] = self._opened(dataset)
+            for place, mine in by_place.items():
+                page = self._pages[place] = self._opened(place, {spec.key for spec in mine})
                 page.status = {s.key: statuses.get(s.key, "") if s.key in ended else "waiting" for s in mine}
                 there = self._clean(page, ended)
                 shown_as = {"done", "pruned"}
                 missing = [s for s in mine if page.status[s.key] in shown_as and s.key not in there]
                 waiting = [s for s in mine if page.status[s.key] == "waiting"]
-                page.changed = bool(missing or waiting) or dataset in self._spaces
+                page.changed = bool(missing or waiting) or place in self._spaces
                 if not page.changed:
                     continue
                 page.done = self._facts([s for s in mine if page.status[s.key] == "done"], store)
@@ -165,7 +182,7 @@ class Ledger:
                 for key in set(running) & set(page.trials):
                     self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
                     page.status[key] = "running"
-                self.dress(dataset, force=True)
+                self.dress(place, force=True)
 
     @staticmethod
     def _facts(specs: Sequence[TrialSpec], store: Store) -> dict[str, Facts]:
@@ -179,10 +196,14 @@ class Ledger:
             for spec in specs
         }
 
-    def _opened(self, dataset: str) -> _Page:
+    def _opened(self, place: str, keys: Collection[str]) -> _Page:
+        """The page of this place, for trials with these keys."""
         import optuna
 
-        name = f"{self._name}/{dataset}"
+        space = self._spaces.get(place)
+        name = study_name(self._storage, self._name, place, space)
+        if space and is_of_another_space(self._storage, name, keys):
+            optuna.delete_study(study_name=name, storage=self._storage)
         two = self._search == "nsga2"
         study = optuna.create_study(
             study_name=name,
@@ -194,7 +215,7 @@ class Ledger:
         names = ["valid NDCG@10", "valid cov@10"][: 2 if two else 1]
         if study.metric_names != names:
             study.set_metric_names(names)
-        return _Page(name=name, study=study, study_id=study_id)
+        return _Page(name=name, space=space, study=study, study_id=study_id)
 
     def _clean(self, page: _Page, ended: set[str]) -> set[str]:
         """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
@@ -240,7 +261,7 @@ class Ledger:
     ) -> "FrozenTrial":
         import optuna
 
-        params, distributions = params_of(spec, self._spaces.get(spec.data.dataset))
+        params, distributions = params_of(spec, page.space)
         trial = optuna.trial.create_trial(
             state=self._state(state),
             values=self._values(found) if found else None,
@@ -267,19 +288,19 @@ class Ledger:
 
     def claim(self, spec: TrialSpec) -> None:
         """Its trial is running now."""
-        page = self._pages[spec.data.dataset]
+        page = self._pages[self._place(spec)]
         with self._plain():
             if spec.key not in page.trials:
                 self._add_waiting(page, [spec])
             self._storage.set_trial_state_values(page.trials[spec.key], self._state("RUNNING"))
             page.status[spec.key] = "running"
 
-    def propose(self, dataset: str) -> TrialSpec | None:
-        """A new point of the data set's space, chosen by the sampler from all that has ended; it waits from now on.
+    def propose(self, place: str) -> TrialSpec | None:
+        """A new point of the place's space, chosen by the sampler from all that has ended there; it waits from now on.
 
         None where the sampler chose a point that is known, or the study was changed meanwhile.
         """
-        page, space = self._pages[dataset], self._spaces[dataset]
+        page, space = self._pages[place], self._spaces[place]
         proposed: TrialSpec | None = None
         with self._plain():
             page.study.sampler = sampler(self._search, seed=len(page.study.get_trials(deepcopy=False)))
@@ -295,13 +316,13 @@ class Ledger:
                 proposed = spec
         return proposed
 
-    def known(self, dataset: str) -> set[str]:
-        """Keys of all trials of a data set, ended or not."""
-        return set(self._pages[dataset].status)
+    def known(self, place: str) -> set[str]:
+        """Keys of all trials of a space, ended or not."""
+        return set(self._pages[place].status)
 
     def epoch(self, spec: TrialSpec, log: EpochLog) -> bool:
         """Add a point to the learning curve; returns whether the trial is worth going on with."""
-        page = self._pages[spec.data.dataset]
+        page = self._pages[self._place(spec)]
         value = ledger_page.curve((log,)).get(log.epoch)
         if value is None or self._search == "nsga2" or spec.key not in page.trials:
             return True
@@ -315,7 +336,7 @@ class Ledger:
     def ended(self, outcome: TrialResult | TrialPruned | TrialFailure, *, again: bool = False) -> None:
         """Tell how a trial ended; a failure that is tried `again` waits from now on."""
         spec = outcome.spec
-        page = self._pages[spec.data.dataset]
+        page = self._pages[self._place(spec)]
         state, values, attributes = "FAIL", None, {}
         if isinstance(outcome, TrialResult):
             args = (outcome.metrics, outcome.epochs, outcome.best_epoch, outcome.provenance)
@@ -333,18 +354,19 @@ class Ledger:
             if again:
                 self._add_waiting(page, [spec])
                 page.status[spec.key] = "waiting"
-        self.dress(spec.data.dataset)
+        self.dress(self._place(spec))
 
-    def dress(self, dataset: str, *, force: bool = False) -> None:
-        """Make the data set's note and heat map anew, but not all the time."""
-        page = self._pages[dataset]
+    def dress(self, place: str, *, force: bool = False) -> None:
+        """Make the note and heat map of a study anew, but not all the time."""
+        page = self._pages[place]
         if not page.changed or (not force and time.monotonic() - page.dressed_at < DRESS_SECONDS):
             return
         from optuna_dashboard import save_note, save_plotly_graph_object
 
         done = tuple(page.done.values())
         with self._plain():
-            text = ledger_page.note(self._title, page.name, done, Counter(page.status.values()), self._command)
+            counts = Counter(page.status.values())
+            text = ledger_page.note(self._title, page.name, done, counts, self._command, space=page.space)
             save_note(page.study, text)
             figure = ledger_page.heat_map(done)
             if figure is not None:
@@ -352,11 +374,11 @@ class Ledger:
                 save_plotly_graph_object(page.study, drawn, graph_object_id="alpha_lambda")
         page.dressed_at = time.monotonic()
 
-    def attach(self, dataset: str, file: Path, folder: Path) -> None:
+    def attach(self, place: str, file: Path, folder: Path) -> None:
         """Show a picture among the study's artifacts, kept in `folder`; a former one of that name is shown no more."""
         from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 
-        page = self._pages[dataset]
+        page = self._pages[place]
         with self._plain():
             folder.mkdir(parents=True, exist_ok=True)
             known = get_all_artifact_meta(page.study)

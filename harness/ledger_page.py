@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from harness.config import TrialSpec
+from harness.config import SearchSpace, TrialSpec
 from harness.values import EpochLog, Metric, Provenance
 
 BUCKETS = ("", " head", " mid", " tail")
@@ -95,8 +95,20 @@ def groups(done: Sequence[Facts]) -> list[tuple[TrialSpec, int, float, float]]:
     return sorted(rows, key=lambda row: -row[2])
 
 
-def note(title: str, name: str, done: Sequence[Facts], counts: Mapping[str, int], command: str) -> str:
-    """Progress, the best groups by validation, and the command, in Markdown."""
+def note(
+    title: str,
+    name: str,
+    done: Sequence[Facts],
+    counts: Mapping[str, int],
+    command: str,
+    *,
+    space: SearchSpace | None = None,
+) -> str:
+    """Progress, the best groups by validation at their alpha and lambda or point of the space, and the command.
+
+    Markdown.
+    """
+    columns = list(space.ranges) if space else ["alpha", "lambda"]
     total = sum(counts.values())
     lines = [
         f"# {title}: {name}",
@@ -106,12 +118,15 @@ def note(title: str, name: str, done: Sequence[Facts], counts: Mapping[str, int]
         "",
         "Best by validation NDCG@10 (mean over seeds); test values are not shown here: see `btsr-report`.",
         "",
-        "| method | alpha | lambda | seeds | NDCG@10 | cov@10 |",
-        "|---|---|---|---|---|---|",
+        f"| method | {' | '.join(columns)} | seeds | NDCG@10 | cov@10 |",
+        "|---" * (len(columns) + 4) + "|",
     ]
     for spec, seeds, ndcg, cov in groups(done)[:10]:
-        point = ("", "") if spec.aux.kind == "none" else (f"{spec.aux.alpha:g}", f"{spec.aux.lam:g}")
-        lines.append(f"| {spec.method} | {point[0]} | {point[1]} | {seeds} | {ndcg:.4f} | {cov:.4f} |")
+        if space:
+            point = [f"{value:.4g}" for value in space.point(spec).values()]
+        else:
+            point = ["", ""] if spec.aux.kind == "none" else [f"{spec.aux.alpha:g}", f"{spec.aux.lam:g}"]
+        lines.append(f"| {spec.method} | {' | '.join(point)} | {seeds} | {ndcg:.4f} | {cov:.4f} |")
     return "\n".join([*lines, "", f"`{command}`" if command else ""])
 
 

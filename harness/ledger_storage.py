@@ -107,6 +107,38 @@ def running(where: str | Path) -> list[tuple[str, int, float | None]]:
         storage.engine.dispose()
 
 
+def study_name(storage: Any, name: str, place: str, space: SearchSpace | None) -> str:
+    """What the Optuna study of a place is called.
+
+    A search has one for each method on each data set; earlier versions searched one method on each, under the data
+    set's name alone, and their studies go on.
+    """
+    former = f"{name}/{space.base.data.dataset}" if space else ""
+    studies = {study.study_name: study._study_id for study in storage.get_all_studies()} if space else {}
+    if space and former in studies:
+        trials = storage.get_all_trials(studies[former], deepcopy=False)
+        if any(trial.user_attrs.get("method") == space.base.method for trial in trials):
+            return former
+    return f"{name}/{place}"
+
+
+def is_of_another_space(storage: Any, name: str, keys: Collection[str]) -> bool:
+    """Whether the study shows trials that ended but are not among these, hence not in the space that is searched now.
+
+    A sampler would learn from them; such a study is to be made anew, its trials stay in the results.
+    """
+    from optuna.trial import TrialState
+
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    shown = [
+        trial.user_attrs.get("key")
+        for study in storage.get_all_studies()
+        if study.study_name == name
+        for trial in storage.get_all_trials(study._study_id, deepcopy=False, states=ended)
+    ]
+    return any(key and key not in keys for key in shown)
+
+
 def params_of(spec: TrialSpec, space: SearchSpace | None) -> "tuple[dict[str, Any], dict[str, BaseDistribution]]":
     """A trial's parameters and their declared ranges: those of the space, otherwise alpha and lambda."""
     from optuna.distributions import FloatDistribution

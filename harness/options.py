@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from models.config import Frozen
 
 Search = Literal["grid", "random", "tpe", "nsga2"]
+SEARCHES: tuple[str, ...] = ("random", "tpe", "nsga2")
+"""What a study's name ends in when its spaces are searched: `tune_tpe`."""
+
 Prune = Literal["halving", "median"]
 
 
@@ -18,9 +21,9 @@ class SweepOptions(Frozen):
     ] = 2
     retry_failed: Annotated[bool, Field(description="trials that failed for good get all their attempts anew")] = False
     only: Annotated[str | None, Field(min_length=4, description="run one trial: its key, or the beginning")] = None
-    extend: Annotated[bool, Field(description="run a study whose definition has grown since it was stored")] = False
+    extend: Annotated[bool, Field(description="run a study whose definition has changed since it was stored")] = False
     search: Annotated[Search, Field(description="grid: the study's trials; otherwise points of its space")] = "grid"
-    trials: Annotated[int, Field(ge=0, description="points that a search tries on each data set, in the end")] = 0
+    trials: Annotated[int, Field(ge=0, description="points that a search tries of each method on each data set")] = 0
     prune: Annotated[Prune | None, Field(description="give up trials of a search that fall behind")] = None
 
     @model_validator(mode="after")
@@ -32,8 +35,8 @@ class SweepOptions(Frozen):
             raise ValueError(f"--search {self.search} needs --trials N: how many points to try")
         if self.search == "nsga2" and self.prune:
             raise ValueError("--prune compares one number and nsga2 has two: drop one of them, or use --search tpe")
-        if self.search != "grid" and (self.only or self.extend):
-            raise ValueError("--only and --extend are for a grid: drop them")
+        if self.search != "grid" and self.only:
+            raise ValueError("--only is for a grid: drop it")
         return self
 
     def is_final(self, attempt: int, error: str) -> bool:

@@ -54,7 +54,7 @@ def from_past(store: "Store | None") -> dict[Cell, Estimate]:
 
 
 def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Cell, Estimate]:
-    """A few epochs, at most two minutes, of the first missing trial of every cell that is not known.
+    """A few epochs, at most two minutes, of the first trial to come of every cell that is not known.
 
     The trial is taken to run all its epochs, which early stopping usually spares it. Nothing is recorded.
     """
@@ -63,7 +63,7 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
     from harness.trial import trial_steps
 
     found: dict[Cell, Estimate] = {}
-    for spec in plan.missing:
+    for spec in plan.upcoming:
         cell: Cell = (spec.data.dataset, spec.method, spec.profile)
         if cell in known or cell in found:
             continue

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import RunPaths, Study, StudyOptions
+from harness.config import RunPaths, StudyOptions
 from harness.price import Price
 from harness.progress import describe, duration
 from harness.sweep import Plan, database
@@ -62,19 +62,19 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
         console.print(f"no price for {names}: add --calibrate to measure it", style="dim", soft_wrap=True)
 
 
-def status(study: Study, todo: Plan, paths: RunPaths) -> None:
+def status(todo: Plan, paths: RunPaths) -> None:
     """Who sweeps, how far it is, and what runs now."""
     from harness.ledger_storage import running
     from harness.store import open_existing
 
-    where = database(paths)
+    where, study = database(paths), todo.study
     if isinstance(where, Path) and not where.exists() or (store := open_existing(where)) is None:
         print(f"{study.name}: nothing has run yet in {where}")
         return
     with store:
         holder = store.holder()
     console = Console()
-    counts = f"{todo.done} of {len(todo.study.specs)} done, {todo.failed} failed, {len(todo.missing)} missing"
+    counts = f"{todo.done} of {todo.total} done, {todo.failed} failed, {todo.waiting} missing"
     if todo.pruned:
         counts += f", {todo.pruned} pruned by a search"
     console.print(
@@ -88,16 +88,21 @@ def status(study: Study, todo: Plan, paths: RunPaths) -> None:
             console.print(f"  {describe(specs[key])}: epoch {epoch} of {of}{shown}", highlight=False)
 
 
-def failures(study: Study, paths: RunPaths, after: Plan) -> None:
-    """The errors of failed trials, each once with its count, and how to try again."""
+def failures(after: Plan, paths: RunPaths) -> None:
+    """The errors of failed trials, each once with its count, and how to try again; searches that found no new point."""
     from harness.store import open_store
 
-    mine = {spec.key for spec in study.specs}
+    mine = {spec.key for spec in after.study.specs}
     with open_store(database(paths), read_only=True) as store:
         failed = [error for key, (_, error) in store.failures().items() if key in mine]
     console = Console(stderr=True)
     for error, count in Counter(failed).most_common(5):
         console.print(f"{count} failed: {error}", markup=False, highlight=False, soft_wrap=True)
+    for place, left in after.unproposed.items():
+        words = f"{place}: no new point was found for {left} of {after.budget} trials: its space is (nearly) used up"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+    if not failed:
+        return
     flag = " with --retry-failed" if after.given_up and not after.missing else ""
     console.print(f"give the same command again{flag} to try what failed once more", highlight=False, soft_wrap=True)
 

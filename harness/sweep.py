@@ -5,7 +5,7 @@ libraries are imported only where there is a database.
 """
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.errors import ConfigError, StoreError
 from harness.executors import Executor, RunContext
 from harness.options import SweepOptions
 from harness.progress import Display, describe
+from harness.search import begin_search, search_of
 from harness.values import Estimate, Split
 
 if TYPE_CHECKING:
@@ -68,6 +69,21 @@ class Plan:
     """Keys of failed trials that are not tried again."""
     ended: "frozenset[Status]" = frozenset({"done"})
     """What needs no other run: in a search, pruned trials too; a grid is run whole."""
+    budget: int = 0
+    """Points that a search tries in every space of the study, in the end."""
+
+    @property
+    def unproposed(self) -> dict[str, int]:
+        """Place -> how many points of its space are still to be chosen; empty for a grid."""
+        known = Counter(spec.place for spec in self.study.specs)
+        left = {space.place: self.budget - known[space.place] for space in self.study.search}
+        return {place: count for place, count in left.items() if count > 0}
+
+    @property
+    def upcoming(self) -> tuple[TrialSpec, ...]:
+        """What is to run as far as it is known: missing trials, then the base of every space with points left."""
+        left = self.unproposed
+        return (*self.missing, *(space.base for space in self.study.search if space.place in left))
 
     def _is_missing(self, spec: TrialSpec) -> bool:
         return self.statuses.get(spec.key) not in self.ended and spec.key not in self.given_up
@@ -88,6 +104,10 @@ class Plan:
     def rows(self) -> tuple[PlanRow, ...]:
         """Counts by data set, method and profile, in the study's order."""
         cells: defaultdict[tuple[str, str, str], list[TrialSpec]] = defaultdict(list)
+        left: Counter[tuple[str, str, str]] = Counter()
+        for space in self.study.search if self.budget else ():
+            cell = (space.base.data.dataset, space.base.method, space.base.profile)
+            cells[cell], left[cell] = [], self.unproposed.get(space.place, 0)
         for spec in self.study.specs:
             cells[spec.data.dataset, spec.method, spec.profile].append(spec)
         rows = []
@@ -98,14 +118,24 @@ class Plan:
                     dataset=dataset,
                     method=method,
                     profile=profile,
-                    trials=len(specs),
+                    trials=len(specs) + left[dataset, method, profile],
                     done=found.count("done"),
                     failed=found.count("failed"),
-                    missing=sum(map(self._is_missing, specs)),
+                    missing=sum(map(self._is_missing, specs)) + left[dataset, method, profile],
                     pruned=found.count("pruned"),
                 )
             )
         return tuple(rows)
+
+    @property
+    def total(self) -> int:
+        """Trials, those that a search has not chosen yet included."""
+        return sum(row.trials for row in self.rows)
+
+    @property
+    def waiting(self) -> int:
+        """Trials that are to run."""
+        return sum(row.missing for row in self.rows)
 
     @property
     def done(self) -> int:
@@ -125,17 +155,23 @@ class Plan:
     @property
     def complete(self) -> bool:
         """Whether every trial is done, or was given up by this search because others are better."""
-        return all(self.statuses.get(spec.key) in self.ended for spec in self.study.specs)
+        ended = all(self.statuses.get(spec.key) in self.ended for spec in self.study.specs)
+        return ended and not self.unproposed
 
 
 def plan(study: Study, store: "Store | None", options: SweepOptions | None = None) -> Plan:
-    """What is done, failed and missing; without a store nothing is done."""
+    """What is done, failed and missing; without a store nothing is done. Of a search, the plan of its own study.
+
+    Raises ConfigError for a trial that is not there and for a search that cannot be.
+    """
     options = options or SweepOptions()
-    if options.only is not None:
+    if options.search != "grid":
+        study = search_of(study, store, options)
+    elif options.only is not None:
         study = study.model_copy(update={"specs": (_only(study, options.only),)})
     ended: frozenset[Status] = frozenset({"done"} if options.search == "grid" else {"done", "pruned"})
     if store is None:
-        return Plan(study=study, statuses={}, ended=ended)
+        return Plan(study=study, statuses={}, ended=ended, budget=options.trials)
     known, mine = store.statuses(), {spec.key for spec in study.specs}
     failures = {} if options.retry_failed or options.only else store.failures()
     return Plan(
@@ -145,6 +181,7 @@ def plan(study: Study, store: "Store | None", options: SweepOptions | None = Non
             key for key, (attempt, error) in failures.items() if key in mine and options.is_final(attempt, error)
         ),
         ended=ended,
+        budget=options.trials,
     )
 
 
@@ -192,33 +229,31 @@ def run_study(
 
     options = options or SweepOptions()
     paths = context.paths
-    spaces = {space.base.data.dataset: space for space in study.search} if options.search != "grid" else {}
-    if spaces:
-        study = study.model_copy(update={"name": f"{study.name}_{options.search}", "specs": ()})
-    elif options.search != "grid":
-        raise ConfigError(f"study {study.name} declares no search space for --search {options.search}: use grid")
     before = current_plan(study, paths, options)
     _can_be_written(database(paths))
-    splits = _prepared([*before.missing, *(space.base for space in spaces.values())], paths, console, quiet)
+    splits = _prepared(before.upcoming, paths, console, quiet)
     if splits:
         context = replace(context, prepared=_folders(splits, paths))
     with open_store(database(paths), create=True) as store, store.driver_lock():
-        if spaces:
-            stored = store.study(study.name).specs if study.name in store.studies() else ()
-            study = study.model_copy(update={"specs": tuple(s for s in stored if s.data.dataset in spaces)})
-        whole = _registered(study, store, extend=options.extend or bool(spaces))
-        todo = plan(study, store, options)
+        spaces: dict[str, SearchSpace] = {}
+        if options.search == "grid":
+            whole = _registered(study, store, extend=options.extend)
+            todo = plan(study, store, options)
+        else:
+            todo = plan(study, store, options)
+            whole = begin_search(todo.study, store, extend=options.extend)
+            spaces = {space.place: space for space in todo.study.search}
         for split in splits.values():
             store.record_data(split)
-        store.record_estimates(study.name, estimates)
-        if not spaces and _nothing_to_do(study.name, whole, store, database(paths)):
+        store.record_estimates(todo.study.name, estimates)
+        if not spaces and not todo.missing and _nothing_to_do(todo.study.name, whole, store, database(paths)):
             return todo
         from harness.ledger import Ledger
 
         with Ledger(
             database(paths),
-            study.name,
-            study.title,
+            todo.study.name,
+            todo.study.title,
             search=options.search,
             prune=options.prune,
             spaces=spaces,
@@ -226,8 +261,6 @@ def run_study(
         ) as ledger:
             ledger.reconcile(whole, store, skip=todo.given_up)
             _run(todo, store, ledger, executor, context, spaces, options, console=console, quiet=quiet)
-        if spaces:
-            study = study.model_copy(update={"specs": store.study(study.name).specs})
         return plan(study, store, options)
 
 
@@ -247,7 +280,7 @@ def _run(
     from harness.driver import SweepDriver
 
     missing = todo.missing
-    new = max(0, options.trials * len(spaces) - len(todo.study.specs)) if spaces else 0
+    new = sum(todo.unproposed.values())
     if not missing and not new:
         return
     with Display(missing, total=len(missing) + new, console=console, quiet=quiet) as display:
@@ -311,14 +344,7 @@ def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
     def values(specs: Sequence[TrialSpec]) -> dict[str, list[str]]:
         found: defaultdict[str, list[str]] = defaultdict(list)
         for spec in specs:
-            content = spec.model_dump()
-            flat = {
-                f"{part}.{name}": value
-                for part, fields in content.items()
-                if isinstance(fields, dict)
-                for name, value in fields.items()
-            } | {name: value for name, value in content.items() if not isinstance(value, dict)}
-            for name, value in flat.items():
+            for name, value in spec.flat().items():
                 if str(value) not in found[name]:
                     found[name].append(str(value))
         return found

@@ -1,25 +1,42 @@
 """The `btsr-sweep` command that runs what a table or a figure lacks."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from harness.config import SEEDS, Profile, StudyOptions, TrialSpec
 from harness.errors import ConfigError
+from harness.options import SEARCHES
 from studies import STUDIES
+
+POINTS = 20
+"""Of a search that has none yet."""
 
 
 def sweep_command(
-    study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], database: str
+    study: str,
+    profile: Profile,
+    datasets: Sequence[str],
+    missing: Sequence[TrialSpec],
+    database: str,
+    asked: Sequence[TrialSpec] = (),
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
+    Of a search, one for as many points as the method with most of the trials `asked` for has.
     A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs is recognised by its trial keys. Where
     none fits (the missing trials come from several calls, or from a study file of the user's own) the plain command is
     given.
     """
-    words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
+    searched, _, search = study.rpartition("_")
+    is_search = search in SEARCHES and searched in STUDIES
+    words = ["btsr-sweep", "--study", searched if is_search else study]
+    words += ["--dataset", ",".join(datasets), "--profile", profile]
+    if is_search:
+        points = Counter(spec.place for spec in asked if spec.data.dataset in datasets).values()
+        words += ["--search", search, "--trials", str(max(points, default=POINTS))]
     words += _options(study, profile, datasets, missing)
     return shlex.join([*words, *_place(database)])
 

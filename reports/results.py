@@ -195,7 +195,7 @@ class Evidence:
     def command(self, datasets: Sequence[str]) -> str:
         """The command that runs what is missing on these data sets."""
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
-        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown)
+        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs)
 
 
 def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:

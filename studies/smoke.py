@@ -16,11 +16,10 @@ def study(options: StudyOptions) -> Study:
         for seed in seeds:
             specs.append(trial("sasrec_ce", dataset, options, seed, max_epochs=EPOCHS))
             specs += [trial("bt_sr", dataset, options, seed, alpha=alpha, max_epochs=EPOCHS) for alpha in ALPHAS]
+    lr = {"train.lr": Range(low=0.0003, high=0.01, log=True)}
     spaces = tuple(
-        SearchSpace(
-            base=trial("bt_sr", dataset, options, seeds[0], max_epochs=EPOCHS),
-            ranges={"aux.alpha": Range(low=0.0, high=0.5), "train.lr": Range(low=0.0003, high=0.01, log=True)},
-        )
+        SearchSpace(base=trial(method, dataset, options, seeds[0], max_epochs=EPOCHS), ranges=ranges)
         for dataset in options.datasets
+        for method, ranges in (("sasrec_ce", lr), ("bt_sr", {"aux.alpha": Range(low=0.0, high=0.5), **lr}))
     )
     return Study(name="smoke", title="Smoke test", specs=tuple(specs), search=spaces)

@@ -1,13 +1,14 @@
-"""Tuning on validation with the same number of trials for every method of table 2: nine, on the first seed.
+"""Tuning on validation with the same number of trials for every method of table 2, on the first seed.
 
-The row of `studies.points`, and eight points of a grid: three values of dropout times three of what matters most to the
-method. `btsr-report --table 2 --study tune` shows the winners, chosen on validation alone.
+As a grid, nine: the row of `studies.points`, and eight points of three values of dropout times three of what matters
+most to the method. As a search (`--search tpe --trials N`), N points of the method's own space, the row first.
+`btsr-report --table 2 --study tune` (or `tune_tpe`) shows the winners, chosen on validation alone.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.config import Study, StudyOptions
+from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec
 from studies.points import TABLE2
 from studies.profiles import trial, varied
 
@@ -24,11 +25,51 @@ AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
 }
 """Method -> part of the specification and its three values."""
 
+SHARED: Mapping[str, Range] = {
+    "encoder.dropout": Range(low=0.1, high=0.7),
+    "train.lr": Range(low=0.0003, high=0.003, log=True),
+}
+"""What a search varies of every method."""
+
+WEIGHT = Range(low=0.01, high=0.5, log=True)
+"""Of an auxiliary term; never 0, which would be another method."""
+
+SHARE, TEMPERATURE = Range(low=0.1, high=0.9), Range(low=0.05, high=2.0, log=True)
+
+OWN: Mapping[str, Mapping[str, Range]] = {
+    "sasrec_bce": {"loss.negatives": Range(low=16, high=256, log=True, integer=True)},
+    "sasrec_ce": {"train.weight_decay": Range(low=0.0, high=0.0001)},
+    "sasrec_sce": {"loss.sce_b_y": Range(low=64, high=1024, log=True, integer=True)},
+    "cl4srec": {
+        "aux.alpha": WEIGHT,
+        "aux.tau": TEMPERATURE,
+        "aux.crop_eta": SHARE,
+        "aux.mask_gamma": SHARE,
+        "aux.reorder_beta": SHARE,
+    },
+    "duorec": {"aux.alpha": WEIGHT, "aux.tau": TEMPERATURE},
+    "ec4srec": {"aux.alpha": WEIGHT, "aux.tau": TEMPERATURE, "aux.r_plus": SHARE, "aux.r_minus": SHARE},
+    "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": Range(low=0.0, high=0.5)},
+}
+"""Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
+
+
+def space(base: TrialSpec) -> SearchSpace:
+    """Where a method is searched around its row; a range that would leave the row out is widened to it."""
+    row, ranges = base.flat(), {**SHARED, **OWN[base.method]}
+    return SearchSpace(
+        base=base,
+        ranges={
+            path: wanted.model_copy(update={"low": min(wanted.low, row[path]), "high": max(wanted.high, row[path])})
+            for path, wanted in ranges.items()
+        },
+    )
+
 
 def study(options: StudyOptions) -> Study:
-    """Data sets x methods x nine settings; `reduced`: the row and three others."""
+    """Data sets x methods x nine settings; `reduced`: the row and three others. A search takes the methods' spaces."""
     seed = options.seeds[0]
-    specs = []
+    specs, spaces = [], []
     for dataset in options.datasets:
         for method in options.chosen(TABLE2):
             base = trial(method, dataset, options, seed)
@@ -38,4 +79,6 @@ def study(options: StudyOptions) -> Study:
                 for part, values in AXES[method]
             )
             specs += [base, *[spec for spec in grid if spec.key != base.key][: 3 if options.reduced else 8]]
-    return Study(name="tune", title="Tuning on validation, equal numbers of trials", specs=tuple(specs))
+            spaces.append(space(base))
+    title = "Tuning on validation, equal numbers of trials"
+    return Study(name="tune", title=title, specs=tuple(specs), search=tuple(spaces))

@@ -85,9 +85,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"optuna", "optuna_dashboard"},
     ),
     "harness.progress": (VALUES | {"harness.executors"}, {"rich"}),
+    "harness.search": (VALUES | {"harness.options", "harness.store"}, set()),
     "harness.driver": (VALUES | SWEEP | {"harness.checkpoint"}, set()),
     "harness.sweep": (
-        VALUES | SWEEP | {"harness.driver", "harness.prepare", "harness.database", "harness.ledger_storage"},
+        VALUES
+        | SWEEP
+        | {"harness.driver", "harness.search", "harness.prepare", "harness.database", "harness.ledger_storage"},
         {"rich"},
     ),
     "harness.price": (
@@ -113,7 +116,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         VALUES
         | {"harness.store", "harness.validation", "harness.exchange", "harness.metrics", "reports", "studies"}
-        | {"harness.exposure", "harness.geometry", "harness.rules"},
+        | {"harness.exposure", "harness.geometry", "harness.options", "harness.rules"},
         {"numpy", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn", "jinja2", "typer", "rich"},
     ),
 }

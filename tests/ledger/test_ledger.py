@@ -220,39 +220,43 @@ def test_a_search_tries_as_many_points_as_were_asked_for_and_goes_on(search: str
 
     def counted(spec: TrialSpec, context: RunContext) -> Steps:
         runs.append(spec)
-        if len(runs) == 4:
+        if len(runs) == 7:
             raise KeyboardInterrupt
         return (yield from trains(spec, context))
 
     with pytest.raises(KeyboardInterrupt):
         sweep(paths, counted, search=search, trials=8)
     after = sweep(paths, counted, search=search, trials=8)
-    assert after.complete and len(after.study.specs) == 8 and after.study.name == f"smoke_{search}"
-    assert len(runs) == 9 and runs[3] == runs[4], "the one that was stopped goes first"
-    assert len({spec.key for spec in runs}) == 8
+    assert after.complete and len(after.study.specs) == 16 and after.study.name == f"smoke_{search}"
+    assert len(runs) == 17 and runs[6] == runs[7], "the one that was stopped goes first"
+    once = {spec.key: spec for spec in runs}
+    assert Counter(spec.method for spec in once.values()) == {"sasrec_ce": 8, "bt_sr": 8}
     assert {spec.seed for spec in runs} == {SMOKE.search[0].base.seed}, "seeds are not searched"
-    for spec in runs:
-        assert 0 <= spec.aux.alpha <= 0.5 and 0.0003 <= spec.train.lr <= 0.01
-    study = shown(paths, f"smoke_{search}/synthetic")
-    finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-    assert len(finished) == 8
-    by_key = {spec.key: spec for spec in runs}
-    for trial in finished:
-        spec = by_key[trial.user_attrs["key"]]
-        assert trial.params == {"aux.alpha": spec.aux.alpha, "train.lr": spec.train.lr}
-        scores = [valid(spec, paths), valid(spec, paths, "cov")]
-        assert trial.values == scores[: 2 if search == "nsga2" else 1]
-    optuna.delete_study(study_name=f"smoke_{search}/synthetic", storage=storage(paths))
-    assert len(sweep(paths, counted, search=search, trials=9).study.specs) == 9
-    assert len(runs) == 10
-    assert states(shown(paths, f"smoke_{search}/synthetic"))["COMPLETE"] == 9
+    assert set(runs[:2]) == {space.base for space in SMOKE.search}, "what is not tuned is the first point"
+    for space in SMOKE.search:
+        mine = {spec.key: spec for spec in runs if spec.method == space.base.method}
+        assert not any(space.strays(spec) for spec in mine.values())
+        name = f"smoke_{search}/synthetic/{space.base.method}"
+        finished = [trial for trial in shown(paths, name).trials if trial.state.name == "COMPLETE"]
+        assert {trial.user_attrs["key"] for trial in finished} == set(mine) and len(finished) == 8
+        for trial in finished:
+            spec = mine[trial.user_attrs["key"]]
+            assert trial.params == space.point(spec) and trial.params.keys() == space.ranges.keys()
+            scores = [valid(spec, paths), valid(spec, paths, "cov")]
+            assert trial.values == scores[: 2 if search == "nsga2" else 1]
+    optuna.delete_study(study_name=f"smoke_{search}/synthetic/bt_sr", storage=storage(paths))
+    assert len(sweep(paths, counted, search=search, trials=9).study.specs) == 18
+    assert len(runs) == 19
+    assert states(shown(paths, f"smoke_{search}/synthetic/bt_sr"))["COMPLETE"] == 9
 
 
 def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths) -> None:
     after = sweep(paths, search="random", trials=14, prune="median")
     counts = Counter(after.statuses.values())
     assert after.complete and counts["pruned"] >= 1 and counts["done"] >= 5
-    assert states(shown(paths, "smoke_random/synthetic")) == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}
+    pages = [states(shown(paths, f"smoke_random/synthetic/{method}")) for method in ("sasrec_ce", "bt_sr")]
+    assert pages[0] == {"COMPLETE": 14}, "its trials are equals, and are compared with each other alone"
+    assert pages[0] + pages[1] == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}
     with open_store(database(paths), read_only=True) as store:
         pruned = store.trials(status="pruned")
         assert len(pruned) == counts["pruned"]
