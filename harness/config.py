@@ -6,6 +6,7 @@ Everything here is frozen, refuses unknown fields and imports neither torch nor 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,11 @@ FILE_SUFFIXES: tuple[str, ...] = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl"
 def is_file(dataset: str) -> bool:
     """Whether this names a file rather than a data set of the registry."""
     return dataset.lower().endswith(FILE_SUFFIXES)
+
+
+def file_key(path: str) -> str:
+    """The name of a data set that is a file: its path from the root, without `..`, the same from every folder."""
+    return os.path.abspath(Path(path).expanduser())
 
 
 class DataConfig(Frozen):

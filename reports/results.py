@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.config import PAPER_DATASETS, Profile, TrialSpec
+from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import ConfigError, StoreError, unknown_name
 from harness.rules import same_seeds, seed_order
 from harness.store import DataRow, Store, TrialRow
@@ -219,10 +219,11 @@ def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
     if not request.datasets:
         return PAPER_DATASETS if not listed or set(listed) & set(PAPER_DATASETS) else listed
     known = {*DATASET_TITLES, *listed}
-    for name in request.datasets:
+    named = [file_key(name) if name not in known and is_file(name) else name for name in request.datasets]
+    for name in named:
         if name not in known:
             raise unknown_name("data set", name, known)
-    return tuple(dict.fromkeys(request.datasets))
+    return tuple(dict.fromkeys(named))
 
 
 def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[str, tuple[str, ...]]:

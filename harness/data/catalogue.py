@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from harness.config import FILE_SUFFIXES, PAPER_DATASETS, DataConfig, is_file
+from harness.config import FILE_SUFFIXES, PAPER_DATASETS, DataConfig, file_key, is_file
 from harness.data.kinds import DatasetSpec, RawFile, Reader
 from harness.data.official import OFFICIAL
 from harness.errors import ConfigError, DataError, unknown_name
@@ -31,7 +31,7 @@ def dataset(key: str) -> DatasetSpec:
     if key in DATASETS:
         return DATASETS[key]
     if is_file(key):
-        reader: Reader = "jsonl" if ".jsonl" in key.lower() else "table"
+        reader: Reader = "jsonl" if key.lower().endswith((".jsonl", ".jsonl.gz")) else "table"
         return DatasetSpec(
             key=Path(key).name,
             title=Path(key).name,
@@ -56,17 +56,19 @@ def dataset_of(config: DataConfig) -> DatasetSpec:
 def named_datasets(*words: Sequence[str] | None) -> tuple[str, ...]:
     """The data set names that words of the command line mean, each once: keys (also by comma), `all`, paths of files.
 
-    The path of a file becomes absolute, so that it means the same in every folder and process.
+    The path of a file becomes its `file_key`.
     Raises ConfigError for an unknown key and when nothing is named.
     """
     keys: list[str] = []
     for value in chain(*(some for some in words if some)):
-        for word in [value] if is_file(value) else [part.strip() for part in value.split(",")]:
+        for word in (
+            [value] if os.path.isfile(os.path.expanduser(value)) else [part.strip() for part in value.split(",")]
+        ):
             if word == "all":
                 keys += PAPER_DATASETS
             elif word:
                 dataset(word)
-                keys.append(word if word in DATASETS else str(Path(word).expanduser().absolute()))
+                keys.append(word if word in DATASETS else file_key(word))
     if not keys:
         raise ConfigError(f"no data set is named: use all, some of {', '.join(DATASETS)}, or a file")
     return tuple(dict.fromkeys(keys))
@@ -91,8 +93,14 @@ def downloadable(spec: DatasetSpec) -> RawFile | None:
     return next((file for file in spec.files if file.urls), None)
 
 
+def source(spec: DatasetSpec) -> str:
+    """The address that a user who fetches the file by hand is told: an edition's own, else the data set's."""
+    file = downloadable(spec)
+    return file.urls[0] if file and not file.consent and len(spec.editions) == 1 else spec.url
+
+
 def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
-    """The same; raises DataError that names the folder, the accepted names, the source and how to get the file."""
+    """What `find` gives; raises DataError with the folder, the accepted names, the source and how to get the file."""
     assert not spec.embedded, f"{spec.key} is generated and has no file"
     path = find(spec, data_dir)
     if path is not None:
@@ -101,12 +109,12 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
         raise DataError(f"there is no file {spec.files[0].name}: check the path")
     folder = data_folder(data_dir)
     where = f"no file of it in {folder.absolute()}" if folder.is_dir() else f"no such folder as {folder.absolute()}"
-    fetched = f"run btsr-data download {spec.key}, " if downloadable(spec) else ""
-    names = ", ".join(file.name for file in spec.files)
     edition = f" --edition {spec.editions[0]}" if len(spec.editions) == 1 else ""
+    fetched = f"run btsr-data download {spec.key}{edition}, " if downloadable(spec) else ""
+    names = ", ".join(file.name for file in spec.files)
     raise DataError(
         f"{spec.key} ({spec.title}): {where}: {fetched}get {'one of ' if len(spec.files) > 1 else ''}{names} by hand "
-        f"({spec.url}) and run btsr-data add {spec.key} FILE{edition}, or name another folder by --data-dir or "
+        f"({source(spec)}) and run btsr-data add {spec.key} FILE{edition}, or name another folder by --data-dir or "
         f"{DATA_DIR_VARIABLE}"
     )
 

@@ -14,7 +14,7 @@ import pooch
 import requests
 from rich.console import Console
 
-from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, downloadable, find, locate
+from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, downloadable, find, locate, source
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.reserve import reserved
 from harness.data.resume import CutShort, Patience, Resuming
@@ -99,7 +99,7 @@ def _fetch(spec: DatasetSpec, file: RawFile, target: Path, console: Console, pat
     raise kind(
         f"{spec.key}: {file.name} could not be downloaded: "
         + "; ".join(f"{failure.url}: {failure.reason}" for failure in failures)
-        + f": try again later, check the proxy settings, or get it by hand ({spec.url}) and run btsr-data add "
+        + f": try again later, check the proxy settings, or get it by hand ({source(spec)}) and run btsr-data add "
         f"{spec.key} FILE{edition}"
     )
 

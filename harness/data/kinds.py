@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import unknown_name
+from harness.errors import ConfigError, unknown_name
 
 Reader = Literal[
     "movielens",
@@ -73,6 +73,8 @@ class DatasetSpec:
         """The files of an edition, all for an empty name. Raises ConfigError for an unknown one."""
         if not edition:
             return self.files
+        if not self.editions:
+            raise ConfigError(f"{self.key} has no editions: drop --edition {edition}")
         if edition not in self.editions:
             raise unknown_name(f"edition of {self.key}", edition, self.editions)
         return tuple(file for file in self.files if file.edition == edition)

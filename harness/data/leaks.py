@@ -39,12 +39,27 @@ def check_leaks(split: Split, evidence: Evidence) -> None:
     at or after the boundary and no test row before it; no user on both sides (by raw id). Leave-one-out: what an
     evaluated user has in training is exactly what comes before the two targets.
     """
+    _check_lengths(split, evidence)
     if split.config.split == "temporal":
         _check_boundary(split, evidence)
     else:
         _check_left_out(split, evidence)
     _check_items(split)
     _check_order(split, evidence)
+
+
+def _check_lengths(split: Split, evidence: Evidence) -> None:
+    """Every row has its time and every user an id: what is missing would pass the other checks unseen."""
+    rows = {
+        "training": (split.train_items, split.train_offsets, evidence.train_times, evidence.train_user_ids),
+        "test": (split.test_items, split.test_offsets, evidence.test_times, split.user_ids),
+    }
+    for part, (items, offsets, times, ids) in rows.items():
+        if not len(items) == len(times) == offsets[-1] or len(ids) != len(offsets) - 1:
+            raise LeakError(
+                f"{split.config.dataset}: {len(items)} {part} rows have {len(times)} times, and users with "
+                f"{offsets[-1]} rows; {len(offsets) - 1} {part} users have {len(ids)} ids: prepare again"
+            )
 
 
 def _check_boundary(split: Split, evidence: Evidence) -> None:

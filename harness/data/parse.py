@@ -121,8 +121,10 @@ def read_objects(
             objects = [_object(path, number, line) for number, line in some]
             numbers.extend(number for number, _ in some)
             user, item, time = (
-                pa.array([_text(path, number, found, key) for (number, _), found in zip(some, objects, strict=True)])
-                for key in keys
+                pa.array([
+                    _text(path, number, found, key, of) for (number, _), found in zip(some, objects, strict=True)
+                ])
+                for key, of in zip(keys, (int, int, int | float), strict=True)
             )
             gather.add(user.cast(pa.large_string()), item.cast(pa.large_string()), time.cast(pa.large_string()))
     return gather.rows()
@@ -211,14 +213,15 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return found
 
 
-def _text(path: Path, number: int, found: dict[str, Any], key: str) -> str | None:
-    """A value as text, None for a missing one; raises DataError for a list or an object."""
+def _text(path: Path, number: int, found: dict[str, Any], key: str, of: Any) -> str | None:
+    """A value as text, None for a missing one; raises DataError unless it is text or a number `of` this type."""
     value = found.get(key)
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, of) and not isinstance(value, bool):
         return str(value)
-    raise DataError(f"{path}: line {number}: {key} is {str(value)[:40]}, not text or a number: correct or remove it")
+    number_of = "a whole number" if of is int else "a number"
+    raise DataError(f"{path}: line {number}: {key} is {str(value)[:40]}, not text or {number_of}: correct or remove it")
 
 
 def _line_of(path: Path, members: tuple[str, ...]) -> Place:

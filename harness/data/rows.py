@@ -24,6 +24,9 @@ EARLIEST, LATEST = 788_918_400, 1_893_456_000
 _LAST = 4_102_444_800
 """2100 in Unix seconds: a single time from here on is in another unit than the rest."""
 
+_FRACTIONS = pa.timestamp("ns"), pa.timestamp("ns", tz="UTC")
+"""Of dates with fractions of a second, without and with a zone."""
+
 Place = Callable[[int], str]
 """Where the row of this number, from 0 on, stands in the file, such as `line 7`."""
 
@@ -161,7 +164,7 @@ def _positive(column: pa.Array, per_second: int) -> tuple[Int64, NDArray[np.bool
 
 def _seconds_of_text(column: pa.Array, per_second: int) -> tuple[Int64, NDArray[np.bool_]]:
     """A column of text as whole numbers, as dates or as decimal numbers, whichever all of it is; else one by one."""
-    for kind in (pa.int64(), pa.timestamp("s", tz="UTC"), pa.timestamp("s"), pa.timestamp("ns"), pa.float64()):
+    for kind in (pa.int64(), pa.timestamp("s", tz="UTC"), pa.timestamp("s"), *_FRACTIONS, pa.float64()):
         try:
             return seconds(column.cast(kind), per_second)
         except pa.ArrowInvalid:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import PAPER_DATASETS
-from harness.data.catalogue import DATASETS, data_folder, dataset, locate
+from harness.config import PAPER_DATASETS, DataConfig, file_key
+from harness.data.catalogue import DATASETS, data_folder, dataset, dataset_of, locate, named_datasets
 from harness.data.readers import READERS, TABLE_READERS
 from harness.errors import ConfigError, DataError
 
@@ -58,3 +58,43 @@ def test_data_folder_is_argument_then_environment_then_data(monkeypatch: pytest.
     assert data_folder(None) == Path("/from/environment")
     monkeypatch.delenv("BTSR_DATA")
     assert data_folder(None) == Path("data")
+
+
+def test_a_file_has_one_name_wherever_it_is_named_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    paths = ["../a.csv", "./../a.csv", str(tmp_path / "a.csv"), str(tmp_path / "here" / ".." / "a.csv")]
+    assert named_datasets(paths) == (str(tmp_path / "a.csv"),)
+    assert {file_key(path) for path in paths} == {str(tmp_path / "a.csv")}
+
+
+def test_files_and_keys_by_comma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b,c.csv").touch()
+    assert named_datasets(["ml1m,a.csv", "a.csv, d.csv", "b,c.csv"]) == (
+        "ml1m",
+        *(str(tmp_path / name) for name in ("a.csv", "d.csv", "b,c.csv")),
+    )
+
+
+def test_the_reader_follows_the_end_of_the_name_alone() -> None:
+    readers = {
+        name: dataset(name).files[0].reader for name in ("a.jsonl/b.csv", "a.jsonl.csv", "a.jsonl", "a.JSONL.gz")
+    }
+    assert list(readers.values()) == ["table", "table", "jsonl", "jsonl"]
+
+
+def test_a_missing_edition_is_told_where_it_is_and_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        locate(dataset_of(DataConfig(dataset="kindle_store", edition="2014-ratings")), tmp_path)
+    for part in (
+        "btsr-data download kindle_store --edition 2014-ratings, ",
+        "productGraph/categoryFiles/ratings_Kindle_Store.csv)",
+        "btsr-data add kindle_store FILE --edition 2014-ratings",
+    ):
+        assert part in str(caught.value)
+
+
+def test_an_edition_of_a_data_set_that_has_none() -> None:
+    with pytest.raises(ConfigError, match="ml1m has no editions: drop --edition foo"):
+        dataset("ml1m").files_of("foo")

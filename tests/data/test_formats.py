@@ -252,11 +252,40 @@ def test_jsonl_names_the_line(tmp_path: Path) -> None:
         ('{"user": "a", "time": 978307200}\n', "line 4: the item id is missing"),
         ('{"user": "a", "item": "b", "time": "soon"}\n', "line 4: the time 'soon'"),
         ('{"user": true, "item": "b", "time": 978307200}\n', "line 4: user is True"),
+        ('{"user": NaN, "item": "b", "time": 978307200}\n', "line 4: user is nan, not text or a whole number"),
+        ('{"user": "a", "item": 8.0, "time": 978307200}\n', "line 4: item is 8.0, not text or a whole number"),
+        ('{"user": "a", "item": "b", "time": NaN}\n', "line 4: the time 'nan'"),
     ):
         path.write_text(good + "\n" + good + bad + good)
         with pytest.raises(DataError, match=words) as caught:
             read_jsonl(path)
         assert "\n" not in str(caught.value)
+
+
+def test_jsonl_ids_are_no_decimal_numbers(tmp_path: Path) -> None:
+    """3.0 would be another user than 3."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"user": 3.0, "item": "b", "time": 978307200}\n{"user": 3, "item": "b", "time": 978307201}\n')
+    with pytest.raises(DataError, match="line 1: user is 3.0"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2010-10-19T23:55:27.000Z",
+        "2010-10-19T23:55:27.999999Z",
+        "2010-10-20 01:55:27.5+02:00",
+        "2010-10-19 23:55:27.25",
+        "2010-10-19T23:55:27Z",
+        "2010-10-19 23:55:27",
+    ],
+)
+@pytest.mark.parametrize("other", ["2010-10-19T23:55:28Z", "1287532528", "2010-10-19 23:55:28.125"])
+def test_dates_with_and_without_fraction_and_zone(tmp_path: Path, moment: str, other: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"user,item,time\na,b,{moment}\na,c,{moment}\na,d,{other}\n")
+    assert read_table(path).frame["time"].tolist() == [1287532527, 1287532527, 1287532528]
 
 
 def test_every_registered_reader_exists() -> None:

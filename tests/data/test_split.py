@@ -249,6 +249,13 @@ class TestLeaks:
     @pytest.mark.parametrize(
         ("in_split", "in_evidence", "words"),
         [
+            ({}, {"train_times": [1, 2, 3, 1, 2]}, "6 training rows have 5 times, and users with 6 rows"),
+            ({}, {"train_times": []}, "6 training rows have 0 times"),
+            ({"train_offsets": [0, 3, 5]}, {}, "6 training rows have 6 times, and users with 5 rows"),
+            ({}, {"train_user_ids": ["A"]}, "2 training users have 1 ids"),
+            ({}, {"test_times": [18, 19]}, "3 test rows have 2 times"),
+            ({"test_offsets": [0, 2]}, {}, "3 test rows have 3 times, and users with 2 rows"),
+            ({"user_ids": []}, {}, "1 test users have 0 ids"),
             ({}, {"train_times": [1, 2, 3, 1, 2, 18]}, "1 training rows are at or after the boundary 18"),
             ({}, {"test_times": [17, 19, 20]}, "1 test rows are before the boundary 18"),
             ({}, {"train_user_ids": ["A", "C"]}, "1 users are in training and test, such as C"),

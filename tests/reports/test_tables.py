@@ -270,6 +270,16 @@ def test_unknown_names(partial: Path, tmp_path: Path) -> None:
             gather(store, Request(study="tabel2"))
 
 
+def test_a_file_may_be_named_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    trial = spec(dataset=str(tmp_path / "a.csv"))
+    split = split_of(trial.data, 20)
+    database = write(tmp_path / "btsr.db", "table2", [trial], [result(trial, split, valid=1.0, test=1.0)], [split])
+    with open_store(database, read_only=True) as store:
+        assert gather(store, Request(study="table2", datasets=("../a.csv",))).datasets == (str(tmp_path / "a.csv"),)
+
+
 def test_a_study_never_started_is_the_stores_message(tmp_path: Path) -> None:
     database = write(tmp_path / "btsr.db", "mine", [spec()])
     with pytest.raises(StoreError, match="btsr-sweep --study table2"):
