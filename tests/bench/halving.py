@@ -60,9 +60,9 @@ class Outcome:
     """By validation, of those that were not given up."""
 
 
-def runs_of(store: Store, study: str, dataset: str) -> dict[int, list[Run]]:
-    """Finished trials by seed: a search has one. Raises ConfigError where there are too few to choose among."""
-    found: dict[int, list[Run]] = {}
+def runs_of(store: Store, study: str, dataset: str) -> dict[tuple[str, int], list[Run]]:
+    """Finished trials by method and seed, as a sweep prunes them. Raises ConfigError where all have too few."""
+    found: dict[tuple[str, int], list[Run]] = {}
     for row in store.trials(study=study, dataset=dataset):
         logs = store.epochs(row.key)
         numbers = [
@@ -70,7 +70,7 @@ def runs_of(store: Store, study: str, dataset: str) -> dict[int, list[Run]]:
             for part in ("valid", "test")
         ]
         assert numbers[0] is not None and numbers[1] is not None
-        found.setdefault(row.spec.seed, []).append(
+        found.setdefault((row.spec.method, row.spec.seed), []).append(
             Run(
                 key=row.key,
                 name=f"{row.spec.method} alpha {row.spec.aux.alpha:g} lambda {row.spec.aux.lam:g}",
@@ -80,9 +80,11 @@ def runs_of(store: Store, study: str, dataset: str) -> dict[int, list[Run]]:
                 test=numbers[1],
             )
         )
-    some = {seed: runs for seed, runs in found.items() if len(runs) >= 4}
+    some = {which: runs for which, runs in found.items() if len(runs) >= 4}
     if not some:
-        raise ConfigError(f"study {study} has fewer than four finished trials of a seed on {dataset}: run it first")
+        raise ConfigError(
+            f"study {study} has fewer than four finished trials of a method and seed on {dataset}: run it first"
+        )
     return some
 
 
@@ -144,7 +146,7 @@ def compare(runs: Sequence[Run], orders: int, workers: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """Read a results database and print one table for each seed."""
+    """Read a results database and print one table for each method and seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db", type=Path, required=True, help="results of a sweep that was run whole; only read")
     parser.add_argument("--study", required=True)
@@ -159,8 +161,9 @@ def main() -> None:
     except BtsrError as error:
         print(f"halving: {error}", file=sys.stderr)
         sys.exit(2)
-    for seed, mine in sorted(runs.items()):
-        print(f"\n{given.study}, {given.dataset}, seed {seed}\n", *compare(mine, given.orders, given.workers), sep="\n")
+    for (method, seed), mine in sorted(runs.items()):
+        title = f"\n{given.study}, {given.dataset}, {method}, seed {seed}\n"
+        print(title, *compare(mine, given.orders, given.workers), sep="\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ from tests.bench.halving import compare, replay, runs_of
 from tests.store import fake
 from tests.sweep.work import Steps
 
-SMOKE = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:1]))
+BOTH = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:1]))
+SMOKE = BOTH.model_copy(
+    update={
+        "specs": tuple(spec for spec in BOTH.specs if spec.method == "bt_sr"),
+        "search": tuple(space for space in BOTH.search if space.base.method == "bt_sr"),
+    }
+)
 NAME, TRIALS, EPOCHS = "smoke_random", 14, 9
 
 
@@ -52,10 +58,10 @@ def swept(folder: Path, prune: Prune | None) -> tuple[Path, list[str]]:
 def test_it_is_what_the_sweep_does(prune: Prune, tmp_path: Path) -> None:
     whole, order = swept(tmp_path / "whole", None)
     with open_store(whole, read_only=True) as store:
-        ((seed, runs),) = runs_of(store, NAME, "synthetic").items()
+        ((which, runs),) = runs_of(store, NAME, "synthetic").items()
         with pytest.raises(ConfigError, match="fewer than four"):
             runs_of(store, NAME, "ml1m")
-    assert seed == SEEDS[0] and len(runs) == TRIALS
+    assert which == ("bt_sr", SEEDS[0]) and len(runs) == TRIALS
     runs.sort(key=lambda run: order.index(run.key))
     found = replay(runs, pruner(prune), workers=1)
     some, again = swept(tmp_path / "pruned", prune)

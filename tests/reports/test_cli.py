@@ -223,7 +223,7 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = _refused(monkeypatch, capsys, "--effects", "--db", database)
-    assert "has no study 'protocol'" in said and "run btsr-sweep --study protocol first" in said
+    assert "has no study 'protocol'" in said and "run `btsr-sweep --study protocol --dataset ml1m,beauty" in said
     words = ("--effects", "--study", "smoke", "--metric", "hr@5", "--db", database)
     assert _run(monkeypatch, *words) == 0
     out = capsys.readouterr().out

@@ -250,5 +250,5 @@ def test_a_study_without_switches_or_runs_is_one_line(tmp_path: Path) -> None:
     database = write(tmp_path / "btsr.db", "table2", [run.spec, spec("bt_sr", alpha=0.2)], [run], [STABLE])
     with pytest.raises(ConfigError, match="study table2 switches no single setting.* protocol or augmentation"):
         sheet(database, "table2")
-    with pytest.raises(StoreError, match="run btsr-sweep --study augmentation first"):
+    with pytest.raises(StoreError, match="run `btsr-sweep --study augmentation --dataset "):
         sheet(database, "augmentation")
