@@ -246,6 +246,7 @@ def render(
         if line.answer["detail"]:
             versions[PROGRAMS[line.program].title] = line.answer["detail"]
     others = [line.others_cpu for line in lines] or [0.0]
+    scales = [scale for scale in dict.fromkeys(CASES[name].scale for name in results.cases()) if scale]
     parts = [
         "# Benchmarks",
         f"Made by `{command}` on {date}, revision {', '.join(revisions) or 'none'}. Do not edit.",
@@ -262,8 +263,8 @@ def render(
         targets_table(results),
         "## Measurements",
         *[case_table(results, name) for name in results.cases() if not CASES[name].scale],
-        "## Growth of cost",
-        *[growth_table(results, scale) for scale in dict.fromkeys(CASES[n].scale for n in results.cases()) if scale],
+        *(["## Growth of cost"] if scales else []),
+        *[growth_table(results, scale) for scale in scales],
         "## Method",
         METHOD,
     ]
