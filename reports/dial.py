@@ -89,7 +89,7 @@ def dial(evidence: Evidence, dataset: str) -> Dial:
     if len(kept) < 2:
         raise ConfigError(
             f"study {evidence.study} has {len(kept)} finished settings of alpha and lambda on {dataset} with profile "
-            f"{evidence.profile}, a choice needs two: run `{evidence.command((dataset,))}`"
+            f"{evidence.profile}, a choice needs two: {evidence.remedy(dataset)}"
         )
     return Dial(
         dataset=dataset,

@@ -103,7 +103,7 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     if len(groups) < 2:
         raise ConfigError(
             f"study {evidence.study} has {len(groups)} finished values of {axis} on {dataset} with profile "
-            f"{evidence.profile}, a line needs two: run `{evidence.command((dataset,))}`"
+            f"{evidence.profile}, a line needs two: {evidence.remedy(dataset)}"
         )
     most = max(len(group.runs) for group in groups)
     optimum = choose(groups, evidence.store.validation()).group

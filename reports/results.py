@@ -197,6 +197,13 @@ class Evidence:
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
         return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs)
 
+    def remedy(self, dataset: str) -> str:
+        """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
+        if self.missing(dataset) or self.study == "alpha_lambda":
+            return f"run `{self.command((dataset,))}`"
+        other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown)
+        return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
+
 
 def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:
     if request.profile is not None:

@@ -47,9 +47,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(file, "alpha_lambda", [*(run.spec for run in runs), *missing], runs, [split])
 
 
-def _line(database: Path, dataset: str = "ml1m", axis: Axis = "alpha") -> Line:
+def _line(database: Path, dataset: str = "ml1m", axis: Axis = "alpha", study: str = "alpha_lambda") -> Line:
     with open_store(database, read_only=True) as store:
-        return line_of(gather(store, Request(study="alpha_lambda")), dataset, axis)
+        return line_of(gather(store, Request(study=study)), dataset, axis)
 
 
 def _words(line: Line) -> str:
@@ -138,6 +138,11 @@ def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
         _line(database)
     with pytest.raises(ConfigError, match="has 0 finished values of alpha on beauty .*--dataset beauty"):
         _line(database, "beauty")
+    complete = write(tmp_path / "other.db", "table2", [run.spec for run in runs], runs, [split])
+    with pytest.raises(
+        ConfigError, match="ask with --study alpha_lambda after `btsr-sweep --study alpha_lambda --data"
+    ):
+        _line(complete, study="table2")
 
 
 def test_the_drawing_shows_the_points(database: Path) -> None:
