@@ -178,7 +178,9 @@ class Ledger:
                 page.done = self._facts([s for s in mine if page.status[s.key] == "done"], store)
                 for spec in missing:
                     self._add_ended(page, spec, store.epochs(spec.key))
-                self._add_waiting(page, [spec for spec in waiting if spec.key not in page.trials])
+                for spec in waiting:
+                    if spec.key not in page.trials:
+                        self._add_waiting(page, spec)
                 for key in set(running) & set(page.trials):
                     self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
                     page.status[key] = "running"
@@ -242,9 +244,8 @@ class Ledger:
         for name, value in attributes.items():
             self._storage.set_trial_user_attr(trial_id, name, value)
 
-    def _add_waiting(self, page: _Page, specs: Sequence[TrialSpec]) -> None:
-        for spec in specs:
-            page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
+    def _add_waiting(self, page: _Page, spec: TrialSpec) -> None:
+        page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
 
     def _add_ended(self, page: _Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
         found = page.done.get(spec.key)
@@ -291,7 +292,7 @@ class Ledger:
         page = self._pages[self._place(spec)]
         with self._plain():
             if spec.key not in page.trials:
-                self._add_waiting(page, [spec])
+                self._add_waiting(page, spec)
             self._storage.set_trial_state_values(page.trials[spec.key], self._state("RUNNING"))
             page.status[spec.key] = "running"
 
@@ -352,7 +353,7 @@ class Ledger:
             self._describe(trial_id, attributes)
             self._storage.set_trial_state_values(trial_id, self._state(state), values)
             if again:
-                self._add_waiting(page, [spec])
+                self._add_waiting(page, spec)
                 page.status[spec.key] = "waiting"
         self.dress(self._place(spec))
 

@@ -107,19 +107,24 @@ def running(where: str | Path) -> list[tuple[str, int, float | None]]:
         storage.engine.dispose()
 
 
+def usual_name(name: str, place: str) -> str:
+    """What the Optuna study of a place is called; `place` is the data set for a grid."""
+    return f"{name}/{place}"
+
+
 def study_name(storage: Any, name: str, place: str, space: SearchSpace | None) -> str:
-    """What the Optuna study of a place is called.
+    """What the Optuna study of a place is called in this database.
 
     A search has one for each method on each data set; earlier versions searched one method on each, under the data
     set's name alone, and their studies go on.
     """
-    former = f"{name}/{space.base.data.dataset}" if space else ""
+    former = usual_name(name, space.base.data.dataset) if space else ""
     studies = {study.study_name: study._study_id for study in storage.get_all_studies()} if space else {}
     if space and former in studies:
         trials = storage.get_all_trials(studies[former], deepcopy=False)
         if any(trial.user_attrs.get("method") == space.base.method for trial in trials):
             return former
-    return f"{name}/{place}"
+    return usual_name(name, place)
 
 
 def is_of_another_space(storage: Any, name: str, keys: Collection[str]) -> bool:

@@ -105,9 +105,10 @@ class Plan:
         """Counts by data set, method and profile, in the study's order."""
         cells: defaultdict[tuple[str, str, str], list[TrialSpec]] = defaultdict(list)
         left: Counter[tuple[str, str, str]] = Counter()
+        unproposed = self.unproposed
         for space in self.study.search if self.budget else ():
             cell = (space.base.data.dataset, space.base.method, space.base.profile)
-            cells[cell], left[cell] = [], self.unproposed.get(space.place, 0)
+            cells[cell], left[cell] = [], unproposed.get(space.place, 0)
         for spec in self.study.specs:
             cells[spec.data.dataset, spec.method, spec.profile].append(spec)
         rows = []
@@ -292,14 +293,14 @@ def _run(
 
 def _nothing_to_do(name: str, specs: Sequence[TrialSpec], store: "Store", where: str | Path) -> bool:
     """Whether all that the study ever asked for here has ended, and is shown so: what most second starts find."""
-    from harness.ledger_storage import is_shown
+    from harness.ledger_storage import is_shown, usual_name
 
     statuses = store.statuses()
     ended: defaultdict[str, list[str]] = defaultdict(list)
     for spec in specs:
         if statuses.get(spec.key) not in {"done", "pruned"}:
             return False
-        ended[f"{name}/{spec.data.dataset}"].append(spec.key)
+        ended[usual_name(name, spec.data.dataset)].append(spec.key)
     return is_shown(where, ended)
 
 
