@@ -100,8 +100,7 @@ class Effect:
 
 def _values(spec: TrialSpec) -> dict[str, Any]:
     """Every setting by its path."""
-    content = spec.model_dump(exclude=_NOT_SETTINGS)
-    return {f"{part}.{name}": value for part, fields in content.items() for name, value in fields.items()}
+    return {path: value for path, value in spec.flat().items() if path not in _NOT_SETTINGS}
 
 
 def _word(value: object) -> str:
