@@ -19,6 +19,7 @@ from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, SEEDS, Profile, RunP
 from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
 from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
+from models.config import Precision
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def sweep(
     reduced: Annotated[bool, typer.Option("--reduced", help="the study's smaller form")] = False,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="cap the epochs of every trial")] = None,
     tie: Annotated[Literal["stable", "random"], typer.Option(help="order among equal time stamps")] = "stable",
+    precision: Annotated[
+        Precision, typer.Option(help="of the large matrix products; bf16 is faster where the processor has it")
+    ] = "fp32",
     search: Annotated[
         Search, typer.Option(help="the study's grid, or points of its space", rich_help_panel=SEARCH)
     ] = "grid",
@@ -174,6 +178,7 @@ def sweep(
             reduced=reduced,
             max_epochs=max_epochs,
             tie=tie,
+            precision=precision,
             columns=(user_col, item_col, time_col),
             methods=_named(methods),
         ),
@@ -351,6 +356,11 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
         raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
     for spec in built.specs:
         dataset(spec.data.dataset)
+        if options.precision not in (spec.train.precision, StudyOptions.model_fields["precision"].default):
+            raise ConfigError(
+                f"--precision {options.precision} is ignored by study {built.name} (a {spec.method} trial has "
+                f"{spec.train.precision}): drop it, or let the study take it from its options"
+            )
     return built
 
 

@@ -343,6 +343,9 @@ class StudyOptions(Frozen):
         None
     )
     tie: Literal["stable", "random"] = "stable"
+    precision: Annotated[
+        Precision, Field(description="of every trial of a study that says none (changes their keys)")
+    ] = "fp32"
     columns: Annotated[
         tuple[str, str, str], Field(description="user, item and time column of data sets that are files")
     ] = (

@@ -71,6 +71,7 @@ def trial(
             max_epochs=min(epochs),
             patience=row.patience,
             weight_decay=WEIGHT_DECAY[options.profile],
+            precision=options.precision,
         ),
         seed=seed,
     )

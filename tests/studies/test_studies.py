@@ -74,8 +74,9 @@ def test_profiles_follow_the_released_files_and_the_text() -> None:
 
 def test_options_reach_every_trial() -> None:
     for name in STUDIES:
-        for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,)).specs:
-            assert spec.train.max_epochs == 3 and (spec.data.tie == "random" or name == "protocol")
+        for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,), precision="bf16").specs:
+            assert (spec.train.max_epochs, spec.train.precision) == (3, "bf16")
+            assert spec.data.tie == "random" or name == "protocol"
             assert spec.profile == "paper" and spec.seed == 37
     assert {spec.train.max_epochs for spec in build("table2", datasets=("ml1m",), max_epochs=150).specs} == {
         50,

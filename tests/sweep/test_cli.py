@@ -86,6 +86,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smoke", "--user-col", "who"), "are for files, and synthetic is none"),
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
+        (("--study", "deaf.py", "--precision", "bf16"), "--precision bf16 is ignored by study deaf"),
         (("--study", "smoke", "--db", "/proc/btsr.db"), "/proc/btsr.db"),
         (("--study", "smoke", "--db", "mysql://host/db"), "use a SQLite file, such as runs/btsr.db, or PostgreSQL"),
         (("--study", "smoke", "--db", __file__), "restore it, or name another database by --out or --db"),
@@ -103,6 +104,9 @@ def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path
     )
     (tmp_path / "method.py").write_text(
         "from studies.profiles import trial\ndef study(options):\n    return trial('bt_rs', 'ml1m', options, 1)\n"
+    )
+    (tmp_path / "deaf.py").write_text(
+        TINY.replace("dataset, options,", "dataset, StudyOptions(datasets=()),").replace("tiny", "deaf")
     )
     (tmp_path / "folder").mkdir()
     connection = sqlite3.connect(tmp_path / "folder" / "btsr.db")
