@@ -16,9 +16,9 @@ from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.values import Split
 from models.augment import Ragged
-from models.negatives import UnseenItems, draw_any
+from models.negatives import Negatives, UnseenItems, draw_any
 from models.packed import PackedBatch, pack, ranges
-from models.sampled import Negatives, rows_at_once
+from models.sampled import rows_at_once
 from models.sce import Buckets, bucket_count
 
 

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.config import LossConfig, Precision
+from models.kernels import binary_cross_entropy as binary_kernel
 from models.kernels import cross_entropy as kernel
 from models.kernels import liger
 from models.linear import product_nt, round_up
+from models.negatives import Negatives
 from models.sampled import (
-    Negatives,
     bce_halves_rows,
-    bce_rows,
+    binary_weights,
     ce_sampled_rows,
     gbce_beta,
     gbce_rows,
@@ -125,19 +126,25 @@ def ce(config: LossConfig, given: LossInput) -> Loss:
     return cross_entropy(given.hidden, given.table, given.targets, given.n_items, precision=given.precision), {}
 
 
+def _binary(config: LossConfig, given: LossInput, beta: float) -> Tensor:
+    """BCE over k negatives per position, its positive term times beta."""
+    assert given.negatives is not None and config.negatives is not None
+    tensors = given.hidden, given.table, given.targets, given.n_items, given.negatives
+    if binary_kernel.usable(given.hidden, given.table):
+        on_positive, on_negative = binary_weights(config.negatives, config.bce_reduction, beta)
+        return binary_kernel.fused_binary_cross_entropy(*tensors, on_positive=on_positive, on_negative=on_negative)
+    return per_row(*tensors, partial(gbce_rows if config.bce_reduction == "joint" else bce_halves_rows, beta=beta))
+
+
 def bce(config: LossConfig, given: LossInput) -> Loss:
     """Binary cross-entropy with k unseen items per position (spec 2.1)."""
-    assert given.negatives is not None
-    rows = bce_rows if config.bce_reduction == "joint" else bce_halves_rows
-    return per_row(given.hidden, given.table, given.targets, given.n_items, given.negatives, rows), {}
+    return _binary(config, given, 1.0), {}
 
 
 def gbce(config: LossConfig, given: LossInput) -> Loss:
     """Generalised binary cross-entropy with k items per position drawn from all (spec 2.2)."""
-    assert given.negatives is not None and config.negatives is not None and config.gbce_t is not None
-    beta = gbce_beta(config.negatives, given.n_items, config.gbce_t)
-    rows = partial(gbce_rows if config.bce_reduction == "joint" else bce_halves_rows, beta=beta)
-    return per_row(given.hidden, given.table, given.targets, given.n_items, given.negatives, rows), {}
+    assert config.negatives is not None and config.gbce_t is not None
+    return _binary(config, given, gbce_beta(config.negatives, given.n_items, config.gbce_t)), {}
 
 
 def ce_sampled(config: LossConfig, given: LossInput) -> Loss:

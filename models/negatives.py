@@ -4,10 +4,16 @@ Distinct negatives are drawn as ranks among the items that a user has not seen, 
 items, and then mapped to items.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.packed import ranges
+
+Negatives = Callable[[int, int], Tensor]
+"""First and last+1 row to the negatives [rows, k] of these rows, int64; rows are asked for once, in order."""
 
 TABLE_CELLS = 1 << 25
 """Largest [users, N] table of unseen items; larger ones are searched instead."""

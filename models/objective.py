@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from models.auxiliary import AUXILIARIES, AuxInput, Projector, Views
 from models.config import AuxConfig, EncoderConfig, LossConfig, Precision
 from models.losses import LossInput, prediction_loss
+from models.negatives import Negatives
 from models.packed import PackedBatch
-from models.sampled import Negatives
 from models.sasrec import SASRec
 from models.sce import Buckets
 

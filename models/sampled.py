@@ -5,7 +5,7 @@ their gradients at once, so that no [n, k, D] tensor of negative embeddings ever
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.linear import product_nt, round_up
-from models.negatives import DRAW_ELEMENTS
+from models.negatives import DRAW_ELEMENTS, Negatives
 
 CHUNK_ELEMENTS = 1 << 20
 """Scores, or numbers of gathered embeddings, alive at a time."""
@@ -24,8 +24,6 @@ DENSE_FACTOR = 24
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Positive scores [c] and negative scores [c, k] to losses [c]."""
-Negatives = Callable[[int, int], Tensor]
-"""First and last+1 row to the negatives [rows, k] of these rows, int64; rows are asked for once, in order."""
 
 
 def bce_rows(positive: Tensor, negative: Tensor) -> Tensor:
@@ -47,6 +45,11 @@ def bce_halves_rows(positive: Tensor, negative: Tensor, *, beta: float = 1.0) ->
 def gbce_beta(k: int, n_items: int, t: float) -> float:
     """Exponent of the positive's probability: 1 - t (1 - a) with the sampling rate a = k / (N-1)."""
     return 1 - t * (1 - k / (n_items - 1))
+
+
+def binary_weights(k: int, reduction: Literal["joint", "halves"], beta: float) -> tuple[float, float]:
+    """Weights of softplus(-p) and of every softplus(n_j) in a row's loss: `gbce_rows` (joint) or `bce_halves_rows`."""
+    return (beta / (1 + k), 1 / (1 + k)) if reduction == "joint" else (beta, 1 / k)
 
 
 def ce_sampled_rows(positive: Tensor, negative: Tensor) -> Tensor:

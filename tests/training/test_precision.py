@@ -68,6 +68,8 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ce", "attention", "norm_linear", "feed_forward"):
         assert f"fused_{name}_" in used
     assert "fused_feed_forward_" not in kernels_used(CPU, EncoderConfig(activation="gelu"), LossConfig(), "fp32")
+    for binary in (LossConfig(kind="bce", negatives=4), LossConfig(kind="gbce", negatives=4, gbce_t=0.5)):
+        assert "fused_bce_" in kernels_used(CPU, EncoderConfig(), binary, "bf16")
     sampled = kernels_used(CPU, EncoderConfig(), LossConfig(kind="ce_sampled", negatives=4), "fp32")
     assert sampled.startswith("fused_attention_")
     assert kernels_used(torch.device("meta"), EncoderConfig(), LossConfig(), "fp32") == "torch"
