@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.kernels import buckets as kernel
+
 CHUNK_ELEMENTS = 1 << 22
 """Inner products or logits alive at a time."""
 
@@ -35,7 +37,7 @@ def centres(hidden: Tensor, buckets: Buckets, generator: torch.Generator) -> Ten
     """Bucket centres [n_b, D], normal with standard deviation D^(-1/4); with `mix_x` mixtures of hidden [n, D]."""
     n, dim = hidden.shape
     shape = (buckets.count, n if buckets.mix_x else dim)
-    noise = torch.randn(shape, generator=generator, device=hidden.device) * dim**-0.25
+    noise = torch.randn(shape, generator=generator, device=hidden.device).mul_(dim**-0.25)
     return torch.mm(noise, hidden.detach()) if buckets.mix_x else noise
 
 
@@ -45,20 +47,60 @@ def _largest(centre: Tensor, rows: Tensor, k: int) -> Tensor:
     return torch.cat([(c @ rows.t()).topk(k, dim=1).indices for c in torch.split(centre, step)])
 
 
-def _contains(items: Tensor, targets: Tensor, n_items: int) -> Tensor:
-    """[b, m] whether each target [b, m] is among its bucket's items [b, b_y]."""
-    member = torch.zeros(items.shape[0], n_items, dtype=torch.bool, device=items.device)
-    return member.scatter_(1, items, True).gather(1, targets)
+def bucket_sums(hidden: Tensor, table: Tensor, positions: Tensor, items: Tensor) -> Tensor:
+    """[n_b, b_x] log of the sum over a bucket's items [n_b, b_y] of exp(h . e), for its positions [n_b, b_x]."""
+    if kernel.usable(hidden, table):
+        return kernel.fused_bucket_sums(hidden, table, positions, items)
+    step = max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+    parts = zip(torch.split(positions, step), torch.split(items, step), strict=True)
+    return torch.cat([torch.logsumexp(torch.bmm(hidden[x], table[y].transpose(1, 2)), dim=-1) for x, y in parts])
 
 
-def _losses(h: Tensor, own: Tensor, others: Tensor, present: Tensor) -> Tensor:
-    """[b, m] -log softmax of the own target among the bucket's items and itself, counted once.
+def add_bucket_gradients(
+    grad_hidden: Tensor,
+    grad_table: Tensor,
+    hidden: Tensor,
+    table: Tensor,
+    positions: Tensor,
+    items: Tensor,
+    chosen: Tensor,
+    total: Tensor,
+) -> None:
+    """Add the gradients of `total` through the items of each bucket, at the positions [n_b, b_x] that are `chosen`.
 
-    h, own: [b, m, D] states and target embeddings; others: [b, b_y, D]; present: [b, m] whether the target is there.
+    A position is chosen in one bucket at most; total: [n] log of the sum that its bucket's items are part of.
     """
-    among = torch.logsumexp(torch.bmm(h, others.transpose(1, 2)), dim=-1)
-    right = (h * own).sum(-1)
-    return torch.where(present, among, torch.logaddexp(among, right)) - right
+    if kernel.usable(hidden, table):
+        kernel.add_fused_gradients(grad_hidden, grad_table, hidden, table, positions, items, chosen, total)
+        return
+    step = max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+    for x, y, mine in zip(*(torch.split(part, step) for part in (positions, items, chosen)), strict=True):
+        order = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, : int(mine.sum(1).max())]
+        x, mine = x.gather(1, order), mine.gather(1, order)
+        h, e = hidden[x], table[y]
+        weights = (torch.bmm(h, e.transpose(1, 2)) - total[x][:, :, None]).exp() * mine[:, :, None]
+        grad_hidden.index_add_(0, x.reshape(-1), torch.bmm(weights, e).view(-1, h.shape[2]))
+        grad_table.index_add_(0, y.reshape(-1), torch.bmm(weights.transpose(1, 2), h).view(-1, h.shape[2]))
+
+
+def _present(items: Tensor, targets: Tensor, n_items: int) -> Tensor:
+    """[n_b, b_x] whether each target [n_b, b_x] is among its bucket's items [n_b, b_y]."""
+    step = max(1, CHUNK_ELEMENTS // n_items)
+    parts = []
+    for y, target in zip(torch.split(items, step), torch.split(targets, step), strict=True):
+        member = torch.zeros(y.shape[0], n_items, dtype=torch.bool, device=items.device)
+        parts.append(member.scatter_(1, y, True).gather(1, target))
+    return torch.cat(parts)
+
+
+def bucket_losses(
+    hidden: Tensor, table: Tensor, targets: Tensor, positions: Tensor, items: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[n_b, b_x] -log softmax of the target among the bucket's items and itself, counted once; whether it is there."""
+    right = (hidden * table[targets]).sum(1)[positions]
+    present = _present(items, targets[positions], table.shape[0])
+    among = bucket_sums(hidden, table, positions, items)
+    return torch.where(present, among, torch.logaddexp(among, right)) - right, present
 
 
 class _Scalable(torch.autograd.Function):
@@ -68,65 +110,37 @@ class _Scalable(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, positions: Tensor, items: Tensor
     ) -> tuple[Tensor, Tensor]:
-        n, dim = hidden.shape
         count, b_x = positions.shape
-        step = max(1, CHUNK_ELEMENTS // max(items.shape[1] * max(b_x, dim), table.shape[0]))
-        every = torch.cat([
-            _losses(hidden[x], table[targets[x]], table[y], _contains(y, targets[x], table.shape[0]))
-            for x, y in zip(torch.split(positions, step), torch.split(items, step), strict=True)
-        ])
-        best = hidden.new_full((n,), -math.inf).scatter_reduce_(0, positions.view(-1), every.view(-1), "amax")
+        every, present = bucket_losses(hidden, table, targets, positions, items)
+        best = hidden.new_full((hidden.shape[0],), -math.inf)
+        best.scatter_reduce_(0, positions.view(-1), every.view(-1), "amax")
         bucket = torch.arange(count, device=hidden.device)[:, None].expand(-1, b_x)
         wins = every == best[positions]
-        first = torch.full((n,), count, device=hidden.device)
+        first = torch.full_like(targets, count)
         first.scatter_reduce_(0, positions.view(-1), torch.where(wins, bucket, count).reshape(-1), "amin")
         chosen = first[positions] == bucket  # [n_b, b_x], one True for each selected position
         selected = first < count
-        total = best[selected].sum()
         number = int(selected.sum())
-        grad_hidden, grad_table = torch.zeros_like(hidden), torch.zeros_like(table)
-        for x, y, mine in zip(
-            torch.split(positions, step), torch.split(items, step), torch.split(chosen, step), strict=True
-        ):
-            width = int(mine.sum(1).max())
-            if width == 0:
-                continue
-            order = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
-            _add_gradients(
-                hidden, table, targets, x.gather(1, order), y, mine.gather(1, order), grad_hidden, grad_table
-            )
+
+        own = table[targets]
+        right = (hidden * own).sum(1)
+        total = torch.where(selected, best, 0.0) + right
+        counted = torch.zeros_like(selected)
+        counted[positions[chosen]] = present[chosen]
+        weight = torch.where(counted, 0.0, (right - total).exp()) - 1  # of the target beside the bucket's items
+        weight = torch.where(selected, weight, 0.0)[:, None]
+        grad_hidden = weight * own
+        grad_table = torch.zeros_like(table).index_add_(0, targets, weight * hidden)
+        add_bucket_gradients(grad_hidden, grad_table, hidden, table, positions, items, chosen, total)
         ctx.grads = grad_hidden.div_(number), grad_table.div_(number)
         ctx.mark_non_differentiable(selected)
-        return total / number, selected
+        return best[selected].sum() / number, selected
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _selected: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_table = ctx.grads
         return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None
-
-
-def _add_gradients(
-    hidden: Tensor,
-    table: Tensor,
-    targets: Tensor,
-    x: Tensor,
-    y: Tensor,
-    mine: Tensor,
-    grad_hidden: Tensor,
-    grad_table: Tensor,
-) -> None:
-    """Add the gradients of the losses of positions x [b, m] in buckets of items y [b, b_y], where `mine` [b, m]."""
-    dim = hidden.shape[1]
-    target = targets[x]
-    present = _contains(y, target, table.shape[0])
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (hidden[x], table[target], table[y])]
-        losses = _losses(leaves[0], leaves[1], leaves[2], present)
-        by_h, by_own, by_other = torch.autograd.grad((losses * mine).sum(), leaves)
-    grad_hidden.index_add_(0, x.reshape(-1), by_h.view(-1, dim))
-    grad_table.index_add_(0, target.reshape(-1), by_own.view(-1, dim))
-    grad_table.index_add_(0, y.reshape(-1), by_other.reshape(-1, dim))
 
 
 def sce(

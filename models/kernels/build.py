@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 HOME = Path(__file__).resolve().parent
 NAME = "btsr_kernels"
 SOURCES = (
-    *("attention.cpp", "binary_cross_entropy.cpp", "cross_entropy.cpp", "feed_forward.cpp", "norm_linear.cpp"),
+    *("attention.cpp", "binary_cross_entropy.cpp", "buckets.cpp", "cross_entropy.cpp"),
+    *("feed_forward.cpp", "norm_linear.cpp"),
     *("rows.h", "shares.h", "softmax.h", "tile.h"),
 )
 WAIT_SECONDS = 300.0

@@ -3,7 +3,7 @@
 import torch
 
 from models.config import EncoderConfig, LossConfig, Precision
-from models.kernels import attention, binary_cross_entropy, liger, rows
+from models.kernels import attention, binary_cross_entropy, buckets, liger, rows
 from models.kernels.build import KernelUnavailable, load
 from models.kernels.cross_entropy import available
 
@@ -30,6 +30,8 @@ def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig,
     x = torch.empty(1, encoder.dim)
     if loss.kind in {"bce", "gbce"} and binary_cross_entropy.usable(x, x):
         names.append(f"fused_bce_{variant.name}")
+    if loss.kind == "sce" and buckets.usable(x, x):
+        names.append(f"fused_sce_{variant.name}")
     if attention.usable(x, encoder.heads):
         names.append(f"fused_attention_{variant.name}")
     if rows.usable(x, encoder.dim, precision):

@@ -22,7 +22,8 @@ def test_vector() -> None:
     assert float(loss) == pytest.approx(0.856850, abs=1e-6)
     assert selected.tolist() == [True, True, True, False]
     x, y = torch.tensor([[0, 2], [1, 2]]), torch.tensor([[0, 3, 1], [1, 3, 2]])
-    by_bucket = module._losses(X[x], W[Y[x]], W[y], module._contains(y, Y[x], 5))
+    by_bucket, present = module.bucket_losses(X, W, Y, x, y)
+    assert present.tolist() == [[True, True], [True, True]]
     assert by_bucket.flatten().tolist() == pytest.approx([0.730871, 1.066377, 0.773300, 0.766135], abs=1e-6)
 
 

@@ -70,6 +70,7 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fused_feed_forward_" not in kernels_used(CPU, EncoderConfig(activation="gelu"), LossConfig(), "fp32")
     for binary in (LossConfig(kind="bce", negatives=4), LossConfig(kind="gbce", negatives=4, gbce_t=0.5)):
         assert "fused_bce_" in kernels_used(CPU, EncoderConfig(), binary, "bf16")
+    assert "fused_sce_" in kernels_used(CPU, EncoderConfig(), LossConfig(kind="sce", sce_b_y=4), "fp32")
     sampled = kernels_used(CPU, EncoderConfig(), LossConfig(kind="ce_sampled", negatives=4), "fp32")
     assert sampled.startswith("fused_attention_")
     assert kernels_used(torch.device("meta"), EncoderConfig(), LossConfig(), "fp32") == "torch"
