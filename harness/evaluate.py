@@ -27,25 +27,27 @@ class Scored:
     hidden: Tensor
     """[n, D] states at the last position."""
     scores: Tensor
-    """[n, N] of all items, -inf where the input has the item; valid until the next batch is asked for."""
+    """[n, N] of all items (or rows), -inf where the input has the item; valid until the next batch is asked for."""
 
 
 def scored(
-    model: SASRec, flat: Int32, starts: Int64, ends: Int64, *, device: torch.device, what: str
+    model: SASRec, flat: Int32, starts: Int64, ends: Int64, *, device: torch.device, what: str, rows: int | None = None
 ) -> Iterator[Scored]:
     """Score all N items for the inputs flat[starts : ends], none of them empty, from the last T items of each.
 
-    `what` names the evaluation in messages. Raises TrialError on scores that are no numbers.
+    Or the first `rows` rows of the item table, some of which may be no items. `what` names the evaluation in messages.
+    Raises TrialError on scores that are no numbers.
     """
     seen_lengths = ends - starts
     lengths = np.minimum(seen_lengths, model.config.max_len)
     order = np.argsort(-lengths, kind="stable")
-    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // model.n_items))
+    rows = model.n_items if rows is None else rows
+    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // rows))
     with torch.inference_mode():
-        items = model.table[: model.n_items].t().contiguous()
+        items = model.table[:rows].t().contiguous()
         if not bool(items.isfinite().all()):
             raise TrialError(f"{what}: the item table holds NaN or infinite values; lower the learning rate")
-        buffer = torch.empty(step, model.n_items, device=device)
+        buffer = torch.empty(step, rows, device=device)
     for start in range(0, len(order), step):
         users = order[start : start + step]
         batch = pack(flat, ends[users] - lengths[users], lengths[users], max_len=model.config.max_len, device=device)
@@ -55,7 +57,7 @@ def scored(
                 raise TrialError(f"{what}: states hold NaN or infinite values; lower the learning rate")
             scores = torch.mm(hidden, items, out=buffer[: len(users)])
             seen = flat[ranges(starts[users], seen_lengths[users])].astype(np.int64)
-            cells = np.repeat(np.arange(len(users)) * model.n_items, seen_lengths[users]) + seen
+            cells = np.repeat(np.arange(len(users)) * rows, seen_lengths[users]) + seen
             scores.view(-1)[torch.from_numpy(cells).to(device)] = -torch.inf
         yield Scored(users=users, hidden=hidden, scores=scores)
 
@@ -63,7 +65,8 @@ def scored(
 def evaluate(model: SASRec, split: Split, part: Literal["valid", "test"], *, device: torch.device) -> UserRanks:
     """Score all N items for every evaluated user from the last T items of the input, and rank the target.
 
-    Items of the whole input are masked; ties go to the smaller id. Raises TrialError on scores that are no numbers.
+    Items of the whole input are masked; ties go to the smaller id. With `rank_non_items` what is no item takes a place
+    in the ranking, and in the list is -1. Raises TrialError on scores that are no numbers.
     """
     ends = split.test_offsets[1:] - (1 if part == "test" else 2)
     targets = split.targets(part)
@@ -71,10 +74,12 @@ def evaluate(model: SASRec, split: Split, part: Literal["valid", "test"], *, dev
     rank = np.empty(split.n_test_users, np.int32)
     top = np.empty((split.n_test_users, k), np.int32)
     what = f"{part} evaluation"
-    for some in scored(model, split.test_items, split.test_offsets[:-1], ends, device=device, what=what):
+    starts, rows = split.test_offsets[:-1], model.n_scored
+    for some in scored(model, split.test_items, starts, ends, device=device, what=what, rows=rows):
         wanted = torch.from_numpy(targets[some.users].astype(np.int64)).to(device)
         rank[some.users] = target_ranks(some.scores, wanted).cpu().numpy()
-        top[some.users] = best_items(some.scores, k)
+        best = best_items(some.scores, k)
+        top[some.users] = np.where(best < split.n_items, best, -1)
     return UserRanks(rank=rank, top=top)
 
 

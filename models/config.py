@@ -57,6 +57,14 @@ class EncoderConfig(Frozen):
     mask_pad_keys: Annotated[
         bool, Field(description="leave the reference's padded keys out of attention (spec 1.2)")
     ] = False
+    rank_non_items: Annotated[
+        bool,
+        Field(
+            description="two rows of the item table that are no items are in the full softmax and take places in the "
+            "ranking, as in the reference (spec 1.7, C1)",
+            json_schema_extra=ADDED,
+        ),
+    ] = False
     norm: Annotated[
         Literal["reference", "pre", "post"],
         Field(description="where the layer norms stand (spec 1.2)", json_schema_extra=ADDED),

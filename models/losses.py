@@ -106,6 +106,8 @@ class LossInput:
     targets: Tensor
     """[n] int64"""
     n_items: int
+    n_scored: int
+    """Rows of the table that the full softmax counts: the items, and with `rank_non_items` two more."""
     last: Tensor
     """[B] last row of each sequence; sequences lie end to end, longest first."""
     negatives: Negatives | None = None
@@ -123,7 +125,7 @@ Loss = tuple[Tensor, dict[str, Tensor]]
 
 def ce(config: LossConfig, given: LossInput) -> Loss:
     """Full softmax (spec 2.3)."""
-    return cross_entropy(given.hidden, given.table, given.targets, given.n_items, precision=given.precision), {}
+    return cross_entropy(given.hidden, given.table, given.targets, given.n_scored, precision=given.precision), {}
 
 
 def _binary(config: LossConfig, given: LossInput, beta: float) -> Tensor:
@@ -158,7 +160,8 @@ def scalable_ce(config: LossConfig, given: LossInput) -> Loss:
     """Softmax in buckets of hard items (SCE, spec 2.5); logs the buckets and the share of positions in any."""
     assert given.buckets is not None and given.generator is not None
     centre = centres(given.hidden, given.buckets, given.generator)
-    loss, selected = sce(given.hidden, given.table, given.targets, given.n_items, given.buckets, centre)
+    rows = given.n_items + (given.n_scored > given.n_items)  # the reference leaves its padding out, not its unused row
+    loss, selected = sce(given.hidden, given.table, given.targets, rows, given.buckets, centre)
     return loss, {"sce_selected": selected.float().mean(), "sce_buckets": torch.tensor(float(given.buckets.count))}
 
 

@@ -73,6 +73,7 @@ class Objective(nn.Module):
                 table=self.model.table,
                 targets=step.targets,
                 n_items=self.model.n_items,
+                n_scored=self.model.n_scored,
                 last=batch.last,
                 negatives=step.negatives,
                 buckets=self.buckets,

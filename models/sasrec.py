@@ -17,6 +17,9 @@ from models.kernels.rows import EPS, FeedForward
 from models.layers import feed_forward, norm_linear
 from models.packed import Attention, PackedBatch
 
+NON_ITEMS = 2
+"""Rows of the reference's item table that are no items: one that nothing uses, and the padding."""
+
 NORMAL_STD = 0.02
 """Standard deviation of `init = normal`, as in the programs of DuoRec, CL4SRec and EC4SRec."""
 
@@ -90,7 +93,8 @@ class SASRec(nn.Module):
     """Self-attentive sequential recommendation: item ids in, hidden states out; the item table scores them.
 
     The table has N + 1 rows: items 0..N-1 and one that is never scored. Padding is never looked up in a packed batch,
-    so that the row serves as the mask item of augmented sequences.
+    so that the row serves as the mask item of augmented sequences. With `rank_non_items` there is one row more, and
+    both are scored as if they were items.
     """
 
     def __init__(
@@ -100,7 +104,8 @@ class SASRec(nn.Module):
         super().__init__()
         self.config = config
         self.n_items = n_items
-        self.table = nn.Parameter(torch.empty(n_items + 1, config.dim))
+        self.n_scored = n_items + NON_ITEMS if config.rank_non_items else n_items
+        self.table = nn.Parameter(torch.empty(max(n_items + 1, self.n_scored), config.dim))
         self.positions = nn.Parameter(torch.empty(config.max_len, config.dim))
         self.blocks = nn.ModuleList(Block(config, precision) for _ in range(config.blocks))
         self.norm_last = nn.LayerNorm(config.dim, eps=EPS)

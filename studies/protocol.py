@@ -1,7 +1,7 @@
 """What the protocol's own choices are worth (spec 6.1, 1.2, 1.5): one switched at a time, for SASRec (CE) and BT-SR.
 
-Ties in time by the file's order or at random; padded keys attended to or masked; T = 50 or 200. Ranking of rows that
-are no items is not among them: no option does it.
+Ties in time by the file's order or at random; padded keys attended to or masked; rows of the item table that are no
+items left out or ranked; T = 50 or 200.
 """
 
 from harness.config import Study, StudyOptions, TrialSpec
@@ -19,6 +19,7 @@ def switched(base: TrialSpec) -> tuple[TrialSpec, ...]:
         base,
         varied(base, data={"tie": other_tie}),
         varied(base, encoder={"mask_pad_keys": True}),
+        varied(base, encoder={"rank_non_items": True}),
         varied(base, encoder={"max_len": other_length}),
     )
 

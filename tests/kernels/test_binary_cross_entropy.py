@@ -133,6 +133,7 @@ def test_training_uses_it_and_falls_back(kind: str, reduction: str, monkeypatch:
             table=table,
             targets=targets,
             n_items=61,
+            n_scored=61,
             last=torch.tensor([39]),
             negatives=handing_out(negatives),
         )

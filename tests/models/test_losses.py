@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from models import losses
-from models.losses import cross_entropy
+from models.config import LossConfig
+from models.losses import LossInput, cross_entropy, prediction_loss
+from models.sce import Buckets
 
 
 @pytest.mark.parametrize("chunk", [1, 64, 1 << 21])
@@ -39,3 +41,25 @@ def test_huge_logits_stay_finite() -> None:
     loss.backward()
     assert float(loss.detach()) == pytest.approx(5000.0)
     assert hidden.grad is not None and bool(hidden.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", ["ce", "sce"])
+def test_rows_that_are_no_items_are_counted_only_where_it_is_asked_for(kind: str) -> None:
+    """Both in the full softmax; in SCE's buckets the unused row alone, as in the reference."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, table = torch.randn(23, 5, generator=generator), torch.randn(19, 5, generator=generator)
+    targets = torch.randint(17, (23,), generator=generator)
+    config = LossConfig.model_validate({"kind": kind} | ({"sce_b_y": 19} if kind == "sce" else {}))
+    for n_scored, counted in ((17, 17), (19, 19 if kind == "ce" else 18)):
+        given = LossInput(
+            hidden=hidden,
+            table=table,
+            targets=targets,
+            n_items=17,
+            n_scored=n_scored,
+            last=torch.tensor([22]),
+            buckets=Buckets(count=1, b_x=23, b_y=19, mix_x=False),
+            generator=torch.Generator().manual_seed(1),
+        )
+        full = F.cross_entropy(hidden @ table[:counted].T, targets)
+        torch.testing.assert_close(prediction_loss(config, given)[0], full)

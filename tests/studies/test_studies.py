@@ -33,7 +33,7 @@ def test_the_number_of_trials() -> None:
     assert len(build("table2", reduced=True).specs) == 5 * 7 * 2
     assert len(build("table1").specs) == 5 * 6 * 5
     assert len(build("augmentation").specs) == 2 * 6 * 5
-    assert len(build("protocol").specs) == 2 * 2 * 4 * 5
+    assert len(build("protocol").specs) == 2 * 2 * 5 * 5
     assert len(build("tune").specs) == 5 * 7 * 9
     assert len(build("tune", reduced=True).specs) == 5 * 7 * 4
     # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
@@ -188,7 +188,12 @@ def test_the_protocol_switches_one_thing_at_a_time() -> None:
         differences.append([
             (part, n) for part in ("data", "encoder", "train") for n in a[part] if a[part][n] != b[part][n]
         ])
-    assert differences == [[("data", "tie")], [("encoder", "mask_pad_keys")], [("encoder", "max_len")]]
+    assert differences == [
+        [("data", "tie")],
+        [("encoder", "mask_pad_keys")],
+        [("encoder", "rank_non_items")],
+        [("encoder", "max_len")],
+    ]
 
 
 def test_the_views_differ_in_nothing_else() -> None:

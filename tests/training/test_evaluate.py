@@ -55,6 +55,23 @@ def test_whole_evaluation_equals_brute_force(part: str, monkeypatch: pytest.Monk
         assert (ranks.top[user] >= 0).sum() == unseen
 
 
+def test_rows_that_are_no_items_take_places_only_where_it_is_asked_for() -> None:
+    """The reference's ranking: one of the two is the best of all for everybody, the other the worst."""
+    split = markov_split()
+    config = EncoderConfig(dim=8, max_len=5, rank_non_items=True)
+    model = SASRec(config, split.n_items, torch.Generator().manual_seed(0))
+    assert model.table.shape[0] == model.n_scored == split.n_items + 2
+    with torch.no_grad():  # the last norm's bias gives every state a part along the first axis
+        model.norm_last.weight[0], model.norm_last.bias[0] = 0.0, 1.0
+        model.table[split.n_items], model.table[split.n_items + 1] = 0.0, 0.0
+        model.table[split.n_items :, 0] = torch.tensor([-100.0, 100.0])
+    plain = SASRec(config.model_copy(update={"rank_non_items": False}), split.n_items, torch.Generator().manual_seed(0))
+    plain.load_state_dict({**model.state_dict(), "table": model.table[:-1]})
+    with_rows, without = (evaluate(each, split, "test", device=CPU) for each in (model, plain))
+    assert (with_rows.rank == without.rank + 1).all()
+    assert (with_rows.top[:, 0] == -1).all() and (with_rows.top[:, 1:] == without.top[:, :-1]).all()
+
+
 def test_a_repeated_target_can_never_be_hit() -> None:
     split = markov_split()
     items = split.test_items.copy()
