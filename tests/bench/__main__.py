@@ -16,6 +16,7 @@ from harness.errors import BtsrError, ConfigError, unknown_name
 from tests.bench.cases import CASES, PROGRAMS
 from tests.bench.datasets import folder_of
 from tests.bench.job import CannotMeasure, Job
+from tests.bench.limits import peak_rates
 from tests.bench.report import render
 from tests.bench.runner import Line, Runner, append_line, engine_digest, key, machine, read_lines
 
@@ -111,6 +112,7 @@ def main(
     page = render(
         lines,
         machine=machine(),
+        rates=peak_rates(),
         command=" ".join(["python -m tests.bench", *options, f"--alternations {rounds}"]),
         date=datetime.now(UTC).date().isoformat(),
         revisions=sorted({line.revision for line in lines}),

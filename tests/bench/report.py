@@ -6,8 +6,10 @@ from math import log
 from statistics import median
 from typing import Any
 
+from models.config import Precision
 from tests.bench.cases import CASES, OURS, PROGRAMS, SWEEP_WORKERS, TARGETS, Case, Target
-from tests.bench.job import OVERHEADS, Answer
+from tests.bench.job import OVERHEADS, Answer, Job
+from tests.bench.limits import products
 from tests.bench.runner import Line
 
 METHOD = f"""\
@@ -42,6 +44,10 @@ METHOD = f"""\
   other 99) / 99; the start, a sweep of one trial less its bare seconds. Data are prepared beforehand. Nothing to do:
   the same command again, all trials being done. CPU seconds are the same sums over processor time, which other
   programs on a busy machine disturb less.
+- The rate of multiply-adds is measured when the report is written: independent sums in registers on all cores, the best
+  of some tries. An epoch's products: three with the item table for every target, six maps of every block for every
+  token, forward and twice backward, with Barlow Twins once more but for what the last token does not need. Attention,
+  exponentials, norms, dropout and the optimiser are not in it.
 - btsr programs: "torch" has native kernels switched off (`BTSR_KERNELS=off`), "kernels" on where the processor has
   what they need; "bf16" is `TrainConfig.precision`, fp32 otherwise.
 """
@@ -158,7 +164,28 @@ def targets_table(results: Results) -> str:
     return _table(["work", "quantity", "program", "target", "aim", "reached, median (least to greatest)", ""], rows)
 
 
-def case_table(results: Results, name: str) -> str:
+def limit_words(results: Results, name: str, rates: Mapping[Precision, float]) -> str:
+    """What the products of an epoch take at the processor's own rate, and how near our programs come to that."""
+    if not rates or CASES[name].work != "train":
+        return ""
+    near, need = [], None
+    for program in OURS:
+        seconds, rate = results.seconds(name, program), rates.get(PROGRAMS[program].precision)
+        if seconds and rate:
+            line = next(line for (c, p, _), line in results.lines.items() if (c, p) == (name, program))
+            need = products(Job(**line.job), line.answer["targets"])
+            if need:
+                near.append(f"{PROGRAMS[program].title} {seconds.middle / (need / rate):.2g} times")
+    if not need:
+        return ""
+    floors = ", ".join(f"{need / rate:.3g} s in {precision}" for precision, rate in rates.items())
+    return (
+        f"\nThe matrix products alone are {need / 1e9:,.0f} GFLOP, at the rate of this processor {floors}. "
+        f"Of that an epoch takes: {', '.join(near)}.\n"
+    )
+
+
+def case_table(results: Results, name: str, rates: Mapping[Precision, float] | None = None) -> str:
     """Seconds, memory and ratios of every program of a case."""
     case = CASES[name]
     with_cpu = case.work == "prepare" or case.work in OVERHEADS
@@ -187,6 +214,7 @@ def case_table(results: Results, name: str) -> str:
     head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * with_cpu, "peak MiB"]
     head += [f"vs {PROGRAMS[p].title}" for p in ours]
     text = f"### {case.title} (`{name}`)\n\n{_table(head, rows)}\n"
+    text += limit_words(results, name, rates or {})
     return text + (f"\n{throughput_table(results, name, case)}\n" if case.work == "sweep" else "")
 
 
@@ -237,9 +265,15 @@ def _size(name: str) -> float:
 
 
 def render(
-    lines: Sequence[Line], *, machine: Mapping[str, str], command: str, date: str, revisions: Sequence[str]
+    lines: Sequence[Line],
+    *,
+    machine: Mapping[str, str],
+    rates: Mapping[Precision, float],
+    command: str,
+    date: str,
+    revisions: Sequence[str],
 ) -> str:
-    """The whole report."""
+    """The whole report; rates: operations a second of all cores."""
     results = Results(lines)
     versions: dict[str, dict[str, Any]] = {}
     for line in lines:
@@ -251,7 +285,16 @@ def render(
         "# Benchmarks",
         f"Made by `{command}` on {date}, revision {', '.join(revisions) or 'none'}. Do not edit.",
         "## Machine and versions",
-        _table(["what", "value"], [[name, value] for name, value in machine.items()]),
+        _table(
+            ["what", "value"],
+            [
+                *([name, value] for name, value in machine.items()),
+                *(
+                    [f"multiply-adds in {name}", f"{rate / 1e9:,.0f} GFLOP/s on all cores"]
+                    for name, rate in rates.items()
+                ),
+            ],
+        ),
         _table(
             ["program", "versions and settings"],
             [[title, ", ".join(f"{n} {v}" for n, v in found.items())] for title, found in versions.items()],
@@ -262,7 +305,7 @@ def render(
         "## Targets",
         targets_table(results),
         "## Measurements",
-        *[case_table(results, name) for name in results.cases() if not CASES[name].scale],
+        *[case_table(results, name, rates) for name in results.cases() if not CASES[name].scale],
         *(["## Growth of cost"] if scales else []),
         *[growth_table(results, scale) for scale in scales],
         "## Method",

@@ -19,6 +19,7 @@ from harness.errors import ConfigError
 from harness.evaluate import evaluate as evaluate_ours
 from models.barlow import barlow_twins as barlow_twins_ours
 from models.config import EncoderConfig
+from models.kernels.build import KernelUnavailable, choose
 from models.packed import pack
 from models.sasrec import SASRec
 from tests.bench import reference
@@ -28,6 +29,7 @@ from tests.bench.datasets import TASKS, Checkins, Shape, real
 from tests.bench.drive_ours import leave_one_out
 from tests.bench.drive_overhead import tiny
 from tests.bench.job import ATOMIC, CHECKINS, Answer, CannotMeasure, Job
+from tests.bench.limits import peak_rates, products
 from tests.bench.report import Results, case_table, render, targets_table
 from tests.bench.runner import Line, Runner, append_line, engine_digest, key, read_lines, together
 from tests.bench.task import Task
@@ -353,11 +355,39 @@ def test_ratios_are_taken_within_a_round_and_judged() -> None:
     assert "no number: not run" in text and "Beauty" not in text
 
 
+def test_an_epoch_is_compared_with_the_rate_of_the_processor(tmp_path: Path) -> None:
+    SMALL.save(tmp_path)
+    per_target = 3 * 2 * 64 * 5 + 2 * 6 * 64 * 64 * 2 * 3
+    job = Job(data=str(tmp_path), work="train")
+    assert products(job, 10) == 10 * per_target
+    second_pass = 6 * 64 * 64 * 2 * 3 + 2 * 64 * 64 * 2 * 3  # a whole block, then keys and values alone
+    assert products(replace(job, loss="bt"), 10) == pytest.approx(10 * (per_target + second_pass))
+    lines = [replace(line_of("ml1m-ce", program, 0, 3.0), job=asdict(job)) for program in ("btsr", "btsr-kernels-bf16")]
+    page = case_table(Results(lines), "ml1m-ce", {"fp32": 10 * per_target / 2, "bf16": 10 * per_target})
+    assert "2 s in fp32, 1 s in bf16" in page
+    assert "btsr, torch, fp32 1.5 times, btsr, kernels, bf16 3 times." in page
+    assert "matrix products" not in case_table(Results(lines), "ml1m-ce", {})
+    assert products(replace(job, data=str(tmp_path / "gone")), 10) is None
+
+
+def test_the_rate_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        variant = choose()
+    except KernelUnavailable as missing:
+        pytest.skip(str(missing))
+    monkeypatch.setattr("tests.bench.limits.TRIES", 1)
+    monkeypatch.setattr("tests.bench.limits.ROUNDS", 1_000)
+    rates = peak_rates()
+    assert set(rates) == {"fp32"} | ({"bf16"} if variant.bf16 else set()) and min(rates.values()) > 0
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert peak_rates() == {}
+
+
 def test_the_report_says_why_a_number_is_missing() -> None:
     failed = replace(line_of("ml1m-ce", "recbole", 0, 1.0), error="ValueError: boom")
     skipped = replace(line_of("items-1e6", "reference", 0, 1.0), answer=asdict(Answer(skipped="needs 77 GiB")))
     lines = [line_of("ml1m-ce", "btsr", 0, 1.0), failed, skipped, line_of("items-1e5", "btsr", 0, 2.0)]
     lines += [line_of("items-1e6", "btsr", 0, 20.0)]
-    page = render(lines, machine={"cores": "2"}, command="make bench", date="2026-01-01", revisions=["abc"])
+    page = render(lines, machine={"cores": "2"}, rates={}, command="make bench", date="2026-01-01", revisions=["abc"])
     assert "no number: ValueError: boom" in page and "needs 77 GiB" in page
     assert "| btsr, torch, fp32 | 1,000,000 | 20 s (20 to 20) | all | 10 | 400 | 1.00 |" in page

@@ -1,0 +1,77 @@
+"""What the processor could do at most, measured: its multiply-adds a second, and what an epoch needs of them."""
+
+import ctypes
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from models.config import Precision
+from models.kernels.build import HOME, KernelUnavailable, choose
+from tests.bench.job import Job
+
+ROUNDS = 4_000_000
+TRIES = 7
+DIM, BLOCKS = 64, 2
+"""Of the common task."""
+
+
+def peak_rates() -> dict[Precision, float]:
+    """Operations a second on all cores, a multiply-add being two, by precision; empty without a compiler.
+
+    The best of some tries: what else runs can only lower it.
+    """
+    try:
+        flags = choose().flags
+    except KernelUnavailable:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "peak.so"
+        source = Path(__file__).with_name("peak.cpp")
+        words = [os.environ.get("CXX", "c++"), "-O3", "-shared", "-fPIC", *flags, f"-I{HOME}", str(source)]
+        try:
+            subprocess.run([*words, "-o", str(library)], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+        handle = ctypes.CDLL(str(library))
+    handle.round_operations.restype = ctypes.c_long
+    handle.rounds.restype = ctypes.c_double
+    handle.rounds.argtypes = [ctypes.c_int, ctypes.c_long]
+    found: dict[Precision, float] = {}
+    names: tuple[Precision, ...] = ("fp32", "bf16")
+    for precision in names:
+        bf16 = int(precision == "bf16")
+        if operations := handle.round_operations(bf16):
+            seconds = min(_seconds(handle, bf16) for _ in range(TRIES))
+            found[precision] = operations * ROUNDS * (os.cpu_count() or 1) / seconds
+    return found
+
+
+def _seconds(handle: ctypes.CDLL, bf16: int) -> float:
+    """All cores at once."""
+    threads = [threading.Thread(target=handle.rounds, args=(bf16, ROUNDS)) for _ in range(os.cpu_count() or 1)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - begun
+
+
+def products(job: Job, targets: int) -> float | None:
+    """Operations of the matrix products of an epoch with so many targets; None where its data are gone.
+
+    Three products with the item table for every target, six maps in each block for every token, forward and twice
+    backward; with Barlow Twins a second pass of the encoder, whose last block needs one token a sequence. Attention,
+    exponentials, normalisation, dropout and the optimiser come on top.
+    """
+    path = Path(job.data) / "n_items.npy"
+    if not path.is_file():
+        return None
+    encoder = BLOCKS * 6 * DIM**2 * 6
+    passes = 1.0 if job.loss == "ce" else 1 + (1 + 1 / 3) / BLOCKS  # keys and values are two of six maps
+    return targets * (6 * DIM * int(np.load(path)) + encoder * passes)
