@@ -111,11 +111,9 @@ def test_what_cannot_be_is_one_line_and_nothing_is_made(words: tuple[str, ...], 
 def test_a_raylet_that_dies_is_one_line_and_nothing_of_rays_own(tmp_path: Path) -> None:
     words = ["--study", "smoke", "--max-epochs", "2", "--workers", "1", "--out", "here"]
     process = begun(tmp_path, *words)
-    (raylet,) = [
-        pid
-        for pid in children(process.pid)
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"raylet/raylet")
-    ]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children(process.pid)}
+    assert not [words for words in commands.values() if any(word.endswith(b"monitor.py") for word in words)]
+    (raylet,) = [pid for pid, words in commands.items() if words[0].endswith(b"raylet/raylet")]
     os.kill(raylet, signal.SIGKILL)
     printed, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and printed == "", printed
