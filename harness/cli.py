@@ -253,7 +253,7 @@ def _options(**chosen: Any) -> SweepOptions:
 def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":
     """What is known about the cost of a trial."""
     from harness.price import calibrate as measured
-    from harness.price import from_past
+    from harness.price import from_calibration, from_past
     from harness.sweep import database
 
     where = database(context.paths)
@@ -266,6 +266,8 @@ def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict
                 estimates = from_past(store)
     if calibrate:
         estimates |= measured(plan, context, tuple(estimates))
+    else:
+        estimates = from_calibration(plan, context) | estimates
     wanted = {(row.dataset, row.method, row.profile) for row in plan.rows}
     return {cell: estimate for cell, estimate in estimates.items() if cell in wanted}
 

@@ -44,9 +44,14 @@ class Densities:
     negative: Array
 
 
+def _bandwidth(values: Array) -> float:
+    """Scott's, std * n^(-1/5)."""
+    return float(values.std(ddof=1) * len(values) ** -0.2)
+
+
 def _density(values: Array, grid: Array) -> Array:
-    """Gaussian kernel density with Scott's bandwidth, std * n^(-1/5)."""
-    width = values.std(ddof=1) * len(values) ** -0.2
+    """Gaussian kernel density with Scott's bandwidth."""
+    width = _bandwidth(values)
     distinct, counts = np.unique(values, return_counts=True)  # scores in half precision repeat
     total = np.zeros_like(grid)
     step = max(1, _AT_ONCE // len(grid))
@@ -56,12 +61,16 @@ def _density(values: Array, grid: Array) -> Array:
     return np.asarray(total / (len(values) * width * np.sqrt(2 * np.pi)))
 
 
-def densities(positive: NDArray[np.floating], negative: NDArray[np.floating]) -> Densities | None:
-    """Both densities over the joint range; None where one of them does not vary."""
+def densities(
+    positive: NDArray[np.floating], negative: NDArray[np.floating], *, beyond: float = 0.0
+) -> Densities | None:
+    """Both densities over the joint range, and so many bandwidths beyond it; None where one of them does not vary."""
     p, n = np.ravel(positive).astype(np.float64), np.ravel(negative).astype(np.float64)
     if min(len(p), len(n)) < 2 or p.std() == 0 or n.std() == 0:
         return None
-    grid = np.linspace(min(p.min(), n.min()), max(p.max(), n.max()), GRID)
+    tails = [(values, beyond * _bandwidth(values)) for values in (p, n)]
+    low, high = (min(v.min() - tail for v, tail in tails), max(v.max() + tail for v, tail in tails))
+    grid = np.linspace(low, high, GRID)
     return Densities(grid=grid, positive=_density(p, grid), negative=_density(n, grid))
 
 

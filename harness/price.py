@@ -1,11 +1,17 @@
 """What a sweep will cost: from finished trials of the same kind in the database, or from short runs made for that."""
 
+import json
+import platform
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from harness.config import RunPaths, TrialSpec
 from harness.executors import RunContext
 from harness.sweep import Plan
 from harness.values import Cell, Estimate
@@ -17,6 +23,41 @@ CALIBRATION_SECONDS = 120.0
 """Longest calibration run of one data set and method; it also ends after `CALIBRATION_EPOCHS`."""
 
 CALIBRATION_EPOCHS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a calibration found, and on what."""
+
+    dataset: str
+    method: str
+    profile: str
+    precision: str
+    host: str
+    device: str
+    threads: int
+    epochs: int
+    seconds_each: float
+    """Of an epoch with its validation."""
+    peak_mib: float
+    day: str
+
+    @property
+    def circumstances(self) -> tuple[str | int, ...]:
+        """Where it holds."""
+        return (self.dataset, self.method, self.profile, self.precision, self.host, self.device, self.threads)
+
+    def of(self, spec: TrialSpec) -> Estimate:
+        """What a trial takes that runs all its epochs, which early stopping usually spares it."""
+        most = spec.train.max_epochs
+        return Estimate(
+            dataset=self.dataset,
+            method=self.method,
+            profile=self.profile,
+            seconds=self.seconds_each * most,
+            peak_mib=self.peak_mib,
+            source=f"{self.epochs} epochs here on {self.day}, at most {most}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +94,49 @@ def from_past(store: "Store | None") -> dict[Cell, Estimate]:
     }
 
 
+def _circumstances(spec: TrialSpec, context: RunContext) -> tuple[str | int, ...]:
+    where = (platform.node(), context.device, context.threads)
+    return (spec.data.dataset, spec.method, spec.profile, spec.train.precision, *where)
+
+
+def _note(paths: RunPaths) -> Path:
+    return paths.work_dir / "prices.json"
+
+
+def _kept(paths: RunPaths) -> dict[tuple[str | int, ...], Measured]:
+    """What earlier calibrations wrote down; nothing where the note is missing, torn or of another version."""
+    try:
+        found = [Measured(**row) for row in json.loads(_note(paths).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return {}
+    return {one.circumstances: one for one in found}
+
+
+def _keep(measured: Measured, paths: RunPaths) -> None:
+    """Write it down in place of an earlier one; where that cannot be, it is measured again another time."""
+    kept = _kept(paths) | {measured.circumstances: measured}
+    draft = _note(paths).with_suffix(".partial")
+    with suppress(OSError):
+        draft.write_text(json.dumps([asdict(one) for one in kept.values()], indent=1), encoding="utf-8")
+        draft.replace(_note(paths))
+
+
+def from_calibration(plan: Plan, context: RunContext) -> dict[Cell, Estimate]:
+    """What was measured on this machine, device and number of threads, of every cell with a trial to come."""
+    kept = _kept(context.paths)
+    found: dict[Cell, Estimate] = {}
+    for spec in plan.upcoming:
+        measured = kept.get(_circumstances(spec, context))
+        if measured is not None:
+            estimate = measured.of(spec)
+            found.setdefault(estimate.cell, estimate)
+    return found
+
+
 def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Cell, Estimate]:
     """A few epochs, at most two minutes, of the first trial to come of every cell that is not known.
 
-    The trial is taken to run all its epochs, which early stopping usually spares it. Nothing is recorded.
+    Nothing is recorded in the database; `from_calibration` knows each from its end on.
     """
     from harness import provenance
     from harness.prepare import prepare
@@ -74,15 +154,21 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
             if sum(spent) > CALIBRATION_SECONDS or len(spent) == CALIBRATION_EPOCHS:
                 break
         steps.close()
-        each = fmean(spent[1:] or spent)
-        found[cell] = Estimate(
-            dataset=cell[0],
-            method=cell[1],
-            profile=cell[2],
-            seconds=each * spec.train.max_epochs,
+        measured = Measured(
+            dataset=spec.data.dataset,
+            method=spec.method,
+            profile=spec.profile,
+            precision=spec.train.precision,
+            host=platform.node(),
+            device=context.device,
+            threads=context.threads,
+            epochs=len(spent),
+            seconds_each=fmean(spent[1:] or spent),
             peak_mib=provenance.peak_mib(),
-            source=f"{len(spent)} epochs here, at most {spec.train.max_epochs}",
+            day=date.today().isoformat(),
         )
+        _keep(measured, context.paths)
+        found[cell] = measured.of(spec)
     return found
 
 

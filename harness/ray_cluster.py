@@ -1,5 +1,6 @@
 """A connection to Ray: a quiet one of our own on this machine, or a cluster that is there already."""
 
+import json
 import logging
 import os
 import shutil
@@ -10,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,9 @@ class Cluster:
         """How many trials fit at once. Raises ConfigError where not even one does."""
         import ray
 
-        there = ray.cluster_resources()
+        return self._fitting(ray.cluster_resources())
+
+    def _fitting(self, there: Mapping[str, float]) -> int:
         cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
         if self.gpus > gpus:
             raise ConfigError(
@@ -110,13 +114,12 @@ class Cluster:
             ray.shutdown()
 
     def check(self) -> None:
-        """Connect once and look. Raises as `room` and `connected` do; a port of another program's costs seconds."""
-        if self.address is not None:
-            check_address(self.address)
-            use_token()
-            _answers(self.address)
-        with short_folder() as folder, self.connected(folder):
-            self.room()
+        """Ask the cluster of `address` for its room. Raises ConfigError as `room` does, and where no Ray answers there
+        in some seconds."""
+        assert self.address is not None
+        check_address(self.address)
+        use_token()
+        self._fitting(_resources(self.address))
 
     def _connect(self, folder: Path) -> None:
         import ray
@@ -125,13 +128,14 @@ class Cluster:
         if self.address is None:
             cpus = (self.workers or max(1, (os.cpu_count() or 1) // self.cpus)) * self.cpus
             try:
-                ray.init(
-                    num_cpus=cpus,
-                    num_gpus=self.machine_gpus,
-                    object_store_memory=STORE_BYTES,
-                    _temp_dir=str(folder),
-                    **common,
-                )
+                with _few_processes():
+                    ray.init(
+                        num_cpus=cpus,
+                        num_gpus=self.machine_gpus,
+                        object_store_memory=STORE_BYTES,
+                        _temp_dir=str(folder),
+                        **common,
+                    )
             except Exception as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise ExecutorError(
@@ -222,9 +226,13 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _answers(address: str) -> None:
-    """Raise ConfigError where something listens that is no Ray: `ray.init` itself would try for ever."""
-    code = "import ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False)"
+def _resources(address: str) -> Mapping[str, float]:
+    """What a cluster has, asked by a process of its own: where something listens that is no Ray, `ray.init` would try
+    for ever. Raises ConfigError there."""
+    code = (
+        "import json, ray, sys; ray.init(sys.argv[1], logging_level='ERROR', log_to_driver=False); "
+        "there = ray.cluster_resources(); ray.shutdown(); print(json.dumps(there))"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=ANSWER_SECONDS
@@ -233,12 +241,31 @@ def _answers(address: str) -> None:
         reason = f"no answer in {ANSWER_SECONDS:.0f} s"
     else:
         if done.returncode == 0:
-            return
+            found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+            return found
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise ConfigError(
         f"--ray-address {address}: no Ray cluster answers there ({reason}); one that asks for a token finds it in "
         "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
     )
+
+
+@contextmanager
+def _few_processes() -> Iterator[None]:
+    """Our own Ray without an autoscaler and a log monitor, as `ray start --no-monitor --include-log-monitor=False`.
+
+    `ray.init` has no option for it. One machine has nothing to scale, and nobody reads the logs; starting both and
+    stopping the first takes more than a second. A Ray that names them otherwise starts them.
+    """
+    node: Any = getattr(sys.modules.get("ray._private.node"), "Node", None)
+    kept = {name: getattr(node, name) for name in ("start_monitor", "start_log_monitor") if hasattr(node, name)}
+    for name in kept:
+        setattr(node, name, lambda self: None)
+    try:
+        yield
+    finally:
+        for name, start in kept.items():
+            setattr(node, name, start)
 
 
 def use_token() -> None:
@@ -257,7 +284,7 @@ def _self_description() -> tuple[str, int]:
 
 
 def _check_nodes() -> None:
-    """Start a worker on every node and ask what it imports.
+    """Start a worker on every node and ask what it imports; meanwhile import Tune, which takes as long.
 
     Raises ShadowedPackageError where another package hides ours there, ConfigError for another version of btsr.
     """
@@ -265,13 +292,15 @@ def _check_nodes() -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ask = ray.remote(num_cpus=0)(_self_description)
+    asked = []
     for node in ray.nodes():
-        if not node["Alive"]:
-            continue
-        name = node["NodeManagerHostname"]
-        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        if node["Alive"]:
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked.append((node["NodeManagerHostname"], ask.options(scheduling_strategy=strategy).remote()))
+    import_module("ray.tune")
+    for name, answer in asked:
         try:
-            _, numerics = ray.get(ask.options(scheduling_strategy=strategy).remote(), timeout=NODE_SECONDS)
+            _, numerics = ray.get(answer, timeout=NODE_SECONDS)
         except ray.exceptions.GetTimeoutError as error:
             raise ConfigError(
                 f"node {name} has started no worker in {NODE_SECONDS:.0f} s: look at what else runs there"

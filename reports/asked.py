@@ -20,7 +20,7 @@ from reports.export import answer, to_parquet
 from reports.findings import findings
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
-from reports.results import Evidence, Request, Tie, gather
+from reports.results import Evidence, Request, Tie, gather, never_started
 from reports.verdict import verdicts
 from reports.why import place_of, why
 
@@ -101,7 +101,7 @@ class Asked:
             if study in started or not started:  # where none was: the error of the first
                 self.effects_of(study, metrics)
             else:
-                typer.echo(f"study {study} was not run here: run btsr-sweep --study {study}", err=True)
+                typer.echo(str(never_started(self.store, self.request(study))), err=True)
 
     def pareto(self) -> None:
         """The dial's pictures: the front, and the interaction where there is a grid."""

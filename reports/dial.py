@@ -1,7 +1,7 @@
 """The dial between precision and diversity: BT-SR over (alpha, lambda), its Pareto front, and the setting that a rule
 picks. Rules see validation numbers only; the outcome on test is read afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.rules import DIVERSITY, PRECISION, Metric, Rule, pareto, pick, rule_of
+from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, Rule, pareto, pick, rule_of
 from harness.validation import ValidationReader
 from models.config import AuxConfig
 from reports.lines import families
@@ -138,32 +138,65 @@ def importance(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def picks(evidence: Evidence, datasets: Sequence[str], rule: Rule) -> Sheet:
     """What the rule picks on each data set, beside the most precise setting: chosen on validation, outcome on test."""
-    measure = Measurer(evidence.store)
     shown = tuple(dict.fromkeys((rule.metric, *((rule.limited,) if rule.limited else ()), PRECISION, DIVERSITY)))
+    found = [dial(evidence, dataset) for dataset in datasets]
+    return _sheet(
+        evidence,
+        found,
+        {"picked": rule, "most precise": rule_of("precise")},
+        shown,
+        name="pick",
+        title=f"'{rule.words}': study {evidence.study}, profile {evidence.profile}",
+    )
+
+
+def presets(evidence: Evidence, found: Sequence[Dial]) -> Sheet:
+    """The same of every rule that has a name."""
+    rules = {f"{name}: {words}": rule_of(name) for name, words in PRESETS.items()}
+    return _sheet(
+        evidence,
+        found,
+        rules,
+        (PRECISION, DIVERSITY),
+        name="picks",
+        title=f"What the rules pick: study {evidence.study}, profile {evidence.profile}",
+    )
+
+
+def _sheet(
+    evidence: Evidence,
+    found: Sequence[Dial],
+    rules: Mapping[str, Rule],
+    shown: Sequence[Metric],
+    *,
+    name: str,
+    title: str,
+) -> Sheet:
+    """A row for each data set and rule (by the words for what it picks), two columns for each metric."""
+    measure = Measurer(evidence.store)
     rows, notes = [], []
-    for dataset in datasets:
-        found = dial(evidence, dataset)
-        best = found.pick(rule_of("precise"))
-        for role, place in (("picked", found.pick(rule)), ("most precise", best)):
-            setting = found.settings[place]
-            row = [dataset_title(dataset), role, setting.name]
+    for one in found:
+        for role, rule in rules.items():
+            place = one.pick(rule)
+            setting = one.settings[place]
+            row = [dataset_title(one.dataset), role, setting.name]
             for metric in shown:
                 mine = measure(setting.group, *metric)
                 assert mine is not None, "bucket 0 has all users"
                 spread, span = summarise(mine.by_seed), interval(mine)
                 around = f" ({span.low:.4f} to {span.high:.4f}, {span.over})" if span else " (one seed)"
-                row += [f"{found.valid(metric)[place]:.4f}", f"{spread.mean:.4f}{around}"]
+                row += [f"{one.valid(metric)[place]:.4f}", f"{spread.mean:.4f}{around}"]
             rows.append(tuple(row))
-        spec = found.settings[0].spec
+        spec = one.settings[0].spec
         base = f"{words_of(spec.model_copy(update={'aux': AuxConfig()}))}, bt_reduction {spec.aux.bt_reduction}"
         notes.append(
-            f"{dataset_title(dataset)}: {len(found.settings)} settings on common seeds "
-            f"{', '.join(map(str, found.seeds))}; {base}"
-            + (f"; {found.left_out} settings without these seeds left out." if found.left_out else ".")
+            f"{dataset_title(one.dataset)}: {len(one.settings)} settings on common seeds "
+            f"{', '.join(map(str, one.seeds))}; {base}"
+            + (f"; {one.left_out} settings without these seeds left out." if one.left_out else ".")
         )
     return Sheet(
-        name="pick",
-        title=f"'{rule.words}': study {evidence.study}, profile {evidence.profile}",
+        name=name,
+        title=title,
         header=(
             "data set",
             "setting",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from harness.rules import DIVERSITY, PRECISION, rule_of
+from harness.rules import DIVERSITY, PRECISION, PRESETS, rule_of
 from reports.dial import Dial, grid, importance
 from reports.draw import Colors, framed
 from reports.lines import CAPTION_CHARACTERS, kept_together
@@ -19,6 +19,8 @@ from reports.results import Evidence
 from reports.stats import interval
 
 RESAMPLES_PER_POINT = 2_000
+MARKERS: tuple[tuple[str, int], ...] = (("D", 40), ("s", 75), ("^", 150))
+"""Sign and size in square points of each rule with a name: one fits around the other where they pick the same."""
 
 
 def _wrapped(sentences: list[str]) -> tuple[str, ...]:
@@ -41,8 +43,7 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
     that front have 95 % intervals."""
     measure = Measurer(evidence.store)
     alphas = np.array([setting.spec.aux.alpha for setting in found.settings])
-    precise = found.pick(rule_of("precise"))
-    balanced = found.pick(rule_of("balanced"))
+    named = {rule: found.pick(rule_of(rule)) for rule in PRESETS}
     test = []
     for place, setting in enumerate(found.settings):
         pair = [measure(setting.group, *metric) for metric in (PRECISION, DIVERSITY)]
@@ -65,9 +66,9 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
             else:
                 ax.plot(x[list(found.front)], y[list(found.front)], color="0.3", linewidth=0.9, zorder=1)
             drawn = ax.scatter(x, y, c=alphas, cmap="viridis", s=14, linewidths=0, zorder=2)
-            for place, marker, label in ((precise, "D", "most precise"), (balanced, "s", "balanced")):
+            for (rule, place), (marker, size) in zip(named.items(), MARKERS, strict=True):
                 ax.scatter(
-                    x[place], y[place], s=55, marker=marker, facecolors="none", edgecolors=colors[3], label=label
+                    x[place], y[place], s=size, marker=marker, facecolors="none", edgecolors=colors[3], label=rule
                 )
             ax.set(xlabel="NDCG@10", title=part)
             ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -75,14 +76,13 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
         axes[0].set_ylabel("COV@10")
         figure.colorbar(drawn, ax=list(axes), label=r"$\alpha$", shrink=0.9, pad=0.02)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 
     caption = [
         *_base_caption(evidence, found),
         "line: Pareto front on validation; cross hairs: 95 % intervals of its members on test (ndcg: seeds and users; "
         "cov: seeds)",
-        f"most precise: {found.settings[precise].name}; balanced ({rule_of('balanced').words}): "
-        f"{found.settings[balanced].name}",
+        *(f"{rule} ({rule_of(rule).words}): {found.settings[place].name}" for rule, place in named.items()),
     ]
     return framed(2.9, f"{dataset_title(found.dataset)}: precision against coverage", _wrapped(caption), fill)
 

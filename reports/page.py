@@ -5,7 +5,7 @@ It needs no network and opens from disk. Everything it holds is escaped; picture
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -15,7 +15,9 @@ from harness.store import Store, TrialRow
 from reports.audit import audit
 from reports.claims import claims
 from reports.cost import costs
+from reports.dial import Dial, dial, presets
 from reports.draw import svg
+from reports.draw_dial import draw_front, draw_interaction
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.figures import FIGURES
 from reports.findings import findings
@@ -81,6 +83,47 @@ def picture(figure: Figure, what: str) -> str:
     alternative = " ".join(f"{what}. {' '.join(words)}".split())
     source = b64encode(svg(figure).encode()).decode("ascii")
     return templates().get_template("picture.html").render(source=source, alternative=alternative)
+
+
+def _dials(evidence: Evidence, datasets: Sequence[str]) -> tuple[list[Dial], list[str]]:
+    """Those that the data sets have, and why others have none."""
+    found, refused = [], []
+    for dataset in datasets:
+        try:
+            found.append(dial(evidence, dataset))
+        except BtsrError as error:
+            refused.append(str(error))
+    return found, refused
+
+
+def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
+    """Pareto front, interaction and what the rules with a name pick, of the study that varies alpha and lambda.
+
+    Where it has no two settings anywhere, of the first study that has; where none has, what to run for it.
+    """
+    parts: list[str] = []
+    lacking: list[str] = []
+    for place, study in enumerate(dict.fromkeys(request(name).study for name in ("alpha_lambda", *store.studies()))):
+        try:
+            evidence = gather(store, request(study))
+            found, refused = _dials(evidence, evidence.datasets if request(study).datasets else evidence.finished)
+        except BtsrError as error:
+            found, refused = [], [str(error)]
+        if found or place == 0:
+            lacking += refused
+        for one in found:
+            front = f"Pareto front over alpha and lambda, {dataset_title(one.dataset)}"
+            parts.append(picture(draw_front(evidence, one), front))
+            interaction = draw_interaction(evidence, one)
+            if interaction is not None:
+                parts.append(picture(interaction, f"Interaction of alpha and lambda, {dataset_title(one.dataset)}"))
+        if found:
+            parts.append(sheet_html(presets(evidence, found)))
+            break
+    if not parts:
+        lacking.insert(0, "No study here varies alpha and lambda enough to choose between precision and coverage.")
+    parts.append(templates().get_template("sentences.html").render(sentences=lacking))
+    return Section(key="dial", title="The dial: precision against coverage", body="\n".join(parts))
 
 
 def _checks(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
@@ -163,6 +206,7 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
     sections = [
         *_table_sections(store, request, skipped),
         *_figure_sections(store, request, skipped),
+        _dial_section(store, request),
         *_effect_sections(store, request, skipped),
         *_checks(store, request, skipped),
         *_cost_sections(store),

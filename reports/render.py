@@ -13,7 +13,7 @@ from rich.text import Text
 
 from reports.sheet import templates
 from reports.table import Cell, Row, Table, number
-from reports.words import latex_notes, latex_words, markdown_escape
+from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
 MISSING = "—"
 OTHER_DATA = "†"
@@ -175,8 +175,7 @@ def latex(table: Table) -> str:
             if any(cell.published is not None for cell in cells):
                 body.append(["", "", *map(_latex_published, cells)])
     frame = pd.DataFrame(body, columns=[*heads, *(column.title for column in table.columns)])
-    style = frame.style.hide(axis=0).format(escape="latex", subset=heads).format_index(escape="latex", axis=1)
-    grid = style.to_latex(hrules=True, column_format="l" * frame.shape[1]).strip()
+    grid = latex_style(frame, heads).to_latex(hrules=True, column_format="l" * frame.shape[1])
     legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
     (caption,) = latex_words([re.sub(r"^Table \d+: ", "", table.title)])  # LaTeX counts by itself
     commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
@@ -184,7 +183,7 @@ def latex(table: Table) -> str:
         f"% needs \\usepackage{{booktabs,graphicx}}\n{commands}"
         "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\\renewcommand{\\arraystretch}{0.92}\n"
         f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
-        f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{grid}%\n}}\n\\end{{table*}}\n"
+        f"{latex_fitted(grid)}\\end{{table*}}\n"
         f"{{\\scriptsize\\noindent Notes to table \\ref{{tab:{table.name}}}:\\par}}\n"
         + latex_notes([legend, *table.footnotes])
     )

@@ -264,6 +264,14 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
     return chosen
 
 
+def never_started(store: Store, request: Request) -> StoreError:
+    """What to tell of a study of ours that the store does not have: the others, and the command that runs it."""
+    datasets = request.datasets or default_datasets(request.study)
+    command = sweep_command(request.study, request.profile or "released", datasets, (), store.shown)
+    there = ", ".join(store.studies()) or "none"
+    return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
+
+
 def gather(store: Store, request: Request) -> Evidence:
     """Read what the request asks for.
 
@@ -273,10 +281,7 @@ def gather(store: Store, request: Request) -> Evidence:
     if request.study not in store.studies() and request.study not in STUDIES:
         raise unknown_name("study", request.study, {*store.studies(), *STUDIES})
     if request.study not in store.studies():
-        wanted_data = request.datasets or default_datasets(request.study)
-        command = sweep_command(request.study, request.profile or "released", wanted_data, (), store.shown)
-        there = ", ".join(store.studies()) or "none"
-        raise StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
+        raise never_started(store, request)
     asked = store.study(request.study).specs
     ended = store.trials(study=request.study, status=None)
     profile = _profile(request, asked, ended, store.shown)

@@ -20,6 +20,8 @@ SCORED: tuple[str, ...] = (OURS, "sasrec_ce", "sasrec_sce")
 """Columns whose scores are shown."""
 COLUMNS: tuple[ColumnPlan, ...] = tuple(TABLE2.column(key) for key in (*SCORED, "duorec"))
 """Columns whose singular values are shown."""
+BEYOND = 3.0
+"""Bandwidths beyond the extreme scores where a density has run out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,8 @@ class Separated:
     key: str
     title: str
     curves: Densities | None
-    """Of the first seed, in standard deviations of the negatives from their mean; None where a score never varies."""
+    """Of the first seed, in standard deviations of the negatives from their mean, until both have run out; None where
+    a score never varies."""
     overlap_kde: Summary | None
     """Over seeds."""
     overlap_hist: Summary | None
@@ -101,7 +104,7 @@ def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> t
     curves = None
     if negative.size and negative.std() > 0:
         centre, scale = negative.mean(), negative.std()
-        curves = densities((samples[0].positive - centre) / scale, (negative - centre) / scale)
+        curves = densities((samples[0].positive - centre) / scale, (negative - centre) / scale, beyond=BEYOND)
     model = Separated(
         key=column.key,
         title=column.title,

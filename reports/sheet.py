@@ -1,8 +1,9 @@
 """A plain table of words (audit, claims, verdicts, provenance) and its five formats."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from math import ceil
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.words import latex_notes, latex_words, markdown_escape
+from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
 SHEET_WIDTH = 150
 
@@ -86,20 +87,61 @@ def sheet_markdown(sheet: Sheet) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+LATEX_CHARACTERS, LATEX_LINES = 80, 55
+"""What a column of article's text takes in scriptsize, and a page below the caption."""
+LATEX_GAP = 2
+"""Characters between columns."""
+
+
+def latex_widths(cells: Sequence[Sequence[str]]) -> list[int | None]:
+    """Characters of each column that has to wrap, None for those that stay as they are, so that all fit the text.
+
+    Narrow columns keep their width first; the others share what is left, none below its longest word: where the words
+    alone are too long, they are too wide together.
+    """
+    longest = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths: list[int | None] = [None] * len(longest)
+    room = LATEX_CHARACTERS - LATEX_GAP * len(longest)
+    wide = sorted(range(len(longest)), key=lambda i: longest[i])
+    while wide and longest[wide[0]] <= room / len(wide):
+        room -= longest[wide.pop(0)]
+    words = {i: 1 + max(len(word) for row in cells for word in (row[i].split() or [""])) for i in wide}
+    while wide:
+        share = room / sum(longest[i] for i in wide)
+        tight = next((i for i in wide if longest[i] * share < words[i]), None)
+        if tight is None:
+            return [int(longest[i] * share) if i in wide else width for i, width in enumerate(widths)]
+        wide.remove(tight)
+        widths[tight] = words[tight]
+        room -= words[tight]
+    return widths
+
+
 def sheet_latex(sheet: Sheet) -> str:
-    """A floating table (booktabs); long columns wrap; pandas escapes all words."""
+    """A floating table (booktabs), or where it would be longer than a page one that breaks (longtable); long columns
+    wrap; pandas escapes all words."""
     header: list[Hashable] = list(sheet.header)
     frame = pd.DataFrame(list(sheet.rows), columns=header)
-    style = frame.style.hide(axis=0).format(escape="latex").format_index(escape="latex", axis=1)
-    widths = [max([len(row[i]) for row in sheet.rows], default=0) for i in range(len(header))]
-    wide = [width for width in widths if width > 24]
-    columns = "".join(rf"p{{{0.7 * width / sum(wide):.3f}\linewidth}}" if width > 24 else "l" for width in widths)
-    grid = style.to_latex(hrules=True, column_format=columns)
+    style = latex_style(frame)
+    cells = [sheet.header, *sheet.rows]
+    widths = latex_widths(cells)
+    wrapped = r">{{\raggedright\arraybackslash}}p{{{:.3f}\linewidth}}"
+    columns = "".join("l" if width is None else wrapped.format(width / LATEX_CHARACTERS) for width in widths)
+    lines = sum(max(ceil(len(c) / w) if w else 1 for c, w in zip(row, widths, strict=True)) for row in cells)
     (caption,) = latex_words([sheet.title])
     commands = "".join(f"% {sheet.commands_title} {command}\n" for command in sheet.commands)
+    small = "\\scriptsize\\setlength{\\tabcolsep}{3pt}\\renewcommand{\\arraystretch}{1.1}\n"
+    notes = latex_notes(sheet.footnotes)
+    if lines > LATEX_LINES:
+        grid = style.to_latex(
+            hrules=True, column_format=columns, environment="longtable", caption=caption, label=f"tab:{sheet.name}"
+        )
+        packages = "% needs \\usepackage{array,booktabs,longtable}, and text in one column (\\onecolumn)\n"
+        return f"{packages}{commands}{{{small}{grid}}}\n{notes}"
+    grid = style.to_latex(hrules=True, column_format=columns)
     return (
-        f"% needs \\usepackage{{booktabs}}\n{commands}\\begin{{table*}}\n\\centering\\scriptsize\n"
-        f"\\caption{{{caption}}}\n\\label{{tab:{sheet.name}}}\n{grid}\\end{{table*}}\n" + latex_notes(sheet.footnotes)
+        f"% needs \\usepackage{{array,booktabs,graphicx}}\n{commands}\\begin{{table*}}\n\\centering{small}"
+        f"\\caption{{{caption}}}\n\\label{{tab:{sheet.name}}}\n{latex_fitted(grid)}\\end{{table*}}\n{notes}"
     )
 
 

@@ -1,6 +1,6 @@
 """The paper's tables from our own results, the published numbers beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from harness.errors import ConfigError
@@ -18,7 +18,8 @@ from reports.stats import compare, holm, summarise
 from reports.table import Cell, Column, Contest, Row, Table, marked
 
 
-def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> Cell:
+def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric, odd: Container[str]) -> Cell:
+    """`odd`: keys of the data set's columns whose runs were made on something else than most."""
     printed = published().get((found.plan.number, dataset, f"{metric[0]}@{metric[1]}", column.key))
     cell = Cell(
         published=printed.value if printed else None,
@@ -44,7 +45,7 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric) -> 
         base=spec.loss.kind.upper(),
         device=joined([run.device for run in runs]),
         precision=joined([run.precision for run in runs]),
-        odd=column.key in odd_ones(found.columns_ran(dataset))[1],
+        odd=column.key in odd,
         test=Contest(
             against=rival,
             comparison=compare(mine, theirs, with_interval=False),
@@ -86,8 +87,9 @@ def build(found: Findings) -> Table:
     plan, evidence = found.plan, found.evidence
     rows, cells = [], []
     for dataset in evidence.datasets:
+        _, odd = odd_ones(found.columns_ran(dataset))
         for metric in found.metrics:
-            line = [_cell(found, dataset, column, metric) for column in plan.columns]
+            line = [_cell(found, dataset, column, metric, odd) for column in plan.columns]
             marks = marked([cell.value for cell in line], lower=metric[0] in LOWER_IS_BETTER)
             line = [cell.with_mark(mark) for cell, mark in zip(line, marks, strict=True)]
             if plan.improve:

@@ -1,8 +1,9 @@
 """Escapes that no kept library offers in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 
 def markdown_escape(words: str) -> str:
@@ -13,11 +14,31 @@ def markdown_escape(words: str) -> str:
     return out.replace("\n", " ")
 
 
+def latex_style(frame: pd.DataFrame, subset: list[Hashable] | None = None) -> Styler:
+    """The frame without its index, words (only those of the columns `subset`, if given) and header escaped for LaTeX.
+
+    pandas leaves < and > as they are, which LaTeX's usual encoding of fonts prints as other signs.
+    """
+
+    def signs(words: object) -> str:
+        return str(words).replace("<", "$<$").replace(">", "$>$")
+
+    style = frame.style.hide(axis=0).format(signs, escape="latex", subset=subset)
+    return style.format_index(signs, escape="latex", axis=1)
+
+
 def latex_words(lines: Sequence[str]) -> list[str]:
-    """The lines escaped for LaTeX by pandas: each is the only cell of a row."""
-    frame = pd.DataFrame({"": list(lines)}).style.hide(axis=0).hide(axis=1)
-    made = str(frame.format(escape="latex").to_latex(column_format="l")).splitlines()
+    """The lines escaped for LaTeX: each is the only cell of a row."""
+    style = latex_style(pd.DataFrame({"": list(lines)})).hide(axis=1)
+    made = str(style.to_latex(column_format="l")).splitlines()
     return [line.removesuffix(r"\\").strip() for line in made[1:-1]]
+
+
+def latex_fitted(grid: str) -> str:
+    """A tabular, shrunk where it is wider than the text or higher than a page with its caption (needs graphicx)."""
+    wide = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+    high = r"\resizebox*{!}{\ifdim\totalheight>0.9\textheight 0.9\textheight\else\totalheight\fi}"
+    return f"{high}{{%\n{wide}{{%\n{grid.strip()}%\n}}}}\n"
 
 
 def latex_notes(lines: Sequence[str]) -> str:

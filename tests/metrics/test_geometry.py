@@ -62,6 +62,18 @@ def test_densities_are_those_of_scipy() -> None:
     assert found.negative == pytest.approx(gaussian_kde(negative)(found.grid), rel=1e-9, abs=1e-12)
 
 
+def test_densities_beyond_the_scores_run_out() -> None:
+    """Of a set whose scores end abruptly, too."""
+    rng = np.random.default_rng(0)
+    positive, negative = rng.uniform(1, 2, 300), rng.normal(0, 0.3, 5000)
+    cut, whole = densities(positive, negative), densities(positive, negative, beyond=3)
+    assert cut is not None and whole is not None
+    assert cut.positive[-1] > 0.3 * cut.positive.max() and cut.grid[-1] == positive.max()
+    for density in (whole.positive, whole.negative):
+        assert max(density[0], density[-1]) < 0.005 * density.max()
+        assert np.trapezoid(density, whole.grid) == pytest.approx(1, abs=0.003)
+
+
 def test_alignment_and_uniformity() -> None:
     assert alignment_ref(Z, OTHER) == pytest.approx(1.235702, abs=1e-6)
     assert uniformity_ref(Z) == pytest.approx(-2.207953, abs=1e-6)

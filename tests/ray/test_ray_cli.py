@@ -4,15 +4,13 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.sweep.test_cli import ENVIRONMENT, MAIN, TINY, numbers, typed
+from tests.sweep.test_cli import MAIN, TINY, begun, numbers, typed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PATIENCE = 600
@@ -64,19 +62,7 @@ def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Pa
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_ends_ray_too_and_keeps_what_is_done(number: signal.Signals, code: int, tmp_path: Path) -> None:
     words = ["--study", "smoke", "--max-epochs", "2", "--workers", "1", "--out", "here"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("[1/10]"):
-            break
+    process = begun(tmp_path, *words)
     process.send_signal(number)
     sent = time.monotonic()
     _, rest = process.communicate(timeout=60)
@@ -124,26 +110,10 @@ def test_what_cannot_be_is_one_line_and_nothing_is_made(words: tuple[str, ...], 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes below /proc")
 def test_a_raylet_that_dies_is_one_line_and_nothing_of_rays_own(tmp_path: Path) -> None:
     words = ["--study", "smoke", "--max-epochs", "2", "--workers", "1", "--out", "here"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    shown = []
-    for line in process.stderr:
-        shown.append(line)
-        if line.startswith("[1/10]"):
-            break
-    (raylet,) = [
-        pid
-        for pid in children(process.pid)
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"raylet/raylet")
-    ]
+    process = begun(tmp_path, *words)
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children(process.pid)}
+    assert not [words for words in commands.values() if any(word.endswith(b"monitor.py") for word in words)]
+    (raylet,) = [pid for pid, words in commands.items() if words[0].endswith(b"raylet/raylet")]
     os.kill(raylet, signal.SIGKILL)
     printed, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and printed == "", printed

@@ -92,6 +92,18 @@ def test_more_than_there_is_cannot_be_asked_for(cluster: Cluster, says: str, con
         news(work.deterministic, context, cluster=cluster)
 
 
+def test_a_cluster_is_asked_for_its_room_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    address = ray.get_runtime_context().gcs_address
+    Cluster(address=address, gpus=0.5, cpus=4).check()
+    for asked, says in (({"gpus": 2.0}, "2 is more than the 1 GPUs"), ({"cpus": 5}, "5 is more than the 4")):
+        with pytest.raises(ConfigError, match=says):
+            Cluster(address=address, **asked).check()  # type: ignore[arg-type]
+
+
 def numbers(paths: RunPaths) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(database(paths))
     try:

@@ -28,8 +28,12 @@ def check(source: str) -> dict[str, list[list[str]]]:
     outside_math = re.sub(r"\$[^$]*\$", "", plain)
     assert not re.search(r"[_^#~]", re.sub(r"\\label\{[^}]*\}", "", outside_math)), "an unescaped special sign"
     tables: dict[str, list[list[str]]] = {}
-    pattern = r"\\begin\{tabular\}\{((?:[^{}]|\{[^{}]*\})*)\}\n(.*?)\\end\{tabular\}"
-    for columns, body in re.findall(pattern, plain, re.DOTALL):
+    pattern = r"\\begin\{(tabular|longtable)\}\{((?:[^{}]|\{[^{}]*\})*)\}\n(.*?)\\end\{\1\}"
+    for kind, columns, body in re.findall(pattern, plain, re.DOTALL):
+        columns = re.sub(r">\{[^{}]*\}", "", columns)
+        if kind == "longtable":
+            head = body.split("\\toprule\n")[1].split("\\midrule\n")[0]
+            body = head + body.split("\\endlastfoot\n")[1]
         count = len(re.findall(r"[lcr]|p\{[^}]*\}", columns.replace("@{}", "")))
         rows = [
             [cell.strip() for cell in line.removesuffix("\\\\").split("&")]

@@ -1,6 +1,7 @@
 """btsr-report as a user types it: output, files, exit codes and one line for every mistake."""
 
 import os
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -238,7 +239,11 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
     assert _run(monkeypatch, "--effects", "--db", tmp_path / "btsr.db") == 0
     told = capsys.readouterr()
     assert "study protocol, profile released" in told.out
-    assert told.err == "study augmentation was not run here: run btsr-sweep --study augmentation\n"
+    assert re.fullmatch(
+        r".*btsr.db has no study 'augmentation' \(it has: protocol\): run `btsr-sweep --study augmentation "
+        rf"--dataset \S+ --profile released --out {re.escape(str(tmp_path))}`\n",
+        told.err,
+    )
     assert _run(monkeypatch, "--all", "--out", tmp_path / "all", "--format", "csv", "--db", tmp_path / "btsr.db") == 0
     assert "skipped effects of augmentation: " in capsys.readouterr().err
     assert (tmp_path / "all" / "effects_protocol.csv").exists()

@@ -12,7 +12,7 @@ from harness.config import SEEDS
 from harness.errors import ConfigError
 from harness.rules import PRESETS, pareto, rule_of
 from harness.store import open_store
-from reports.dial import Dial, dial, grid, importance, picks
+from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
 from reports.results import Request, gather
 from tests.reports.test_figures import assert_legible
@@ -121,6 +121,17 @@ def test_the_sheet_tells_the_outcome_on_test(database: Path) -> None:
     assert [row[1] for row in sheet.rows] == ["picked", "most precise"]
     assert sheet.rows[1][2] == "alpha 0.3, lambda 0.1" and "test ndcg@10" in sheet.header
     assert "seeds and users" in sheet.rows[1][-1] and "1 settings without these seeds left out" in sheet.footnotes[1]
+
+
+def test_every_rule_with_a_name_in_one_sheet(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        evidence = gather(store, Request(study="alpha_lambda"))
+        found = dial(evidence, "ml1m")
+        sheet = presets(evidence, [found])
+        alone = {name: picks(evidence, ("ml1m",), rule_of(name)).rows[0] for name in PRESETS}
+    assert [row[1] for row in sheet.rows] == [f"{name}: {words}" for name, words in PRESETS.items()]
+    for row, name in zip(sheet.rows, PRESETS, strict=True):
+        assert row[2] == alone[name][2] and set(row[3:]) == set(alone[name][3:])
 
 
 def test_pictures(database: Path, tmp_path: Path) -> None:

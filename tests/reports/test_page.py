@@ -8,11 +8,13 @@ import pytest
 
 from harness.config import SEEDS
 from harness.errors import ConfigError
+from harness.rules import PRESETS, rule_of
 from harness.store import open_store
+from reports.dial import dial
 from reports.page import page
-from reports.results import Request
+from reports.results import Request, gather
 from tests.reports.browser import CHROMIUM, visit
-from tests.reports.test_sheet import parsed
+from tests.reports.test_sheet import Checked, parsed
 from tests.reports.world import data_config, failure, result, spec, split_of, write
 
 
@@ -63,6 +65,46 @@ def test_before_the_first_trial_there_is_no_page(tmp_path: Path) -> None:
         page(store, lambda study: Request(study=study), "page")
 
 
+def _dial(source: str) -> Checked:
+    found = re.search(r'<section id="dial".*?</section>', source, re.DOTALL)
+    assert found is not None
+    return parsed(found[0])
+
+
+def test_the_dial_is_drawn_and_picked_from(file: Path) -> None:
+    found = _dial(file.read_text(encoding="utf-8"))
+    assert found.tags.count("img") == 1, "a front; two alphas at one lambda are no grid"
+    rows = [words.strip() for words in found.words]
+    with open_store(file.with_name("btsr.db"), read_only=True) as store:
+        dialled = dial(gather(store, Request(study="alpha_lambda")), "ml1m")
+        for rule, words in PRESETS.items():
+            at = rows.index(f"{rule}: {words}")
+            assert dialled.settings[dialled.pick(rule_of(rule))].name in rows[at : at + 4]
+
+
+def test_the_dial_of_another_study_that_varies_alpha(tmp_path: Path) -> None:
+    split = split_of(data_config(), 60)
+    runs = [result(spec("bt_sr", alpha=a), split, valid=1 + a, test=1) for a in (0.1, 0.2)]
+    file = write(tmp_path / "btsr.db", "mine", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        found = _dial(page(store, lambda study: Request(study=study), "page"))
+    words = " ".join(found.words)
+    assert "What the rules pick: study mine" in words and found.tags.count("img") == 1
+    assert "btsr-sweep --study alpha_lambda" in words
+
+
+def test_without_a_dial_the_page_says_what_to_run(tmp_path: Path) -> None:
+    split = split_of(data_config(), 60)
+    one = result(spec("bt_sr", alpha=0.2), split, valid=1, test=1)
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [one.spec], [one], [split])
+    with open_store(file, read_only=True) as store:
+        found = _dial(page(store, lambda study: Request(study=study), "page"))
+    words = " ".join(found.words)
+    assert "No study here varies alpha and lambda" in words and "img" not in found.tags
+    assert "1 finished settings of alpha and lambda on ml1m" in words
+    assert "run `btsr-sweep --study alpha_lambda --dataset ml1m" in words
+
+
 def test_it_has_every_part(file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     for words in (
@@ -70,6 +112,8 @@ def test_it_has_every_part(file: Path) -> None:
         'id="table-2"',
         'id="figure3_ml1m"',
         'id="figure6"',
+        'id="dial"',
+        "balanced: max cov@10 subject to ndcg@10 &gt;= 0.99*best",
         'id="text-claims"',
         'id="text-audit"',
         "Ours beside published, cell by cell",

@@ -1,5 +1,6 @@
 """One small table in every format, with awkward names."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -121,12 +122,17 @@ def test_every_format_has_a_suffix_of_its_own() -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
-    """A table and a sheet with awkward words, in a document that loads what they name and nothing else."""
-    bodies = render.latex(awkward_table()) + sheet_latex(audit())
-    packages = "\\usepackage{booktabs,graphicx}\n"
+    """A table, a sheet that is longer than a page, and its beginning, which floats, in a document that loads what they
+    name and nothing else; nothing leaves the page."""
+    short = replace(audit(), name="short", rows=audit().rows[:12])
+    bodies = render.latex(awkward_table()) + sheet_latex(audit()) + sheet_latex(short)
+    packages = "".join(
+        f"{named}\n" for named in re.findall(r"^% needs (\\usepackage\{[a-z,]+\})", bodies, re.MULTILINE)
+    )
     document = f"\\documentclass{{article}}\n{packages}\\begin{{document}}\n{bodies}\\end{{document}}\n"
     (tmp_path / "x.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    assert "too large" not in done.stdout and "in alignment" not in done.stdout, done.stdout

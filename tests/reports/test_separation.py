@@ -64,6 +64,7 @@ def test_numbers_are_those_of_the_samples(database: Path) -> None:
     assert bt.curves is not None and models["duorec"].curves is None
     centre = np.trapezoid(bt.curves.grid * bt.curves.negative, bt.curves.grid)
     assert centre == pytest.approx(0, abs=0.05), "scores are in standard deviations of the negatives"
+    assert bt.curves.positive[-1] < 0.005 * bt.curves.positive.max(), "the density runs out"
     assert bt.overlap_kde.mean < models["sasrec_ce"].overlap_kde.mean < models["sasrec_sce"].overlap_kde.mean  # type: ignore[union-attr]
     assert any("DuoRec not run" in words.replace("\u00a0", " ") for words in found[1].caption)
 

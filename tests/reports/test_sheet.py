@@ -1,5 +1,6 @@
 """A sheet in every format, and the HTML of a table: valid, escaped, complete."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reports.render import html
-from reports.sheet import SHEET_RENDERERS, Sheet
+from reports.sheet import SHEET_RENDERERS, Sheet, latex_widths
 from tests.reports.latex import check
 from tests.reports.test_render import awkward_table
 
@@ -64,6 +65,36 @@ def test_sheet_formats() -> None:
     assert list(frame.columns) == ["what", "words"] and list(frame["what"]) == ["a|b", "<i>"]
     page = parsed(made["html"])
     assert page.tags.count("tr") == 3 and "i" not in page.tags and "<i>" in page.words
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ((10, 20, 30), [None, None, None]),
+        ((10, 20, 200), [None, None, 80 - 3 * 2 - 30]),
+        ((10, 200, 400), [None, 21, 42]),
+    ],
+)
+def test_columns_fit_the_text(lengths: tuple[int, ...], expected: list[int | None]) -> None:
+    row = tuple(("word " * length)[:length] for length in lengths)
+    assert latex_widths([("a",) * len(lengths), row]) == expected
+
+
+def test_no_column_is_narrower_than_its_longest_word() -> None:
+    """The others shrink for it."""
+    found = latex_widths([("a" * 29 + " b" * 30, "c " * 200, "d")])
+    assert found == [30, 80 - 3 * 2 - 1 - 30, None]
+
+
+def test_a_sheet_that_is_longer_than_a_page_breaks() -> None:
+    short = _sheet()
+    long = replace(short, rows=short.rows * 40)
+    found = {kind: SHEET_RENDERERS["latex"][1](sheet) for kind, sheet in (("table*", short), ("longtable", long))}
+    for kind, source in found.items():
+        ((_, rows),) = check(source).items()
+        assert len(rows) == 1 + 2 * (40 if kind == "longtable" else 1)
+        assert f"\\begin{{{kind}}}" in source and "$<$i$>$" in source
+    assert "longtable" not in found["table*"] and "\\usepackage{array,booktabs,longtable}" in found["longtable"]
 
 
 def test_a_ragged_sheet_is_a_bug() -> None:

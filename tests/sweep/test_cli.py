@@ -47,6 +47,30 @@ def typed(
     )
 
 
+def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """`btsr-sweep` of ten trials in a session of its own, whose first trial has ended.
+
+    It hears Ctrl-C, which a background job of a shell does not.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("[1/10]"):
+            return process
+    raise AssertionError(f"ended with code {process.wait()} before its first trial: {''.join(said)}")
+
+
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The same in plain processes."""
     return typed(folder, "--executor", "local", *words)
@@ -182,18 +206,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     words = ["--executor", "local", "--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell job ignores Ctrl-C
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("[1/10]"):
-            break
+    process = begun(tmp_path, *words)
     process.send_signal(number)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == code

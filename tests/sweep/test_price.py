@@ -1,0 +1,73 @@
+"""What a calibration measures is known to later plans and starts, without a database of half a study."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.config import RunPaths, Study, StudyOptions
+from harness.executors import RunContext
+from harness.options import SweepOptions
+from harness.price import calibrate, from_calibration
+from harness.store import open_store
+from harness.sweep import Plan, current_plan
+from harness.values import Cell, Estimate
+from studies.profiles import trial
+from tests.sweep.test_cli import TINY, sweep
+
+CELLS: tuple[Cell, ...] = tuple(("synthetic", method, "released") for method in ("sasrec_ce", "bt_sr"))
+
+
+def plan(paths: RunPaths, *, max_epochs: int = 1) -> Plan:
+    options = StudyOptions(datasets=("synthetic",), max_epochs=max_epochs)
+    specs = tuple(trial(method, "synthetic", options, 1235) for _, method, _ in CELLS)
+    return current_plan(Study(name="tiny", title="Tiny", specs=specs), paths, SweepOptions())
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[Cell, Estimate]]:
+    context = RunContext(paths=RunPaths(work_dir=tmp_path_factory.mktemp("price")))
+    return context, calibrate(plan(context.paths), context, CELLS[1:])
+
+
+def test_what_was_measured_is_known_where_it_holds(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
+    context, found = measured
+    assert list(found) == [CELLS[0]], "what is known is not measured"
+    assert from_calibration(plan(context.paths), context) == found
+    longer = from_calibration(plan(context.paths, max_epochs=7), context)
+    assert longer[CELLS[0]].seconds == pytest.approx(7 * found[CELLS[0]].seconds)
+    assert from_calibration(plan(context.paths), replace(context, threads=2)) == {}
+    assert from_calibration(plan(context.paths), replace(context, device="cuda")) == {}
+
+
+def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
+    context, _ = measured
+    again = calibrate(plan(context.paths), context, CELLS[1:])
+    assert from_calibration(plan(context.paths), context) == again
+    assert len(json.loads((context.paths.work_dir / "prices.json").read_text())) == 1
+
+
+@pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])
+def test_a_torn_note_says_nothing(words: str, tmp_path: Path) -> None:
+    context = RunContext(paths=RunPaths(work_dir=tmp_path))
+    (tmp_path / "prices.json").write_text(words)
+    assert from_calibration(plan(context.paths), context) == {}
+
+
+@pytest.mark.slow
+def test_a_calibrated_plan_is_known_to_the_next_and_to_the_start(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    words = ("--study", "tiny.py", "--workers", "1", "--out", "here")
+    assert "no price for synthetic sasrec_ce, synthetic bt_sr" in sweep(tmp_path, *words, "--dry-run").stdout
+    assert not (tmp_path / "here").exists()
+    first = sweep(tmp_path, *words, "--dry-run", "--calibrate")
+    assert first.returncode == 0 and "no price" not in first.stdout, first.stderr
+    assert not (tmp_path / "here" / "btsr.db").exists()
+    again = sweep(tmp_path, *words, "--dry-run")
+    rows = [[line for line in shown.stdout.splitlines() if " sasrec_ce " in line] for shown in (first, again)]
+    assert rows[0] == rows[1] and "no price" not in again.stdout
+    assert sweep(tmp_path, *words).returncode == 0
+    with open_store(tmp_path / "here" / "btsr.db", read_only=True) as store:
+        known = {estimate.cell: estimate.source for estimate in store.estimates("tiny")}
+    assert set(known) == set(CELLS) and all(source.startswith("1 epochs here on ") for source in known.values())
