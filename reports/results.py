@@ -250,10 +250,8 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
         every = len(counts) == 1 or (request.every_version and not request.fingerprints)
         fits = [name for name in counts if every or name.startswith(request.fingerprints)]
         if not fits or (len(fits) > 1 and not request.every_version):
-            configs = {name: store.data(name).config for name in counts}
             listed = ", ".join(
-                f"{name[:8]} (tie {configs[name].tie}, filter {configs[name].filter} {configs[name].min_item}/"
-                f"{configs[name].min_user}, {count} trials)"
+                f"{name[:8]} ({store.data(name).config.protocol()}; {count} trials)"
                 for name, count in sorted(counts.items())
             )
             raise ConfigError(

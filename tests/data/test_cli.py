@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.choices import DataChoices
 from harness.config import Profile, StudyOptions
 from harness.data import digest
 from harness.data.catalogue import DATASETS
 from harness.data.cli import main
 from harness.data.digest import sha256
 from harness.data.kinds import RawFile
-from harness.data.options import asked
 from harness.data.synthetic import generate
+from harness.profiles import profile_data
 from reports.data_figures import users_per_length
 from studies.profiles import data_config
 from tests.data.server import served
@@ -81,10 +82,13 @@ def test_options_reach_the_split(
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-user", "3"), "--filter none drops nothing"),
         (("prepare", "--dataset", "synthetic", "--min-item", "2000"), "leaves none of 47739 rows"),
         (("prepare", "--dataset", "synthetic", "--out", "file"), "choose another folder by --out"),
-        (("prepare", "--dataset", "synthetic", "--profile", "paper", "--filter", "none"), "--profile says what"),
+        (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-item", "1"), "leave out --min-item"),
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--count", "rows"), "drops nothing"),
         (("prepare", "--dataset", "synthetic", "--split", "leave_one_out", "--quantile", "0.9"), "no effect"),
         (("prepare", "--dataset", "synthetic", "--quantile", "1.5"), "--quantile: Input should be less than 1"),
+        (("prepare", "--dataset", "synthetic", "--split", "leave_one_out", "--quantile", "0.95"), "--quantile has no"),
+        (("prepare", "--dataset", "own.csv", "--edition", "2014"), "own.csv is a file, which has no editions"),
+        (("prepare", "--dataset", "synthetic", "--edition", "2014"), "drop --edition 2014"),
         (("prepare", "--dataset", "synthetic", "--user-col", "u"), "columns are named for a file only"),
         (("prepare", "--dataset", "yelp", "--edition", "2017"), "unknown edition of yelp"),
         (("prepare", "--dataset", "gone.csv"), "there is no file"),
@@ -297,15 +301,35 @@ def test_leave_one_out_is_labelled(
     ],
 )
 def test_profiles(name: str, profile: Profile, filtering: tuple[str, int, int]) -> None:
-    config = asked(name, profile=profile)
+    config = profile_data(name, profile)
     assert (config.filter, config.min_item, config.min_user) == filtering
     assert config == data_config(name, StudyOptions(datasets=(name,), profile=profile))
 
 
-@pytest.mark.parametrize("name", [*DATASETS, "/tmp/own.csv"])
-def test_without_options_it_is_what_a_sweep_uses(name: str) -> None:
-    assert asked(name) == data_config(name, StudyOptions(datasets=(name,)))
-    assert asked(name, profile="paper") == asked(name, filter="iterative") == asked(name, min_user=5)
+@pytest.mark.parametrize(
+    ("name", "choices", "filtering"),
+    [
+        ("gowalla", {"min_item": 3}, ("one_pass", 3, 20)),
+        ("gowalla", {"filter": "iterative"}, ("iterative", 5, 20)),
+        ("gowalla", {"filter": "none"}, ("none", 1, 1)),
+        ("gowalla", {"count": "rows"}, ("one_pass", 5, 20)),
+        ("gowalla", {"repeats": "first"}, ("one_pass", 5, 20)),
+        ("ml1m", {"filter": "at_once"}, ("at_once", 5, 5)),
+        ("ml1m", {"min_user": 3}, ("iterative", 5, 3)),
+        ("ml1m", {"count": "partners"}, ("iterative", 5, 5)),
+        ("ml1m", {"filter": "none"}, ("none", 1, 1)),
+        ("ml1m", {"split": "leave_one_out"}, ("none", 1, 1)),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_stands_in_place_of_the_profile(
+    name: str, choices: dict[str, object], filtering: tuple[str, int, int]
+) -> None:
+    """All else is the profile's; of one that filters nothing, 5-core's."""
+    config = profile_data(name, "released", DataChoices.model_validate(choices))
+    assert (config.filter, config.min_item, config.min_user) == filtering
+    changed = {"filter": config.filter, "min_item": config.min_item, "min_user": config.min_user}
+    assert config == profile_data(name, "released").model_copy(update={**choices, **changed})
 
 
 def test_missing_file_is_found_before_anything_is_prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,7 +241,7 @@ def test_versions_of_the_data_never_mix(tmp_path: Path) -> None:
     both = [spec(tie=tie) for tie in ties]
     runs = [result(s, d, valid=1, test=q) for s, d, q in zip(both, splits, (0.5, 1.5), strict=True)]
     database = write(tmp_path / "btsr.db", "table2", both, runs, splits)
-    with pytest.raises(ConfigError, match=r"ml1m has results on 2 versions .*\(tie stable, .*\(tie random, .*--tie"):
+    with pytest.raises(ConfigError, match=r"ml1m has results on 2 versions .*ties stable; .*ties random; .*--tie"):
         _table(database)
     for tie, split, run in zip(ties, splits, runs, strict=True):
         by_tie = _table(database, tie=tie)
