@@ -118,8 +118,8 @@ class DataConfig(Frozen):
             return "rows" if self.filter in {"iterative", "at_once"} else "partners"
         return self.count
 
-    def protocol(self) -> str:
-        """Filter, split, ties and repeats in a few words, for footnotes."""
+    def protocol(self, file: str = "", edition: str = "") -> str:
+        """Filter, split, ties and repeats in a few words, for footnotes; `file` and its `edition` are what was read."""
         unit = {"rows": "interactions", "partners": "distinct partners"}[self.counted]
         passes = {
             "one_pass": "one pass, items first",
@@ -138,7 +138,9 @@ class DataConfig(Frozen):
             f"ties {self.tie}",
             "repeats kept" if self.repeats == "keep" else f"repeats: {self.repeats} only",
         ]
-        return "; ".join(words + [f"edition {self.edition}"] * bool(self.edition))
+        words += [f"edition {self.edition}"] * bool(self.edition)
+        found = f", edition {edition}" if edition and edition != self.edition else ""
+        return "; ".join(words + [f"read from {file}{found}"] * bool(file))
 
 
 class TrainConfig(Frozen):

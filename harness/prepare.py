@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig, RunPaths, is_file
 from harness.data import profile, readers, synthetic
+from harness.data.catalogue import dataset as registered
 from harness.data.catalogue import dataset_of, downloadable, find, locate
 from harness.data.digest import Digest, remember, remembered_sha256
 from harness.data.leaks import Evidence, check_leaks
@@ -26,7 +27,7 @@ from harness.data.split import fingerprint, keep_rows, split_kept
 from harness.errors import DataError
 from harness.values import Split
 
-PREPARE = 2
+PREPARE = 3
 """Raised whenever the same rows and configuration give another split or report; part of the key of prepared data."""
 
 _SPLIT_ARRAYS = (
@@ -61,7 +62,7 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
             with reserved(plan.folder):
                 split = _load_intact(plan.folder)
                 if split is None:
-                    _make(plan.folder, plan.rows(), config)
+                    _make(plan, config)
                     split = load_split(plan.folder)
     except OSError as error:
         raise DataError(
@@ -123,6 +124,8 @@ def _open(folder: Path) -> tuple[Split, Evidence]:
             boundary=meta["boundary"],
             n_items=len(arrays["item_ids"]),
             report=meta["report"],
+            file=meta["file"],
+            edition=meta["edition"],
             **{name: arrays[name] for name in _SPLIT_ARRAYS},
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -166,6 +169,9 @@ class _Plan:
     folder: Path
     rows: Callable[[], RawRows]
     """Reads the raw rows."""
+    file: str
+    edition: str
+    """As in `Split`."""
     digest: Digest | None
     """Of the raw file, None for generated rows."""
 
@@ -174,16 +180,20 @@ def _plan(config: DataConfig, paths: RunPaths) -> _Plan:
     """The folder of the prepared split, and how to read its raw rows when it is not there."""
     spec = dataset_of(config)
     path = raw_file(config, paths)
-    digest, rows = None, _generated
+    digest, rows, file, edition = None, _generated, "", ""
     if path is None:
         source = f"generator {synthetic.VERSION} {synthetic.SEED} {synthetic.USERS} {synthetic.ITEMS}"
     else:
         digest = remembered_sha256(path, paths.prepared)
         source, rows = digest.sha256, partial(readers.read, spec, path, digest.sha256)
+        if not is_file(config.dataset):
+            found = spec.raw_file(path)
+            known = registered(config.dataset).official(digest.sha256)
+            file, edition = found.name, (known or found).edition
     content = {"prepare": PREPARE, "source": source, "config": config.canonical()}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     folder = paths.prepared / f"{spec.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return _Plan(folder=folder, rows=rows, digest=digest)
+    return _Plan(folder=folder, rows=rows, file=file, edition=edition, digest=digest)
 
 
 def _generated() -> RawRows:
@@ -198,13 +208,15 @@ def _load_intact(folder: Path) -> Split | None:
         return None
 
 
-def _make(folder: Path, rows: RawRows, config: DataConfig) -> None:
-    """Split the rows and keep the result in `folder`; the caller holds the folder's lock."""
+def _make(plan: _Plan, config: DataConfig) -> None:
+    """Read and split the rows and keep the result in the plan's folder; the caller holds the folder's lock."""
+    rows = plan.rows()
     kept = keep_rows(rows.frame, config)
     split, evidence = split_kept(kept, config)
     dropped = sum(rows.dropped.values())
     report = {**split.report, "raw_rows": split.report["raw_rows"] + dropped, "rows_dropped_by_reader": dropped}
-    _save(folder, replace(split, report=report), evidence, distributions(kept))
+    told = replace(split, report=report, file=plan.file, edition=plan.edition)
+    _save(plan.folder, told, evidence, distributions(kept))
 
 
 def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) -> None:
@@ -218,6 +230,8 @@ def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) 
         "fingerprint": split.fingerprint,
         "boundary": split.boundary,
         "report": dict(split.report),
+        "file": split.file,
+        "edition": split.edition,
     }
     try:
         draft.mkdir()

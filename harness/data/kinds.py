@@ -79,6 +79,10 @@ class DatasetSpec:
             raise unknown_name(f"edition of {self.key}", edition, self.editions)
         return tuple(file for file in self.files if file.edition == edition)
 
+    def official(self, sha256: str) -> RawFile | None:
+        """The entry of `files` whose official file has this sum, whatever it is called; None where none has."""
+        return next((file for file in self.files if file.sha256 == sha256), None)
+
     def raw_file(self, path: Path) -> RawFile:
         """The entry of `files` that `path`, a result of `locate`, was found under."""
         return next(file for file in self.files if path.as_posix().endswith("/" + file.name) or str(path) == file.name)

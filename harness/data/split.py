@@ -151,6 +151,8 @@ def split_kept(kept: Kept, config: DataConfig) -> tuple[Split, Evidence]:
         boundary=parts.boundary,
         n_items=len(item_ids),
         report=report,
+        file="",
+        edition="",
         **arrays,
     )
     proof = Evidence(**evidence)
