@@ -116,7 +116,8 @@ def verify(
 ) -> None:
     """Read the files that are there to their end, and compare them with the official ones.
 
-    Without a name every data set that has a file. Exit code 1 if a file is bad, or a data set that was named has none.
+    Without a name every data set that has a file. Exit code 1 if a file is bad, or not the official one although that
+    one's SHA-256 is known, or if a data set that was named has none.
     """
     from harness.data.shelf import verify as check
 
@@ -131,11 +132,11 @@ def verify(
             missing.append(spec.key)
             typer.echo(f"{spec.key}: {f'no file of it in {folder}' if spec.url else 'there is no such file'}")
         for finding in findings:
-            typer.echo(f"{spec.key}: {'ok' if finding.good else 'BAD'}: {finding.words}")
+            typer.echo(f"{spec.key}: {finding.state}: {finding.words}")
         found += findings
     if not chosen and not found:
         typer.echo(f"no file of any data set in {folder}")
-    if missing or any(not finding.good for finding in found):
+    if missing or any(finding.state != "ok" for finding in found):
         raise typer.Exit(1)
 
 

@@ -34,8 +34,8 @@ class RawFile:
     urls: tuple[str, ...] = ()
     """Where the file is fetched from, in this order; empty: it has to be put there by hand."""
     sha256: str | None = None
-    """Of the official file, where it is known; mirrors re-pack, so another sum of a file put there by hand is only
-    warned about, while a download that differs is refused."""
+    """Of the official file, where it is known; mirrors re-pack, so a file with another sum is used if it was put there
+    by hand, though `btsr-data add` and `verify` tell it, while a download that differs is refused."""
     megabytes: int | None = None
     """About how large the download is."""
     rows: int | None = None

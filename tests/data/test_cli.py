@@ -1,6 +1,7 @@
 """`btsr-data`: what it prints, and that a mistake is one line and exit code 2."""
 
 import csv
+import io
 import subprocess
 import sys
 import zipfile
@@ -187,6 +188,44 @@ def test_verify_is_told_the_columns_of_a_file(
     assert "columns are named for a file only" in capsys.readouterr().err
 
 
+def test_verify_tells_a_file_that_is_not_the_official_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Known by its sum; an official file of another edition is one, a table in its place is not to be compared."""
+    ratings = b"A1YJEY40YUW4SE,B000052YQU,5.0,978300760\n"
+    (folder / "data").mkdir()
+    (folder / "data" / "ratings_Beauty.csv").write_bytes(ratings)
+    assert run(monkeypatch, "verify", "beauty") == 1
+    text = capsys.readouterr().out
+    assert text.startswith("beauty: NOT OFFICIAL: ") and text.count("\n") == 1 and "1 rows" in text
+    assert "remove this and run btsr-data download beauty --edition 2014-ratings" in text
+    assert run(monkeypatch, "verify") == 1, "also without a name"
+    (folder / "data" / "ratings_Beauty.csv").unlink()
+    (folder / "data" / "yelp-2018.zip").write_bytes(zipped_review())
+    assert run(monkeypatch, "verify", "yelp") == 1
+    assert "remove this and get it from https://www.yelp.com/dataset" in capsys.readouterr().out.replace("\n", "")
+    spec = DATASETS["yelp"]
+    for edition, says in (("2021", "ok: data/yelp-2018.zip: 1 rows; the official file of edition 2021;"), ("2018", "")):
+        known = sha256(folder / "data" / "yelp-2018.zip")
+        files = tuple(replace(file, sha256=known) if file.edition == edition else file for file in spec.files)
+        monkeypatch.setitem(DATASETS, "yelp", replace(spec, files=files))
+        assert run(monkeypatch, "verify", "yelp") == 0
+        assert (says or "1 rows; the official file;") in capsys.readouterr().out
+    (folder / "data" / "ml-1m.csv").write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    assert run(monkeypatch, "verify", "ml1m") == 0
+    assert "a table in place of the official archive, nothing to compare it with" in capsys.readouterr().out
+    (folder / "own.csv").write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    assert run(monkeypatch, "verify", "own.csv") == 0
+    assert "a file of your own" in capsys.readouterr().out
+
+
+def zipped_review() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("review.json", '{"user_id": "u", "business_id": "b", "date": "2018-01-01"}\n')
+    return content.getvalue()
+
+
 def test_add_and_verify(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A file got by hand is read to its end, copied under its name, and found again; a bad one is told."""
     (folder / "hand").mkdir()
@@ -218,8 +257,7 @@ def test_add_tells_the_file_by_sum_name_or_edition(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = folder / "archive.zip"
-    with zipfile.ZipFile(source, "w") as archive:
-        archive.writestr("review.json", '{"user_id": "u", "business_id": "b", "date": "2018-01-01"}\n')
+    source.write_bytes(zipped_review())
     assert run(monkeypatch, "add", "yelp", str(source)) == 2
     assert "no known file of yelp" in capsys.readouterr().err
     assert run(monkeypatch, "add", "yelp", str(source), "--edition", "2018") == 0
