@@ -24,7 +24,7 @@ from harness.data.profile import Distributions, distributions
 from harness.data.reserve import reserved
 from harness.data.rows import RawRows
 from harness.data.split import fingerprint, keep_rows, split_kept
-from harness.errors import DataError
+from harness.errors import DataError, LeakError
 from harness.values import Split
 
 PREPARE = 3
@@ -74,7 +74,7 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
 
 
 def for_trial(config: DataConfig, paths: RunPaths, folder: Path | None = None) -> Split:
-    """The prepared data for a trial: opened once in this process, checked for leaks each time.
+    """The prepared data for a trial: opened once in this process, checked for leaks and damage each time.
 
     `folder` is where they were prepared, None where that is to be found out. Only when they are not there, or damaged,
     they are prepared anew, and only then, or to find `folder`, the raw file is needed. Raises as `prepare`.
@@ -83,9 +83,17 @@ def for_trial(config: DataConfig, paths: RunPaths, folder: Path | None = None) -
     try:
         opened = (place / "split.json").stat()
         split, evidence = _opened(place, opened.st_ino, opened.st_mtime_ns)
-    except (OSError, _DamagedError):
+        check_leaks(split, evidence)
+        _check_fingerprint(place, split, evidence)
+    except OSError:
         return prepare(config, paths)
-    check_leaks(split, evidence)
+    except _DamagedError as damage:
+        try:
+            return prepare(config, paths)
+        except LeakError:
+            raise
+        except DataError as error:
+            raise DataError(f"{damage}; {error}") from error
     return split
 
 
@@ -102,6 +110,14 @@ def load_split(folder: Path) -> Split:
     split, evidence = _open(folder)
     check_leaks(split, evidence)
     return split
+
+
+def _check_fingerprint(folder: Path, split: Split, evidence: Evidence) -> None:
+    """Raise DataError unless the arrays are those that the fingerprint was computed from."""
+    arrays = {name: getattr(split, name) for name in _SPLIT_ARRAYS}
+    arrays |= {name: getattr(evidence, name) for name in _EVIDENCE_ARRAYS}
+    if split.fingerprint != fingerprint(split.config, split.boundary, arrays):
+        raise _DamagedError(f"{folder} is not what its fingerprint says: delete it and prepare again")
 
 
 @lru_cache(maxsize=32)
@@ -133,9 +149,9 @@ def _open(folder: Path) -> tuple[Split, Evidence]:
         raise _DamagedError(
             f"{folder} holds no intact prepared data ({reason}): delete it and prepare again"
         ) from error
-    if split.fingerprint != fingerprint(split.config, split.boundary, arrays):
-        raise _DamagedError(f"{folder} is not what its fingerprint says: delete it and prepare again")
-    return split, Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS})
+    evidence = Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS})
+    _check_fingerprint(folder, split, evidence)
+    return split, evidence
 
 
 def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
