@@ -1,6 +1,5 @@
 """`btsr-sweep`: run what is missing of a study. Heavy libraries are imported inside the commands."""
 
-import importlib.util
 import os
 import shlex
 import signal
@@ -9,18 +8,36 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
-from harness.data.catalogue import DATA_DIR_VARIABLE, dataset, named_datasets
+from harness.asked import methods_named, study_asked, study_named
+from harness.choices import DataChoices, checked
+from harness.config import DEFAULT_PROFILE, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
+from harness.data.catalogue import named_datasets
+from harness.data.options import (
+    CountOption,
+    DataDirOption,
+    EditionOption,
+    FilterOption,
+    ItemColOption,
+    MinItemOption,
+    MinUserOption,
+    NoDownloadOption,
+    QuantileOption,
+    RepeatsOption,
+    SplitOption,
+    TieOption,
+    TimeColOption,
+    UserColOption,
+)
 from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
+from harness.panels import Panelled
 from models.config import Precision
-from studies import STUDIES, StudyFunction, default_datasets, study_function
+from studies import STUDIES
 
 if TYPE_CHECKING:
     from harness.executors import Executor, RunContext
@@ -38,7 +55,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=Panelled)
 def sweep(
     study: Annotated[
         str | None, typer.Option(help="study name, or a Python file with a function study(options) -> Study")
@@ -51,14 +68,13 @@ def sweep(
         list[str] | None, typer.Option(help="only these methods of table1, table2, protocol or tune [default: all]")
     ] = None,
     profile: Annotated[
-        Profile, typer.Option(help="hyperparameters of the paper's text or of the files")
+        Profile, typer.Option(help="hyperparameters and filter of the paper's text, or of the released files")
     ] = DEFAULT_PROFILE,
     seeds: Annotated[
         int, typer.Option(min=1, max=len(SEEDS), help=f"how many of the seeds {', '.join(map(str, SEEDS))}")
     ] = len(SEEDS),
     reduced: Annotated[bool, typer.Option("--reduced", help="the study's smaller form")] = False,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="cap the epochs of every trial")] = None,
-    tie: Annotated[Literal["stable", "random"], typer.Option(help="order among equal time stamps")] = "stable",
     precision: Annotated[
         Precision, typer.Option(help="of the large matrix products; bf16 is faster where the processor has it")
     ] = "fp32",
@@ -77,13 +93,20 @@ def sweep(
     db: Annotated[
         str | None, typer.Option(help="results database elsewhere: a file, or postgresql://user@host/name")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
-    ] = None,
-    no_download: Annotated[bool, typer.Option("--no-download", help="never fetch a raw file that is missing")] = False,
-    user_col: Annotated[str, typer.Option(help="user column of a data set that is a file")] = "",
-    item_col: Annotated[str, typer.Option(help="item column of a data set that is a file")] = "",
-    time_col: Annotated[str, typer.Option(help="time column of a data set that is a file")] = "",
+    data_dir: DataDirOption = None,
+    no_download: NoDownloadOption = False,
+    edition: EditionOption = "",
+    filter: FilterOption = None,
+    min_item: MinItemOption = None,
+    min_user: MinUserOption = None,
+    count: CountOption = "usual",
+    repeats: RepeatsOption = "keep",
+    split: SplitOption = "temporal",
+    quantile: QuantileOption = None,
+    tie: TieOption = "stable",
+    user_col: UserColOption = "",
+    item_col: ItemColOption = "",
+    time_col: TimeColOption = "",
     merge: Annotated[
         str | None, typer.Option(help="copy the results of another database into this one, and do nothing else")
     ] = None,
@@ -163,13 +186,24 @@ def sweep(
         return
     if study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
-    function, usual = _study(study)
-    keys = _datasets(dataset, usual)
+    function, usual = study_named(study)
+    keys = named_datasets(dataset) if dataset else usual
     if any((user_col, item_col, time_col)) and not any(map(is_file, keys)):
         raise ConfigError(
             f"--user-col, --item-col and --time-col are for files, and {', '.join(keys)} is none: drop them"
         )
-    wanted = _built(
+    choices = checked(
+        DataChoices,
+        filter=filter,
+        min_item=min_item,
+        min_user=min_user,
+        count=count,
+        repeats=repeats,
+        split=split,
+        quantile=quantile,
+        edition=edition,
+    )
+    wanted = study_asked(
         function,
         StudyOptions(
             datasets=keys,
@@ -178,13 +212,15 @@ def sweep(
             reduced=reduced,
             max_epochs=max_epochs,
             tie=tie,
+            data=choices,
             precision=precision,
             columns=(user_col, item_col, time_col),
-            methods=_named(methods),
+            methods=methods_named(methods),
         ),
         study,
     )
-    options = _options(
+    options = checked(
+        SweepOptions,
         max_failures=max_failures,
         retry_failed=retry_failed,
         only=only,
@@ -241,13 +277,6 @@ def main() -> None:
     except BtsrError as error:
         print(f"btsr-sweep: {told(error, '--out or --db')}", file=sys.stderr)
         sys.exit(USER_ERROR)
-
-
-def _options(**chosen: Any) -> SweepOptions:
-    try:
-        return SweepOptions(**chosen)
-    except ValidationError as error:
-        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":
@@ -314,70 +343,3 @@ def _run(
     if not after.complete:
         show.failures(after, paths)
         raise typer.Exit(INCOMPLETE)
-
-
-def _study(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
-    """The study function and its usual data sets; a name that looks like a file is one."""
-    if not name.endswith(".py") and os.sep not in name:
-        return study_function(name), default_datasets(name)
-    path = Path(name)
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no study file {path.absolute()}: check the path, or name one of {', '.join(STUDIES)}"
-        )
-    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"study file {path} is not a Python file: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"study file {path} cannot be loaded: {_summary(error)}") from error
-    function = getattr(module, "study", None)
-    if not callable(function):
-        raise ConfigError(f"study file {path} has no function study(options): write one that returns a Study")
-    return function, tuple(getattr(module, "DATASETS", PAPER_DATASETS))
-
-
-def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
-    """The study for these options; what a study file does wrong is the user's error."""
-    try:
-        built: object = function(options)
-    except BtsrError:
-        raise
-    except Exception as error:
-        if name in STUDIES:
-            raise
-        raise ConfigError(f"study file {name} failed: {_summary(error)}") from error
-    if not isinstance(built, Study):
-        raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
-    there = {spec.method for spec in built.specs}
-    if options.methods and there != set(options.methods):
-        raise ConfigError(f"--methods does not choose in study {built.name}, which is about {', '.join(sorted(there))}")
-    if not built.specs:
-        raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
-    for spec in built.specs:
-        dataset(spec.data.dataset)
-        if options.precision not in (spec.train.precision, StudyOptions.model_fields["precision"].default):
-            raise ConfigError(
-                f"--precision {options.precision} is ignored by study {built.name} (a {spec.method} trial has "
-                f"{spec.train.precision}): drop it, or let the study take it from its options"
-            )
-    return built
-
-
-def _summary(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _named(methods: list[str] | None) -> tuple[str, ...]:
-    """The methods that the option means. Raises ConfigError where it means none."""
-    found = tuple(name.strip() for words in methods or () for name in words.split(",") if name.strip())
-    if methods and not found:
-        raise ConfigError("--methods names no method: drop it, or name some such as sasrec_ce,bt_sr")
-    return found
-
-
-def _datasets(named: list[str] | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    """The data sets that the option means, each once. Raises ConfigError for an unknown one."""
-    return named_datasets(named) if named else usual

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from harness.choices import Count, DataChoices, Filter, Repeats, SplitRule, Tie
 from harness.errors import unknown_name
 from models.config import ADDED, AuxConfig, EncoderConfig, Frozen, LossConfig, Precision
 
@@ -29,11 +30,6 @@ PAPER_DATASETS: tuple[str, ...] = ("ml1m", "yelp", "gowalla", "beauty", "kindle_
 Profile = Literal["paper", "released"]
 DEFAULT_PROFILE: Profile = "released"
 """What sweeps, and the commands that prepare data for them, do unless told otherwise."""
-
-Filter = Literal["none", "one_pass", "one_pass_users_first", "at_once", "iterative"]
-Count = Literal["usual", "rows", "partners"]
-Repeats = Literal["keep", "first", "last", "exact"]
-SplitRule = Literal["temporal", "leave_one_out"]
 
 FILE_SUFFIXES: tuple[str, ...] = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 """How the name of a data set ends that is a file of the user's, and not a key of the registry."""
@@ -64,8 +60,7 @@ class DataConfig(Frozen):
     min_user: Annotated[int, Field(ge=1, description="a user needs this many")] = 5
     quantile: Annotated[float, Field(gt=0, lt=1, description="the boundary is this quantile of all time stamps")] = 0.95
     tie: Annotated[
-        Literal["stable", "random"],
-        Field(description="order among equal times of a user: the raw file's rows, or drawn at random (seed 0)"),
+        Tie, Field(description="order among equal times of a user: the raw file's rows, or drawn at random (seed 0)")
     ] = "stable"
     count: Annotated[
         Count,
@@ -106,7 +101,9 @@ class DataConfig(Frozen):
         if any(self.columns) and not is_file(self.dataset):
             raise ValueError(f"columns are named for a file only, and {self.dataset} is none: drop them")
         if self.edition and is_file(self.dataset):
-            raise ValueError(f"{self.dataset} is a file, which has no editions: drop edition={self.edition!r}")
+            raise ValueError(
+                f"{self.dataset} is a file, which has no editions: drop edition={self.edition!r} (--edition)"
+            )
         return self
 
     @property
@@ -121,8 +118,8 @@ class DataConfig(Frozen):
             return "rows" if self.filter in {"iterative", "at_once"} else "partners"
         return self.count
 
-    def protocol(self) -> str:
-        """Filter, split, ties and repeats in a few words, for footnotes."""
+    def protocol(self, file: str = "", edition: str = "") -> str:
+        """Filter, split, ties and repeats in a few words, for footnotes; `file` and its `edition` are what was read."""
         unit = {"rows": "interactions", "partners": "distinct partners"}[self.counted]
         passes = {
             "one_pass": "one pass, items first",
@@ -141,23 +138,9 @@ class DataConfig(Frozen):
             f"ties {self.tie}",
             "repeats kept" if self.repeats == "keep" else f"repeats: {self.repeats} only",
         ]
-        return "; ".join(words + [f"edition {self.edition}"] * bool(self.edition))
-
-
-RELEASED_FILTERS: Mapping[str, tuple[Filter, int, int]] = {
-    "ml1m": ("none", 1, 1),
-    "ml100k": ("none", 1, 1),
-    "synthetic": ("none", 1, 1),
-    "beauty": ("iterative", 5, 5),
-}
-"""Data set -> filter, min_item, min_user of the released profile where it is not one pass with 5 and 20 (spec 0.3)."""
-
-
-def profile_data(dataset: str, profile: Profile) -> DataConfig:
-    """The data set as a profile filters and splits it (spec 0.3): paper 5-core, released as the program has it."""
-    released = RELEASED_FILTERS.get(dataset, ("one_pass", 5, 20))
-    filtering, min_item, min_user = ("iterative", 5, 5) if profile == "paper" else released
-    return DataConfig(dataset=dataset, filter=filtering, min_item=min_item, min_user=min_user)
+        words += [f"edition {self.edition}"] * bool(self.edition)
+        found = f", edition {edition}" if edition and edition != self.edition else ""
+        return "; ".join(words + [f"read from {file}{found}"] * bool(file))
 
 
 class TrainConfig(Frozen):
@@ -342,7 +325,10 @@ class StudyOptions(Frozen):
     max_epochs: Annotated[int | None, Field(ge=1, description="cap the epochs of every trial (changes their keys)")] = (
         None
     )
-    tie: Literal["stable", "random"] = "stable"
+    tie: Tie = "stable"
+    data: Annotated[
+        DataChoices, Field(description="filter, split and edition of every data set, in place of the profile's")
+    ] = DataChoices()
     precision: Annotated[
         Precision, Field(description="of every trial of a study that says none (changes their keys)")
     ] = "fp32"

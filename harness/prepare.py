@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig, RunPaths, is_file
 from harness.data import profile, readers, synthetic
+from harness.data.catalogue import dataset as registered
 from harness.data.catalogue import dataset_of, downloadable, find, locate
 from harness.data.digest import Digest, remember, remembered_sha256
 from harness.data.leaks import Evidence, check_leaks
@@ -23,10 +24,10 @@ from harness.data.profile import Distributions, distributions
 from harness.data.reserve import reserved
 from harness.data.rows import RawRows
 from harness.data.split import fingerprint, keep_rows, split_kept
-from harness.errors import DataError
+from harness.errors import DataError, LeakError
 from harness.values import Split
 
-PREPARE = 2
+PREPARE = 3
 """Raised whenever the same rows and configuration give another split or report; part of the key of prepared data."""
 
 _SPLIT_ARRAYS = (
@@ -61,7 +62,7 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
             with reserved(plan.folder):
                 split = _load_intact(plan.folder)
                 if split is None:
-                    _make(plan.folder, plan.rows(), config)
+                    _make(plan, config)
                     split = load_split(plan.folder)
     except OSError as error:
         raise DataError(
@@ -73,7 +74,7 @@ def prepare(config: DataConfig, paths: RunPaths) -> Split:
 
 
 def for_trial(config: DataConfig, paths: RunPaths, folder: Path | None = None) -> Split:
-    """The prepared data for a trial: opened once in this process, checked for leaks each time.
+    """The prepared data for a trial: opened once in this process, checked for leaks and damage each time.
 
     `folder` is where they were prepared, None where that is to be found out. Only when they are not there, or damaged,
     they are prepared anew, and only then, or to find `folder`, the raw file is needed. Raises as `prepare`.
@@ -82,9 +83,17 @@ def for_trial(config: DataConfig, paths: RunPaths, folder: Path | None = None) -
     try:
         opened = (place / "split.json").stat()
         split, evidence = _opened(place, opened.st_ino, opened.st_mtime_ns)
-    except (OSError, _DamagedError):
+        check_leaks(split, evidence)
+        _check_fingerprint(place, split, evidence)
+    except OSError:
         return prepare(config, paths)
-    check_leaks(split, evidence)
+    except _DamagedError as damage:
+        try:
+            return prepare(config, paths)
+        except LeakError:
+            raise
+        except DataError as error:
+            raise DataError(f"{damage}; {error}") from error
     return split
 
 
@@ -101,6 +110,14 @@ def load_split(folder: Path) -> Split:
     split, evidence = _open(folder)
     check_leaks(split, evidence)
     return split
+
+
+def _check_fingerprint(folder: Path, split: Split, evidence: Evidence) -> None:
+    """Raise DataError unless the arrays are those that the fingerprint was computed from."""
+    arrays = {name: getattr(split, name) for name in _SPLIT_ARRAYS}
+    arrays |= {name: getattr(evidence, name) for name in _EVIDENCE_ARRAYS}
+    if split.fingerprint != fingerprint(split.config, split.boundary, arrays):
+        raise _DamagedError(f"{folder} is not what its fingerprint says: delete it and prepare again")
 
 
 @lru_cache(maxsize=32)
@@ -123,6 +140,8 @@ def _open(folder: Path) -> tuple[Split, Evidence]:
             boundary=meta["boundary"],
             n_items=len(arrays["item_ids"]),
             report=meta["report"],
+            file=meta["file"],
+            edition=meta["edition"],
             **{name: arrays[name] for name in _SPLIT_ARRAYS},
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -130,9 +149,9 @@ def _open(folder: Path) -> tuple[Split, Evidence]:
         raise _DamagedError(
             f"{folder} holds no intact prepared data ({reason}): delete it and prepare again"
         ) from error
-    if split.fingerprint != fingerprint(split.config, split.boundary, arrays):
-        raise _DamagedError(f"{folder} is not what its fingerprint says: delete it and prepare again")
-    return split, Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS})
+    evidence = Evidence(**{name: arrays[name] for name in _EVIDENCE_ARRAYS})
+    _check_fingerprint(folder, split, evidence)
+    return split, evidence
 
 
 def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
@@ -166,6 +185,9 @@ class _Plan:
     folder: Path
     rows: Callable[[], RawRows]
     """Reads the raw rows."""
+    file: str
+    edition: str
+    """As in `Split`."""
     digest: Digest | None
     """Of the raw file, None for generated rows."""
 
@@ -174,16 +196,20 @@ def _plan(config: DataConfig, paths: RunPaths) -> _Plan:
     """The folder of the prepared split, and how to read its raw rows when it is not there."""
     spec = dataset_of(config)
     path = raw_file(config, paths)
-    digest, rows = None, _generated
+    digest, rows, file, edition = None, _generated, "", ""
     if path is None:
         source = f"generator {synthetic.VERSION} {synthetic.SEED} {synthetic.USERS} {synthetic.ITEMS}"
     else:
         digest = remembered_sha256(path, paths.prepared)
         source, rows = digest.sha256, partial(readers.read, spec, path, digest.sha256)
+        if not is_file(config.dataset):
+            found = spec.raw_file(path)
+            known = registered(config.dataset).official(digest.sha256)
+            file, edition = found.name, (known or found).edition
     content = {"prepare": PREPARE, "source": source, "config": config.canonical()}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     folder = paths.prepared / f"{spec.key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return _Plan(folder=folder, rows=rows, digest=digest)
+    return _Plan(folder=folder, rows=rows, file=file, edition=edition, digest=digest)
 
 
 def _generated() -> RawRows:
@@ -198,13 +224,15 @@ def _load_intact(folder: Path) -> Split | None:
         return None
 
 
-def _make(folder: Path, rows: RawRows, config: DataConfig) -> None:
-    """Split the rows and keep the result in `folder`; the caller holds the folder's lock."""
+def _make(plan: _Plan, config: DataConfig) -> None:
+    """Read and split the rows and keep the result in the plan's folder; the caller holds the folder's lock."""
+    rows = plan.rows()
     kept = keep_rows(rows.frame, config)
     split, evidence = split_kept(kept, config)
     dropped = sum(rows.dropped.values())
     report = {**split.report, "raw_rows": split.report["raw_rows"] + dropped, "rows_dropped_by_reader": dropped}
-    _save(folder, replace(split, report=report), evidence, distributions(kept))
+    told = replace(split, report=report, file=plan.file, edition=plan.edition)
+    _save(plan.folder, told, evidence, distributions(kept))
 
 
 def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) -> None:
@@ -218,6 +246,8 @@ def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) 
         "fingerprint": split.fingerprint,
         "boundary": split.boundary,
         "report": dict(split.report),
+        "file": split.file,
+        "edition": split.edition,
     }
     try:
         draft.mkdir()

@@ -66,18 +66,18 @@ def record_data(connection: Connection, split: Split, where: str) -> None:
     table, row = schema.data, rows_of.data_row(split)
     for old in connection.execute(select(table).where(table.c.config == row["config"])):
         if old.fingerprint == split.fingerprint:
-            if old.input_buckets is None:  # recorded by an earlier version
-                new = {"input_buckets": row["input_buckets"]}
+            if old.input_buckets is None or "file" not in old.report:  # recorded by an earlier version
+                new = {name: row[name] for name in ("input_buckets", "report")}
                 connection.execute(update(table).where(table.c.fingerprint == old.fingerprint), new)
             return
         mine = schema.trial.c.fingerprint == old.fingerprint
         results = connection.execute(select(func.count()).select_from(schema.trial).where(mine)).scalar_one()
         if results:
-            names = sorted(set(old.report) | set(split.report))
+            new = row["report"]
             changed = [
-                f"{name} {split.report.get(name)} instead of {old.report.get(name)}"
-                for name in names
-                if split.report.get(name) != old.report.get(name)
+                f"{name} {new[name]} instead of {old.report[name]}"
+                for name in sorted(new.keys() & old.report.keys(), key=lambda name: (name != "file", name))
+                if new[name] != old.report[name]
             ]
             raise StoreError(
                 f"{split.config.dataset}: {where} has {results} results from other data "

@@ -39,7 +39,7 @@ def data_row(split: Split) -> dict[str, Any]:
         "n_test_users": split.n_test_users,
         "boundary": split.boundary,
         "config": json.dumps(split.config.canonical(), sort_keys=True, separators=(",", ":")),
-        "report": dict(split.report),
+        "report": {**split.report, "file": split.file, "edition": split.edition},
         "bucket": packed(split.bucket),
         "popularity": packed(split.popularity),
         "targets_valid": packed(split.targets("valid")),

@@ -75,7 +75,7 @@ data = Table(
     Column("n_test_users", Integer, nullable=False),
     Column("boundary", Integer, nullable=False),
     Column("config", Text, nullable=False),
-    Column("report", JSON, nullable=False),
+    Column("report", JSON, nullable=False, comment="counts by name; and what was read: file, edition"),
     Column("bucket", LargeBinary, nullable=False),
     Column("popularity", LargeBinary, nullable=False),
     Column("targets_valid", LargeBinary, nullable=False),

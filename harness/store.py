@@ -80,6 +80,9 @@ class DataRow:
     boundary: int
     """Unix seconds."""
     report: Mapping[str, float]
+    file: str
+    edition: str
+    """What was read, as in `Split`; empty also where an earlier version recorded it."""
     bucket: NDArray[np.int8]
     """[N] popularity bucket of each item."""
     popularity: Int32
@@ -361,7 +364,9 @@ class Store:
             n_train_users=row.n_train_users,
             n_test_users=row.n_test_users,
             boundary=row.boundary,
-            report=row.report,
+            report={name: value for name, value in row.report.items() if name not in {"file", "edition"}},
+            file=row.report.get("file", ""),
+            edition=row.report.get("edition", ""),
             bucket=unpacked(row.bucket).astype(np.int8),
             popularity=unpacked(row.popularity),
             targets_valid=unpacked(row.targets_valid),

@@ -51,6 +51,10 @@ class Split:
     """[V] the raw ids of the evaluated users."""
     report: Mapping[str, float]
     """Counts for humans: rows, users, items before and after each step, dropped rows, repeat share."""
+    file: str = ""
+    """Name of the registry's raw file that it was read from; empty: it was generated, or from a file of the user's."""
+    edition: str = ""
+    """Which published edition that file is; empty where there is only one."""
 
     @property
     def n_train_users(self) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from harness.config import SEEDS, Profile, StudyOptions, TrialSpec
+from harness.choices import DataChoices, option
+from harness.config import SEEDS, DataConfig, Profile, StudyOptions, TrialSpec
 from harness.errors import ConfigError
 from harness.options import SEARCHES
+from harness.profiles import profile_data
 from studies import STUDIES
 
 POINTS = 20
@@ -26,9 +28,9 @@ def sweep_command(
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
     Of a search, one for as many points as the method with most of the trials `asked` for has.
-    A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs is recognised by its trial keys. Where
-    none fits (the missing trials come from several calls, or from a study file of the user's own) the plain command is
-    given.
+    A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs, in another precision or on data that are
+    not as the profile filters them, is recognised by its trial keys. Where none fits (the missing trials come from
+    several calls, or from a study file of the user's own) the plain command is given.
     """
     searched, _, search = study.rpartition("_")
     is_search = search in SEARCHES and searched in STUDIES
@@ -56,16 +58,22 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
     keys = {spec.key for spec in missing}
     ties = sorted({spec.data.tie for spec in missing}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
+    usual = StudyOptions(
+        datasets=tuple(datasets),
+        profile=profile,
+        data=_choices(profile, [spec.data for spec in missing]),
+        precision=missing[0].train.precision,
+        columns=next((spec.data.columns for spec in missing if any(spec.data.columns)), ("", "", "")),
+    )
+    always = ["--precision", usual.precision] if usual.precision != "fp32" else []
+    always += [word for name, value in usual.data.said.items() for word in (option(name), str(value))]
+    for name, value in zip(("--user-col", "--item-col", "--time-col"), usual.columns, strict=True):
+        always += [name, value] if value else []
     best: tuple[int, list[str], StudyOptions] | None = None
     for cap, reduced, tie in product(caps, (False, True), ties):
         for n_seeds in range(len(SEEDS), 0, -1):
-            options = StudyOptions(
-                datasets=tuple(datasets),
-                profile=profile,
-                seeds=SEEDS[:n_seeds],
-                reduced=reduced,
-                max_epochs=cap,
-                tie=tie,
+            options = usual.model_copy(
+                update={"seeds": SEEDS[:n_seeds], "reduced": reduced, "max_epochs": cap, "tie": tie}
             )
             planned = _planned(study, options)
             if not keys <= planned:
@@ -75,13 +83,25 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
                 words += ["--tie", tie] if tie != "stable" else []
                 words += ["--max-epochs", str(cap)] if cap is not None else []
-                best = len(planned), words, options
+                best = len(planned), words + always, options
     if best is None:
         return []
     size, words, options = best
     methods = tuple(dict.fromkeys(spec.method for spec in missing))
     some = _planned(study, options.model_copy(update={"methods": methods}))
     return ["--methods", ",".join(methods), *words] if keys <= some and len(some) < size else words
+
+
+def _choices(profile: Profile, configs: Sequence[DataConfig]) -> DataChoices:
+    """What these data have in common that the profile does not say."""
+    said = {}
+    for name in DataChoices.model_fields:
+        values = {getattr(config, name) for config in configs}
+        usual = {getattr(profile_data(config.dataset, profile), name) for config in configs}
+        if len(values) == 1 and values != usual:
+            said[name] = values.pop()
+    idle = {"min_item", "min_user"} if said.get("filter") == "none" else set()
+    return DataChoices(**{name: value for name, value in said.items() if name not in idle})
 
 
 def _planned(study: str, options: StudyOptions) -> set[str]:

@@ -163,7 +163,7 @@ def _data_notes(evidence: Evidence, dataset: str, found: Sequence[Design]) -> It
                 yield (
                     f"{dataset_title(dataset)}: data {data.fingerprint[:16]}, {data.n_items:,} items, "
                     f"{data.n_train_users:,} training users, {data.n_test_users:,} test users; "
-                    f"{data.config.protocol()}{_kinship(base, data)}."
+                    f"{data.config.protocol(data.file, data.edition)}{_kinship(base, data)}."
                 )
 
 

@@ -122,8 +122,8 @@ def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
     boundary = f"boundary {row.boundary}; " if config.split == "temporal" else ""
     return (
         f"{dataset_title(dataset)}: data {row.fingerprint[:16]}, {row.n_items:,} items, "
-        f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {boundary}{config.protocol()}; "
-        f"{repeats:.1%} of the targets are "
+        f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {boundary}"
+        f"{config.protocol(row.file, row.edition)}; {repeats:.1%} of the targets are "
         f"already in their input and cannot be hit. Standard error over test users of ndcg@10: "
         f"{', '.join(errors) or 'not defined'}."
     )

@@ -250,11 +250,10 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
         every = len(counts) == 1 or (request.every_version and not request.fingerprints)
         fits = [name for name in counts if every or name.startswith(request.fingerprints)]
         if not fits or (len(fits) > 1 and not request.every_version):
-            configs = {name: store.data(name).config for name in counts}
+            data = {name: store.data(name) for name in counts}
             listed = ", ".join(
-                f"{name[:8]} (tie {configs[name].tie}, filter {configs[name].filter} {configs[name].min_item}/"
-                f"{configs[name].min_user}, {count} trials)"
-                for name, count in sorted(counts.items())
+                f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {counts[name]} trials)"
+                for name, row in sorted(data.items())
             )
             raise ConfigError(
                 f"{dataset} has results on {len(counts)} versions of its data, which never mix: {listed}; "

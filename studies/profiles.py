@@ -7,8 +7,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file, profile_data
+from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file
 from harness.errors import unknown_name
+from harness.profiles import profile_data
 from models.config import AuxConfig, EncoderConfig
 from studies.points import POINTS, Point
 
@@ -34,11 +35,12 @@ def point(method: str, dataset: str) -> Point:
 
 
 def data_config(dataset: str, options: StudyOptions) -> DataConfig:
-    """The data set as the profile filters it, with the tie rule and, for a file, the columns that were asked for."""
-    base = profile_data(dataset, options.profile)
-    user_col, item_col, time_col = options.columns if is_file(dataset) else ("", "", "")
-    changes = {"tie": options.tie, "user_col": user_col, "item_col": item_col, "time_col": time_col}
-    return DataConfig.model_validate(base.model_dump() | changes)
+    """The data set as the profile filters and splits it, with what the options say of that in its place.
+
+    Columns are those of files. Raises ConfigError for options that this data set cannot have.
+    """
+    columns = options.columns if is_file(dataset) else ("", "", "")
+    return profile_data(dataset, options.profile, options.data, tie=options.tie, columns=columns)
 
 
 def trial(

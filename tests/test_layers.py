@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
-VALUES = {"models.config", "harness.config", "harness.errors", "harness.values"}
+VALUES = {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.profiles", "harness.values"}
 
 STORE = {"harness.schema", "harness.rows", "harness.database", "harness.recording", "harness.upgrade", "harness"}
 SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
@@ -21,11 +21,13 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"models"}, {"torch", "numpy", "filelock"}),
     "models.kernels.liger": ({"models"}, {"torch", "liger_kernel"}),
     "harness.errors": (set(), set()),
-    "harness.config": ({"models.config", "harness.errors"}, {"pydantic"}),
+    "harness.choices": ({"models.config", "harness.errors"}, {"pydantic"}),
+    "harness.config": ({"models.config", "harness.errors", "harness.choices"}, {"pydantic"}),
+    "harness.profiles": ({"harness.choices", "harness.config"}, set()),
     "harness.values": ({"harness.config"}, {"numpy"}),
     "harness.data": (
         VALUES | {"harness.data", "harness.prepare"},
-        {"numpy", "pandas", "pyarrow", "pooch", "requests", "urllib3", "filelock", "typer", "rich", "pydantic"},
+        {"numpy", "pandas", "pyarrow", "pooch", "requests", "urllib3", "filelock", "typer", "rich"},
     ),
     "harness.data.output": (VALUES | {"harness.data", "reports.data_figures"}, {"rich"}),
     "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "filelock", "rich"}),
@@ -110,9 +112,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "numpy"},
     ),
     "harness.serve_cli": ({"harness"}, {"typer"}),
-    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich", "click", "pydantic"}),
+    "harness.panels": (set(), {"typer"}),
+    "harness.asked": (VALUES | {"harness.data.catalogue", "studies"}, set()),
+    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
-    "studies": ({"models.config", "harness.config", "harness.errors", "studies"}, set()),
+    "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),
     "reports": (
         VALUES
         | {"harness.store", "harness.validation", "harness.exchange", "harness.metrics", "reports", "studies"}

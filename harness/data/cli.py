@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import DataConfig, RunPaths
+from harness.choices import DataChoices, checked
+from harness.config import DEFAULT_PROFILE, DataConfig, RunPaths
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
 from harness.data.catalogue import dataset as registered
 from harness.data.kinds import DatasetSpec
@@ -36,9 +37,9 @@ from harness.data.options import (
     TieOption,
     TimeColOption,
     UserColOption,
-    asked,
 )
 from harness.errors import BtsrError
+from harness.profiles import profile_data
 
 if TYPE_CHECKING:
     from harness.data.describe import Value
@@ -84,7 +85,7 @@ def download(
     from harness.data.fetch import download as fetch
 
     for name in named_datasets(names, dataset):
-        spec = dataset_of(asked(name, edition=edition))
+        spec = dataset_of(profile_data(name, DEFAULT_PROFILE, DataChoices(edition=edition)))
         where = "generated" if spec.embedded else fetch(spec, data_dir, consent=accept_terms)
         typer.echo(f"{spec.key}: {where}")
 
@@ -115,7 +116,8 @@ def verify(
 ) -> None:
     """Read the files that are there to their end, and compare them with the official ones.
 
-    Without a name every data set that has a file. Exit code 1 if a file is bad, or a data set that was named has none.
+    Without a name every data set that has a file. Exit code 1 if a file is bad, or not the official one although that
+    one's SHA-256 is known, or if a data set that was named has none.
     """
     from harness.data.shelf import verify as check
 
@@ -123,17 +125,18 @@ def verify(
     folder = data_folder(data_dir).absolute()
     found: list[Finding] = []
     missing = []
-    for spec in [dataset_of(asked(name, columns=(user_col, item_col, time_col))) for name in chosen or DATASETS]:
+    columns = (user_col, item_col, time_col)
+    for spec in [dataset_of(profile_data(name, DEFAULT_PROFILE, columns=columns)) for name in chosen or DATASETS]:
         findings = check(spec, data_dir)
         if chosen and not findings and not spec.embedded:
             missing.append(spec.key)
             typer.echo(f"{spec.key}: {f'no file of it in {folder}' if spec.url else 'there is no such file'}")
         for finding in findings:
-            typer.echo(f"{spec.key}: {'ok' if finding.good else 'BAD'}: {finding.words}")
+            typer.echo(f"{spec.key}: {finding.state}: {finding.words}")
         found += findings
     if not chosen and not found:
         typer.echo(f"no file of any data set in {folder}")
-    if missing or any(not finding.good for finding in found):
+    if missing or any(finding.state != "ok" for finding in found):
         raise typer.Exit(1)
 
 
@@ -145,7 +148,7 @@ def prepare(
     out: OutOption = Path("runs"),
     no_download: NoDownloadOption = False,
     edition: EditionOption = "",
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     tie: TieOption = "stable",
     filter: FilterOption = None,
     min_item: MinItemOption = None,
@@ -161,22 +164,20 @@ def prepare(
     """Filter, split and check data sets, and keep them for training; what is there already is only checked."""
     from harness.prepare import prepare as prepare_one
 
+    choices = checked(
+        DataChoices,
+        filter=filter,
+        min_item=min_item,
+        min_user=min_user,
+        count=count,
+        repeats=repeats,
+        split=split,
+        quantile=quantile,
+        edition=edition,
+    )
+    columns = (user_col, item_col, time_col)
     configs = [
-        asked(
-            name,
-            profile=profile,
-            filter=filter,
-            min_item=min_item,
-            min_user=min_user,
-            count=count,
-            tie=tie,
-            repeats=repeats,
-            split=split,
-            quantile=quantile,
-            edition=edition,
-            columns=(user_col, item_col, time_col),
-        )
-        for name in named_datasets(names, dataset)
+        profile_data(name, profile, choices, tie=tie, columns=columns) for name in named_datasets(names, dataset)
     ]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
     table = Table("data set", "users", "items", "rows", "test users", "fingerprint", box=box.SIMPLE)
@@ -204,7 +205,7 @@ def describe(
     no_download: NoDownloadOption = False,
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="also draw the distributions")] = True,
     edition: EditionOption = "",
-    profile: ProfileOption = None,
+    profile: ProfileOption = DEFAULT_PROFILE,
     tie: TieOption = "stable",
     filter: FilterOption = None,
     min_item: MinItemOption = None,
@@ -223,23 +224,19 @@ def describe(
     from harness.prepare import distributions_of
     from harness.prepare import prepare as prepare_one
 
-    configs = [
-        asked(
-            name,
-            profile=profile,
-            filter=filter,
-            min_item=min_item,
-            min_user=min_user,
-            count=count,
-            tie=tie,
-            repeats=repeats,
-            split=split,
-            quantile=quantile,
-            edition=edition,
-            columns=(user_col, item_col, time_col),
-        )
-        for name in named_datasets(names, dataset)
-    ]
+    choices = checked(
+        DataChoices,
+        filter=filter,
+        min_item=min_item,
+        min_user=min_user,
+        count=count,
+        repeats=repeats,
+        split=split,
+        quantile=quantile,
+        edition=edition,
+    )
+    placed = (user_col, item_col, time_col)
+    configs = [profile_data(name, profile, choices, tie=tie, columns=placed) for name in named_datasets(names, dataset)]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
     console, folder = Console(), out / "data"
     columns: dict[str, dict[str, Value]] = {}

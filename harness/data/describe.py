@@ -64,7 +64,7 @@ def lines(split: Split) -> list[tuple[str, str]]:
         ("test targets per popularity bucket", _per_bucket(split.bucket[split.targets("test")])),
         ("test targets already in the input", f"{report['repeat_share']:.1%}"),
         ("training users with a same-target partner", f"{report['partner_share']:.1%}"),
-        ("protocol", config.protocol()),
+        ("protocol", config.protocol(split.file, split.edition)),
         ("fingerprint", split.fingerprint),
     ]
 
@@ -106,7 +106,7 @@ def statistics(split: Split, found: Distributions) -> dict[str, Value]:
         "training users with a partner, share": float(report["partner_share"]),
         **{f"items in bucket {bucket + 1}": int(items[bucket]) for bucket in range(N_BUCKETS)},
         **{f"test targets in bucket {bucket + 1}": int(targets[bucket]) for bucket in range(N_BUCKETS)},
-        "protocol": split.config.protocol(),
+        "protocol": split.config.protocol(split.file, split.edition),
         "fingerprint": split.fingerprint,
     }
 

@@ -34,8 +34,8 @@ class RawFile:
     urls: tuple[str, ...] = ()
     """Where the file is fetched from, in this order; empty: it has to be put there by hand."""
     sha256: str | None = None
-    """Of the official file, where it is known; mirrors re-pack, so another sum of a file put there by hand is only
-    warned about, while a download that differs is refused."""
+    """Of the official file, where it is known; mirrors re-pack, so a file with another sum is used if it was put there
+    by hand, though `btsr-data add` and `verify` tell it, while a download that differs is refused."""
     megabytes: int | None = None
     """About how large the download is."""
     rows: int | None = None
@@ -78,6 +78,10 @@ class DatasetSpec:
         if edition not in self.editions:
             raise unknown_name(f"edition of {self.key}", edition, self.editions)
         return tuple(file for file in self.files if file.edition == edition)
+
+    def official(self, sha256: str) -> RawFile | None:
+        """The entry of `files` whose official file has this sum, whatever it is called; None where none has."""
+        return next((file for file in self.files if file.sha256 == sha256), None)
 
     def raw_file(self, path: Path) -> RawFile:
         """The entry of `files` that `path`, a result of `locate`, was found under."""

@@ -38,6 +38,10 @@ def check_leaks(split: Split, evidence: Evidence) -> None:
     user's rows in order of time, so that the validation target comes before the test target. Temporal: no training row
     at or after the boundary and no test row before it; no user on both sides (by raw id). Leave-one-out: what an
     evaluated user has in training is exactly what comes before the two targets.
+
+    Ids stand in their order (see `harness.data.split.split_rows`), which ids that were swapped or doubled do not. Other
+    names in the same order, or other items in the rows, promise nothing less and pass: without the raw rows only the
+    fingerprint tells them, which is checked beside this wherever prepared data are read.
     """
     _check_lengths(split, evidence)
     if split.config.split == "temporal":
@@ -46,6 +50,7 @@ def check_leaks(split: Split, evidence: Evidence) -> None:
         _check_left_out(split, evidence)
     _check_items(split)
     _check_order(split, evidence)
+    _check_ids(split, evidence)
 
 
 def _check_lengths(split: Split, evidence: Evidence) -> None:
@@ -60,6 +65,37 @@ def _check_lengths(split: Split, evidence: Evidence) -> None:
                 f"{split.config.dataset}: {len(items)} {part} rows have {len(times)} times, and users with "
                 f"{offsets[-1]} rows; {len(offsets) - 1} {part} users have {len(ids)} ids: prepare again"
             )
+
+
+def _check_ids(split: Split, evidence: Evidence) -> None:
+    """Items in the one order of their ids; users in either, since those that were filtered out decided which."""
+    if not _in_order(split.item_ids, by_value=_all_numbers(split.item_ids)):
+        raise LeakError(f"{split.config.dataset}: the item ids are not in their order, each once: prepare again")
+    for part, ids in (("training", evidence.train_user_ids), ("evaluated", split.user_ids)):
+        by_value = _all_numbers(ids) and _in_order(ids, by_value=True)
+        if not by_value and not _in_order(ids, by_value=False):
+            raise LeakError(
+                f"{split.config.dataset}: the ids of {part} users are not in their order, each once: prepare again"
+            )
+
+
+def _all_numbers(ids: NDArray[np.str_]) -> bool:
+    """Whether all are decimal integers in ASCII."""
+    letters = np.ascontiguousarray(ids).view(np.uint32)
+    return bool(np.strings.isdecimal(ids).all() and letters.max(initial=0) <= ord("9"))
+
+
+def _in_order(ids: NDArray[np.str_], *, by_value: bool) -> bool:
+    """Whether each is larger than the one before it: as a number, of equal ones by code point; or by code point."""
+    larger = ids[1:] > ids[:-1]
+    if by_value:
+        bare = np.strings.lstrip(ids, "0")
+        length = np.strings.str_len(bare)
+        equal = length[1:] == length[:-1]
+        larger = (length[1:] > length[:-1]) | equal & (
+            (bare[1:] > bare[:-1]) | (bare[1:] == bare[:-1]) & (ids[1:] > ids[:-1])
+        )
+    return bool(larger.all())
 
 
 def _check_boundary(split: Split, evidence: Evidence) -> None:

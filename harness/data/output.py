@@ -71,7 +71,7 @@ def draw_distributions(title: str, split: Split, found: Distributions, stem: Pat
     from reports.data_figures import draw, save
 
     figure = draw(
-        f"{title}\n{_wrapped(split.config.protocol())}",
+        f"{title}\n{_wrapped(split.config.protocol(split.file, split.edition))}",
         user_rows=found.user_rows,
         item_rows=found.item_rows,
         time_edges=found.time_edges,

@@ -1,9 +1,10 @@
 """The data folder: files put there by hand, and what the files that are there are worth."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from harness.data.archives import check_intact
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, find
@@ -13,6 +14,9 @@ from harness.data.readers import rows_of
 from harness.data.reserve import reserved
 from harness.errors import ConfigError, DataError, unknown_name
 
+State = Literal["ok", "NOT OFFICIAL", "BAD"]
+"""Readable, and official where that can be told; readable, but not the official file that is known; unreadable."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -20,7 +24,7 @@ class Finding:
 
     file: RawFile
     path: Path
-    good: bool
+    state: State
     words: str
     """One line."""
 
@@ -62,8 +66,8 @@ def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | 
     check_intact(source)
     digest = sha256(source)
     file = _recognised(spec, source, digest, edition)
-    finding = _finding(file, source, digest)
-    if not finding.good:
+    finding = _finding(spec, file, source, digest)
+    if finding.state == "BAD":
         raise DataError(f"{finding.words}: it is not added")
     target = data_folder(data_dir) / file.name
     try:
@@ -77,17 +81,16 @@ def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | 
             f"{file.name} cannot be written to {target.parent} ({error}): choose another folder by --data-dir or "
             f"{DATA_DIR_VARIABLE}"
         ) from error
-    return Finding(file=file, path=target, good=True, words=finding.words)
+    return replace(finding, path=target)
 
 
 def verify(spec: DatasetSpec, data_dir: Path | None = None) -> list[Finding]:
     """Every file of the data set that is in the data folder, read to its end and compared with what is known of it."""
     findings: list[Finding] = []
     for file in spec.files:
-        narrow = DatasetSpec(key=spec.key, title=spec.title, files=(file,), url=spec.url, licence=spec.licence)
-        path = find(narrow, data_dir)
+        path = find(replace(spec, files=(file,)), data_dir)
         if path is not None and all(finding.path != path for finding in findings):
-            findings.append(_finding(file, path, sha256(path), spec.columns))
+            findings.append(_finding(spec, file, path, sha256(path)))
     return findings
 
 
@@ -101,23 +104,42 @@ def _copy(source: Path, target: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _finding(file: RawFile, path: Path, digest: str, columns: tuple[str, str, str] = ("", "", "")) -> Finding:
-    """Read the file as what it is taken for."""
+def _finding(spec: DatasetSpec, file: RawFile, path: Path, digest: str) -> Finding:
+    """Read the file as what it is taken for, and compare it with what is known of official ones."""
     try:
         check_intact(path)
-        rows = rows_of(file, path, columns)
+        rows = rows_of(file, path, spec.columns)
     except DataError as error:
-        return Finding(file=file, path=path, good=False, words=str(error))
+        return Finding(file=file, path=path, state="BAD", words=str(error))
     found = len(rows.frame) + sum(rows.dropped.values())
     words = [f"{path}: {found:,} rows"]
     words += [f"{count:,} of them dropped ({reason})" for reason, count in rows.dropped.items()]
+    state, origin = _origin(spec, file, digest)
+    words.append(origin)
+    expected = (spec.official(digest) or file).rows
+    if expected is not None and found != expected:
+        words.append(f"the official file has {expected:,} rows")
+    return Finding(file=file, path=path, state=state, words="; ".join(words))
+
+
+def _origin(spec: DatasetSpec, file: RawFile, digest: str) -> tuple[State, str]:
+    """Whether a file with this sum is an official one, in words, and what to do where it is not."""
+    official = spec.official(digest)
+    if official is not None:
+        other = f" of edition {official.edition}" if official.edition != file.edition else ""
+        return "ok", f"the official file{other}"
     if file.sha256:
-        words.append("the official file" if digest == file.sha256 else "its SHA-256 is not that of the official file")
-    else:
-        words.append(f"no official SHA-256 is known (this is {digest})")
-    if file.rows is not None and found != file.rows:
-        words.append(f"the official file has {file.rows:,} rows")
-    return Finding(file=file, path=path, good=True, words="; ".join(words))
+        edition = f" --edition {file.edition}" if file.edition else ""
+        fetch = f"run btsr-data download {spec.key}{edition}" if file.urls else f"get it from {spec.url}"
+        return (
+            "NOT OFFICIAL",
+            f"its SHA-256 is not that of the official file (it is {digest}): for that one remove this and {fetch}",
+        )
+    if not spec.url:
+        return "ok", f"a file of your own, SHA-256 {digest}"
+    if file.reader == "table":
+        return "ok", f"a table in place of the official archive, nothing to compare it with (SHA-256 {digest})"
+    return "ok", f"no official SHA-256 is known (this is {digest})"
 
 
 def _recognised(spec: DatasetSpec, source: Path, digest: str, edition: str) -> RawFile:

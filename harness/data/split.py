@@ -72,11 +72,11 @@ def keep_rows(rows: pd.DataFrame, config: DataConfig) -> Kept:
     n_without_repeats = len(at)
     at = at[filter_rows(user_codes[at], item_codes[at], config)]
     if not len(at):
-        milder = "--profile paper has 5 and 5; " if max(config.min_item, config.min_user) > 5 else ""
+        milder = " (--profile paper has 5 and 5)" if max(config.min_item, config.min_user) > 5 else ""
         raise DataError(
             f"{config.dataset}: filter {config.filter} with min_item={config.min_item}, min_user={config.min_user} "
-            f"leaves none of {len(rows)} rows: use a milder filter ({milder}btsr-data "
-            f"also takes --min-item and --min-user) or more data"
+            f"leaves none of {len(rows)} rows: use a milder filter by --filter, --min-item and --min-user{milder}, or "
+            "more data"
         )
     users, kept_user_names = _coded(user_codes[at], user_names)
     items, kept_item_names = _coded(item_codes[at], item_names)
@@ -151,6 +151,8 @@ def split_kept(kept: Kept, config: DataConfig) -> tuple[Split, Evidence]:
         boundary=parts.boundary,
         n_items=len(item_ids),
         report=report,
+        file="",
+        edition="",
         **arrays,
     )
     proof = Evidence(**evidence)

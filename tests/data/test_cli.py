@@ -1,6 +1,7 @@
 """`btsr-data`: what it prints, and that a mistake is one line and exit code 2."""
 
 import csv
+import io
 import subprocess
 import sys
 import zipfile
@@ -10,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.choices import DataChoices
 from harness.config import Profile, StudyOptions
 from harness.data import digest
 from harness.data.catalogue import DATASETS
 from harness.data.cli import main
 from harness.data.digest import sha256
 from harness.data.kinds import RawFile
-from harness.data.options import asked
 from harness.data.synthetic import generate
+from harness.profiles import profile_data
 from reports.data_figures import users_per_length
 from studies.profiles import data_config
 from tests.data.server import served
@@ -81,10 +83,13 @@ def test_options_reach_the_split(
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-user", "3"), "--filter none drops nothing"),
         (("prepare", "--dataset", "synthetic", "--min-item", "2000"), "leaves none of 47739 rows"),
         (("prepare", "--dataset", "synthetic", "--out", "file"), "choose another folder by --out"),
-        (("prepare", "--dataset", "synthetic", "--profile", "paper", "--filter", "none"), "--profile says what"),
+        (("prepare", "--dataset", "synthetic", "--filter", "none", "--min-item", "1"), "leave out --min-item"),
         (("prepare", "--dataset", "synthetic", "--filter", "none", "--count", "rows"), "drops nothing"),
         (("prepare", "--dataset", "synthetic", "--split", "leave_one_out", "--quantile", "0.9"), "no effect"),
         (("prepare", "--dataset", "synthetic", "--quantile", "1.5"), "--quantile: Input should be less than 1"),
+        (("prepare", "--dataset", "synthetic", "--split", "leave_one_out", "--quantile", "0.95"), "--quantile has no"),
+        (("prepare", "--dataset", "own.csv", "--edition", "2014"), "own.csv is a file, which has no editions"),
+        (("prepare", "--dataset", "synthetic", "--edition", "2014"), "drop --edition 2014"),
         (("prepare", "--dataset", "synthetic", "--user-col", "u"), "columns are named for a file only"),
         (("prepare", "--dataset", "yelp", "--edition", "2017"), "unknown edition of yelp"),
         (("prepare", "--dataset", "gone.csv"), "there is no file"),
@@ -183,6 +188,44 @@ def test_verify_is_told_the_columns_of_a_file(
     assert "columns are named for a file only" in capsys.readouterr().err
 
 
+def test_verify_tells_a_file_that_is_not_the_official_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Known by its sum; an official file of another edition is one, a table in its place is not to be compared."""
+    ratings = b"A1YJEY40YUW4SE,B000052YQU,5.0,978300760\n"
+    (folder / "data").mkdir()
+    (folder / "data" / "ratings_Beauty.csv").write_bytes(ratings)
+    assert run(monkeypatch, "verify", "beauty") == 1
+    text = capsys.readouterr().out
+    assert text.startswith("beauty: NOT OFFICIAL: ") and text.count("\n") == 1 and "1 rows" in text
+    assert "remove this and run btsr-data download beauty --edition 2014-ratings" in text
+    assert run(monkeypatch, "verify") == 1, "also without a name"
+    (folder / "data" / "ratings_Beauty.csv").unlink()
+    (folder / "data" / "yelp-2018.zip").write_bytes(zipped_review())
+    assert run(monkeypatch, "verify", "yelp") == 1
+    assert "remove this and get it from https://www.yelp.com/dataset" in capsys.readouterr().out.replace("\n", "")
+    spec = DATASETS["yelp"]
+    for edition, says in (("2021", "ok: data/yelp-2018.zip: 1 rows; the official file of edition 2021;"), ("2018", "")):
+        known = sha256(folder / "data" / "yelp-2018.zip")
+        files = tuple(replace(file, sha256=known) if file.edition == edition else file for file in spec.files)
+        monkeypatch.setitem(DATASETS, "yelp", replace(spec, files=files))
+        assert run(monkeypatch, "verify", "yelp") == 0
+        assert (says or "1 rows; the official file;") in capsys.readouterr().out
+    (folder / "data" / "ml-1m.csv").write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    assert run(monkeypatch, "verify", "ml1m") == 0
+    assert "a table in place of the official archive, nothing to compare it with" in capsys.readouterr().out
+    (folder / "own.csv").write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    assert run(monkeypatch, "verify", "own.csv") == 0
+    assert "a file of your own" in capsys.readouterr().out
+
+
+def zipped_review() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("review.json", '{"user_id": "u", "business_id": "b", "date": "2018-01-01"}\n')
+    return content.getvalue()
+
+
 def test_add_and_verify(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A file got by hand is read to its end, copied under its name, and found again; a bad one is told."""
     (folder / "hand").mkdir()
@@ -214,8 +257,7 @@ def test_add_tells_the_file_by_sum_name_or_edition(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = folder / "archive.zip"
-    with zipfile.ZipFile(source, "w") as archive:
-        archive.writestr("review.json", '{"user_id": "u", "business_id": "b", "date": "2018-01-01"}\n')
+    source.write_bytes(zipped_review())
     assert run(monkeypatch, "add", "yelp", str(source)) == 2
     assert "no known file of yelp" in capsys.readouterr().err
     assert run(monkeypatch, "add", "yelp", str(source), "--edition", "2018") == 0
@@ -297,15 +339,35 @@ def test_leave_one_out_is_labelled(
     ],
 )
 def test_profiles(name: str, profile: Profile, filtering: tuple[str, int, int]) -> None:
-    config = asked(name, profile=profile)
+    config = profile_data(name, profile)
     assert (config.filter, config.min_item, config.min_user) == filtering
     assert config == data_config(name, StudyOptions(datasets=(name,), profile=profile))
 
 
-@pytest.mark.parametrize("name", [*DATASETS, "/tmp/own.csv"])
-def test_without_options_it_is_what_a_sweep_uses(name: str) -> None:
-    assert asked(name) == data_config(name, StudyOptions(datasets=(name,)))
-    assert asked(name, profile="paper") == asked(name, filter="iterative") == asked(name, min_user=5)
+@pytest.mark.parametrize(
+    ("name", "choices", "filtering"),
+    [
+        ("gowalla", {"min_item": 3}, ("one_pass", 3, 20)),
+        ("gowalla", {"filter": "iterative"}, ("iterative", 5, 20)),
+        ("gowalla", {"filter": "none"}, ("none", 1, 1)),
+        ("gowalla", {"count": "rows"}, ("one_pass", 5, 20)),
+        ("gowalla", {"repeats": "first"}, ("one_pass", 5, 20)),
+        ("ml1m", {"filter": "at_once"}, ("at_once", 5, 5)),
+        ("ml1m", {"min_user": 3}, ("iterative", 5, 3)),
+        ("ml1m", {"count": "partners"}, ("iterative", 5, 5)),
+        ("ml1m", {"filter": "none"}, ("none", 1, 1)),
+        ("ml1m", {"split": "leave_one_out"}, ("none", 1, 1)),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_stands_in_place_of_the_profile(
+    name: str, choices: dict[str, object], filtering: tuple[str, int, int]
+) -> None:
+    """All else is the profile's; of one that filters nothing, 5-core's."""
+    config = profile_data(name, "released", DataChoices.model_validate(choices))
+    assert (config.filter, config.min_item, config.min_user) == filtering
+    changed = {"filter": config.filter, "min_item": config.min_item, "min_user": config.min_user}
+    assert config == profile_data(name, "released").model_copy(update={**choices, **changed})
 
 
 def test_missing_file_is_found_before_anything_is_prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from harness.data.leaks import Evidence
 from harness.data.profile import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
-from harness.errors import LeakError
+from harness.errors import DataError, LeakError
 from harness.executors import RunContext, train_trial
-from harness.prepare import prepare, prepared_folder
+from harness.prepare import for_trial, prepare, prepared_folder
 from harness.values import Split
 
 DATA = DataConfig(dataset="ml1m")
@@ -45,7 +45,9 @@ def early_test_row(split: Split, evidence: Evidence) -> tuple[dict[str, Any], di
 
 
 def user_on_both_sides(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {}, {"train_user_ids": np.append(evidence.train_user_ids[:-1], split.user_ids[0])}
+    trained, tester = evidence.train_user_ids.copy(), split.user_ids[0]
+    trained[int(np.searchsorted(trained.astype(np.int64), int(tester)))] = tester
+    return {}, {"train_user_ids": trained}
 
 
 def item_of_the_test(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,6 +70,22 @@ def validation_after_test(split: Split, evidence: Evidence) -> tuple[dict[str, A
     return {}, {"test_times": times}
 
 
+def items_swapped(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"item_ids": split.item_ids[[1, 0, *range(2, split.n_items)]]}, {}
+
+
+def item_doubled(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"item_ids": split.item_ids[[0, 0, *range(2, split.n_items)]]}, {}
+
+
+def renamed_tester(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"user_ids": np.append("99999", split.user_ids[1:])}, {}
+
+
+def trainers_reversed(split: Split, evidence: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"train_user_ids": evidence.train_user_ids[::-1]}
+
+
 PLANTED = {
     late_row: "1 training rows are at or after the boundary",
     early_test_row: "1 test rows are before the boundary",
@@ -75,6 +93,10 @@ PLANTED = {
     item_of_the_test: "not exactly those of the training rows",
     popularity_of_the_test: "popularity does not come from the training rows alone",
     validation_after_test: "rows of a test user are not in order of time",
+    items_swapped: "item ids are not in their order, each once",
+    item_doubled: "item ids are not in their order, each once",
+    renamed_tester: "ids of evaluated users are not in their order, each once",
+    trainers_reversed: "ids of training users are not in their order, each once",
 }
 
 
@@ -106,7 +128,8 @@ def first_early(split: Split, arrays: dict[str, Any]) -> None:
 
 
 def one_user_on_both_sides(split: Split, arrays: dict[str, Any]) -> None:
-    arrays["train_user_ids"][0] = split.user_ids[0]
+    trained, tester = arrays["train_user_ids"], split.user_ids[0]
+    trained[int(np.searchsorted(trained.astype(np.int64), int(tester)))] = tester
 
 
 def unseen_item(split: Split, arrays: dict[str, Any]) -> None:
@@ -152,6 +175,44 @@ def test_a_worker_opens_the_data_once_and_looks_for_leaks_each_time(
         array.flush()
     with pytest.raises(LeakError, match=words):
         list(train_trial(SPEC, context))
+
+
+def rename_tester(arrays: dict[str, Any]) -> None:
+    """Still the last in order, and no training user."""
+    arrays["user_ids"][-1] = "9" * (arrays["user_ids"].itemsize // 4)
+
+
+def other_bucket(arrays: dict[str, Any]) -> None:
+    arrays["bucket"][0] = 4 - arrays["bucket"][0]
+
+
+def other_input(arrays: dict[str, Any]) -> None:
+    """Of a test user, an item that training has; no promise is broken."""
+    arrays["test_items"][0] = (arrays["test_items"][0] + 1) % arrays["item_ids"].size
+
+
+@pytest.mark.parametrize("damage", [rename_tester, other_bucket, other_input])
+def test_damage_that_breaks_no_promise_is_made_good(paths: RunPaths, damage: Any) -> None:
+    """In the arrays that the trial before has opened: the fingerprint tells; without the raw file it is an error."""
+    split = prepare(DATA, paths)
+    folder = prepared_folder(DATA, paths)
+    sound = {name: np.load(folder / f"{name}.npy") for name in module._SPLIT_ARRAYS}
+    assert for_trial(DATA, paths, folder).fingerprint == split.fingerprint
+
+    def damaged() -> None:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in module._SPLIT_ARRAYS}
+        damage(arrays)
+        for array in arrays.values():
+            array.flush()
+
+    damaged()
+    healed = for_trial(DATA, paths, folder)
+    assert all(np.array_equal(getattr(healed, name), array) for name, array in sound.items())
+    damaged()
+    assert paths.data_dir is not None
+    shutil.rmtree(paths.data_dir)
+    with pytest.raises(DataError, match="is not what its fingerprint says.*no such folder"):
+        for_trial(DATA, paths, folder)
 
 
 def test_data_that_are_gone_are_prepared_anew(paths: RunPaths) -> None:

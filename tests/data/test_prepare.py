@@ -13,6 +13,7 @@ import pytest
 from harness import prepare as module
 from harness.config import DataConfig, RunPaths
 from harness.data import digest
+from harness.data.catalogue import DATASETS
 from harness.data.describe import lines
 from harness.data.profile import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
@@ -189,7 +190,7 @@ def test_own_file(tmp_path: Path) -> None:
     config = DataConfig(dataset=str(path), **columns)
     split = prepare(config, RunPaths(work_dir=tmp_path))
     expected, _ = split_rows(generate(users=400, items=60), config)
-    assert split.fingerprint == expected.fingerprint and split.config == config
+    assert split.fingerprint == expected.fingerprint and split.config == config and split.file == split.edition == ""
     assert prepared_folder(config, RunPaths(work_dir=tmp_path)).name.startswith("Täble.csv-")
     with pytest.raises(DataError, match="there is no file"):
         prepare(DataConfig(dataset=str(tmp_path / "nowhere.csv")), RunPaths(work_dir=tmp_path))
@@ -208,10 +209,27 @@ def test_edition_is_chosen_and_part_of_the_key(tmp_path: Path) -> None:
             found.to_json(tmp_path / name, orient="records", lines=True)
     configs = [DataConfig(dataset="yelp", edition=edition) for edition in ("", "unpacked", "2019-5core")]
     first, unpacked, table = (prepare(config, paths) for config in configs)
+    assert (first.file, first.edition) == ("yelp_academic_dataset_review.json", "unpacked")
+    assert (table.file, table.edition) == ("yelp-2019-5core.csv", "2019-5core")
+    assert dict(lines(first))["protocol"].endswith("; read from yelp_academic_dataset_review.json, edition unpacked")
     assert first.report == unpacked.report and first.report["raw_users"] == 399 and table.report["raw_users"] == 400
     assert len({prepared_folder(config, paths) for config in configs}) == 3
     with pytest.raises(ConfigError, match="unknown edition of yelp '2021x': did you mean '2021'"):
         prepare(DataConfig(dataset="yelp", edition="2021x"), paths)
+
+
+def test_an_official_file_is_of_its_edition_under_whatever_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known by its sum; and it stays known where it is opened again."""
+    generate(users=400, items=60).to_csv(tmp_path / "yelp-2019-5core.csv", index=False)
+    sum_of = digest.sha256(tmp_path / "yelp-2019-5core.csv")
+    files = tuple(replace(f, sha256=sum_of) if f.edition == "2020" else f for f in DATASETS["yelp"].files)
+    monkeypatch.setitem(DATASETS, "yelp", replace(DATASETS["yelp"], files=files))
+    paths = RunPaths(data_dir=tmp_path, work_dir=tmp_path / "runs")
+    for _ in range(2):
+        split = prepare(DataConfig(dataset="yelp", edition="2019-5core"), paths)
+        assert (split.file, split.edition) == ("yelp-2019-5core.csv", "2020")
 
 
 def test_failure_leaves_no_folder(paths: RunPaths) -> None:

@@ -111,6 +111,15 @@ class TestProtocol:
         )
         assert "LEAKS THE FUTURE" in unfiltered(split="leave_one_out").protocol()
 
+    def test_what_was_read_is_named_and_its_edition_once(self) -> None:
+        for asked, found, end in (
+            ("", "2014", "repeats kept; read from a.csv, edition 2014"),
+            ("2014", "2014", "repeats kept; edition 2014; read from a.csv"),
+            ("2018", "2014", "repeats kept; edition 2018; read from a.csv, edition 2014"),
+            ("", "", "repeats kept; read from a.csv"),
+        ):
+            assert DataConfig(dataset="yelp", edition=asked).protocol("a.csv", found).endswith(end)
+
     @pytest.mark.parametrize(
         "change",
         [

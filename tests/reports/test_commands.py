@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from harness.choices import DataChoices
 from harness.config import SEEDS, StudyOptions
 from reports.commands import sweep_command
 from studies import STUDIES
@@ -26,6 +27,16 @@ def _command(study: str, missing_from: StudyOptions, **more: Any) -> str:
         ({"tie": "random"}, "--tie random"),
         ({"max_epochs": 3}, "--max-epochs 3"),
         ({"max_epochs": 3, "seeds": SEEDS[:1], "tie": "random"}, "--seeds 1 --tie random --max-epochs 3"),
+        ({"precision": "bf16"}, "--precision bf16"),
+        ({"data": DataChoices(split="leave_one_out")}, "--split leave_one_out"),
+        (
+            {"data": DataChoices(filter="none", repeats="first"), "tie": "random"},
+            "--tie random --filter none --repeats first",
+        ),
+        (
+            {"data": DataChoices(filter="at_once", min_user=7, quantile=0.9), "max_epochs": 3},
+            "--max-epochs 3 --filter at_once --min-user 7 --quantile 0.9",
+        ),
     ],
     ids=str,
 )
@@ -39,6 +50,18 @@ def test_options_are_recognised_by_the_keys(options: dict[str, Any], words: str)
 def test_reduced_is_recognised() -> None:
     options = StudyOptions(datasets=("ml1m",), reduced=True)
     assert "--reduced" in shlex.split(_command("alpha_lambda", options))
+
+
+def test_a_profile_without_a_filter_gives_way_to_all_of_one() -> None:
+    options = StudyOptions(datasets=("ml1m",), data=DataChoices(min_item=3))
+    assert "--filter iterative --min-item 3 --min-user 5 --out" in _command("table2", options)
+    options = StudyOptions(datasets=("yelp",), data=DataChoices(filter="none"))
+    assert "--profile released --filter none --out" in _command("table2", options)
+
+
+def test_columns_of_a_file_are_recognised() -> None:
+    options = StudyOptions(datasets=("/x/mine.csv",), columns=("who", "", "when"), seeds=SEEDS[:2])
+    assert "--seeds 2 --user-col who --time-col when --out" in _command("table2", options)
 
 
 def test_methods_are_recognised() -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 from csv import DictReader
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -241,7 +242,7 @@ def test_versions_of_the_data_never_mix(tmp_path: Path) -> None:
     both = [spec(tie=tie) for tie in ties]
     runs = [result(s, d, valid=1, test=q) for s, d, q in zip(both, splits, (0.5, 1.5), strict=True)]
     database = write(tmp_path / "btsr.db", "table2", both, runs, splits)
-    with pytest.raises(ConfigError, match=r"ml1m has results on 2 versions .*\(tie stable, .*\(tie random, .*--tie"):
+    with pytest.raises(ConfigError, match=r"ml1m has results on 2 versions .*ties stable; .*ties random; .*--tie"):
         _table(database)
     for tie, split, run in zip(ties, splits, runs, strict=True):
         by_tie = _table(database, tie=tie)
@@ -252,6 +253,12 @@ def test_versions_of_the_data_never_mix(tmp_path: Path) -> None:
         assert "incomplete" not in _notes(by_tie)
     with pytest.raises(ConfigError, match="no results on data 99"):
         _table(database, fingerprints=("99",))
+
+
+def test_the_file_and_the_edition_that_were_read_are_told(tmp_path: Path) -> None:
+    split = replace(split_of(data_config(), 30), file="reviews_Beauty_5.json.gz", edition="2014-5core")
+    database = write(tmp_path / "btsr.db", "table2", [spec()], [result(spec(), split, valid=1, test=1)], [split])
+    assert "repeats kept; read from reviews_Beauty_5.json.gz, edition 2014-5core; " in _notes(_table(database))
 
 
 def test_nothing_finished_names_the_command(tmp_path: Path) -> None:

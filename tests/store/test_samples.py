@@ -66,15 +66,16 @@ def test_version_1_is_read_and_upgraded(tmp_path: Path) -> None:
     with open_store(path, read_only=True) as store:
         (key, *_) = [row.key for row in store.trials()]
         data, ranks = store.data(SPLIT.fingerprint), store.ranks(key, "test")
-        assert store.sample(key) is None and data.input_buckets is None
+        assert store.sample(key) is None and data.input_buckets is None and data.file == data.edition == ""
         found = measure((1,), (ranks,), data, "test", "novelty", 10)
         assert found is not None and found.by_seed[0] > 0, "old trials get new metrics from their lists"
         with pytest.raises(ConfigError, match="popcal@10 needs what users had in their test input"):
             measure((1,), (ranks,), data, "test", "popcal", 10)
     with open_store(path) as store, store.driver_lock():
-        store.record_data(SPLIT)
+        store.record_data(replace(SPLIT, file="a.zip", edition="2014"))
         assert store.sample(key) is None
         data = store.data(SPLIT.fingerprint)
+        assert (data.file, data.edition) == ("a.zip", "2014")
         assert np.array_equal(data.input_buckets, input_buckets(SPLIT))
         assert measure((1,), (ranks,), data, "test", "popcal", 10) is not None
         store.record(replace(fake.result(fake.spec(alpha=0.45), SPLIT), sample=sample()))

@@ -191,16 +191,28 @@ def test_the_view_shows_test_numbers_of_the_chosen_group_only(store: Store, tmp_
 
 
 def test_other_data_under_the_same_configuration_are_refused(store: Store) -> None:
-    other = replace(SPLIT, fingerprint="1" * 32, report={"rows": 7})
+    other = replace(SPLIT, fingerprint="1" * 32, report={**SPLIT.report, "rows": 7}, file="b.zip")
     store.record_data(other)
     with pytest.raises(StoreError, match="nothing of data 0000"):
         store.data(SPLIT.fingerprint)
-    store.record_data(SPLIT)
-    store.record(fake.result(fake.spec(), SPLIT))
-    store.record_data(SPLIT)
-    with pytest.raises(StoreError, match="1 results from other data .rows 7 instead of None.*name another database"):
+    split = replace(SPLIT, report={**SPLIT.report, "rows": 6}, file="a.zip")
+    store.record_data(split)
+    store.record(fake.result(fake.spec(), split))
+    store.record_data(split)
+    says = "1 results from other data .file b.zip instead of a.zip; rows 7 instead of 6.: .*name another database"
+    with pytest.raises(StoreError, match=says):
         store.record_data(other)
     assert store.data(SPLIT.fingerprint).n_items == 40
+
+
+def test_what_was_read_is_kept_beside_the_counts(store: Store) -> None:
+    told = replace(SPLIT, config=fake.DATA.model_copy(update={"tie": "random"}), fingerprint="2" * 32, file="a.zip")
+    told = replace(told, edition="2014", report={"rows": 7})
+    store.record_data(told)
+    row = store.data(told.fingerprint)
+    assert (row.file, row.edition, row.report) == ("a.zip", "2014", {"rows": 7})
+    store.record_data(replace(told, file="a.csv", edition="2018"))
+    assert store.data(told.fingerprint).file == "a.zip", "what the results so far were made from"
 
 
 def test_reading_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:

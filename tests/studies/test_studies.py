@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from harness.choices import DataChoices
 from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions
 from harness.data.catalogue import DATASETS
 from harness.errors import ConfigError
@@ -78,6 +79,11 @@ def test_options_reach_every_trial() -> None:
             assert (spec.train.max_epochs, spec.train.precision) == (3, "bf16")
             assert spec.data.tie == "random" or name == "protocol"
             assert spec.profile == "paper" and spec.seed == 37
+    choices = DataChoices(filter="at_once", min_item=2, min_user=3, count="partners", repeats="last", quantile=0.9)
+    for name in STUDIES:
+        study = build(name, data=choices)
+        for spec in (*study.specs, *(space.base for space in study.search)):
+            assert choices.said == {field: getattr(spec.data, field) for field in choices.said}
     assert {spec.train.max_epochs for spec in build("table2", datasets=("ml1m",), max_epochs=150).specs} == {50, 150}
     for method in ("cl4srec", "duorec", "ec4srec"):
         train = trial(method, "ml1m", ALL, 37).train

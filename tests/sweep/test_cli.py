@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.choices import DataChoices, option
+
 MAIN = "from harness.cli import main; main()"
+REPORT = "from reports.cli import main; main()"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 
 TINY = """
@@ -111,6 +114,27 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
         (("--study", "deaf.py", "--precision", "bf16"), "--precision bf16 is ignored by study deaf"),
+        (("--study", "deaf.py", "--tie", "random"), "--tie random is ignored by study deaf (a sasrec_ce trial has st"),
+        (("--study", "capped.py", "--max-epochs", "3"), "--max-epochs 3 is ignored by study capped (a bt_sr trial has"),
+        (("--study", "deaf.py", "--min-user", "3"), "--min-user 3 is ignored by study deaf (a sasrec_ce trial has 1)"),
+        (("--study", "deaf.py", "--split", "leave_one_out"), "--split leave_one_out is ignored by study deaf"),
+        (("--study", "spaces.py", "--count", "rows"), "--count rows is ignored by study spaces"),
+        (
+            ("--study", "smoke", "--filter", "none", "--min-item", "3"),
+            "--filter none drops nothing: leave out --min-it",
+        ),
+        (
+            ("--study", "smoke", "--split", "leave_one_out", "--quantile", "0.9"),
+            "--quantile has no effect with --split",
+        ),
+        (("--study", "smoke", "--quantile", "1"), "--quantile: Input should be less than 1"),
+        (("--study", "table2", "--dataset", "beauty", "--edition", "2014"), "did you mean '2014-5core'?"),
+        (
+            ("--study", "table2", "--dataset", "beauty,yelp", "--edition", "2014-5core"),
+            "unknown edition of yelp '2014-5",
+        ),
+        (("--study", "smoke", "--dataset", "x.csv", "--edition", "2014"), "x.csv is a file, which has no editions"),
+        (("--study", "smoke", "--min-item", "2000"), "use a milder filter by --filter, --min-item and --min-user"),
         (("--study", "smoke", "--db", "/proc/btsr.db"), "/proc/btsr.db"),
         (("--study", "smoke", "--db", "mysql://host/db"), "use a SQLite file, such as runs/btsr.db, or PostgreSQL"),
         (("--study", "smoke", "--db", __file__), "restore it, or name another database by --out or --db"),
@@ -132,6 +156,25 @@ def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path
     (tmp_path / "deaf.py").write_text(
         TINY.replace("dataset, options,", "dataset, StudyOptions(datasets=()),").replace("tiny", "deaf")
     )
+    (tmp_path / "capped.py").write_text(
+        TINY
+        .replace(
+            "dataset, options,",
+            "dataset, options.model_copy(update={'max_epochs': 5 * (method == 'bt_sr') or options.max_epochs}),",
+        )
+        .replace("max_epochs=1", "max_epochs=9")
+        .replace("tiny", "capped")
+    )
+    (tmp_path / "spaces.py").write_text(
+        TINY
+        .replace("from harness.config import ", "from harness.config import Range, SearchSpace, ")
+        .replace(
+            "specs=specs",
+            "specs=specs, search=[SearchSpace(base=trial('bt_sr', d, StudyOptions(datasets=()), 1), "
+            "ranges={'aux.alpha': Range(low=0, high=1)}) for d in options.datasets]",
+        )
+        .replace("tiny", "spaces")
+    )
     (tmp_path / "folder").mkdir()
     connection = sqlite3.connect(tmp_path / "folder" / "btsr.db")
     connection.execute("CREATE TABLE other (a)")
@@ -149,6 +192,8 @@ def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path
         ("--study", "smoke", "--profile", "papers"),
         ("--study", "smoke", "--executor", "cluster"),
         ("--study", "smoke", "--workers", "0"),
+        ("--study", "smoke", "--filter", "5-core"),
+        ("--study", "smoke", "--min-item", "0"),
         ("--study", "smoke", "--nonsense"),
     ],
     ids=" ".join,
@@ -185,6 +230,44 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
     connection.close()
     assert commands == {"-c --executor local --study tiny.py --workers 2 --out one"}
+
+
+def test_data_that_are_asked_for_are_trained_on_and_named_in_the_report(tmp_path: Path) -> None:
+    """In place of what the profile says of the same data set, beside which they stand in one database."""
+    (tmp_path / "tiny.py").write_text(TINY)
+    asked = ("--filter", "iterative", "--min-item", "3", "--split", "leave_one_out")
+    words = ("--study", "tiny.py", "--max-epochs", "1", "--workers", "1", "--quiet")
+    ended = sweep(tmp_path, *words, *asked)
+    assert (ended.returncode, ended.stdout) == (0, "tiny: 2 of 2 trials are done (2 now, 0 before) in runs/btsr.db\n")
+    report = ("--table", "2", "--study", "tiny", "--profile", "released")
+    shown = typed(tmp_path, *report, code=REPORT)
+    protocol = (
+        "items with at least 3 and users with at least 5 interactions (until nothing changes); leave-one-out, which "
+        "LEAKS THE FUTURE: training holds rows later than test targets; ties stable; repeats kept"
+    )
+    assert protocol in " ".join(shown.stdout.split()), shown
+    plan = sweep(tmp_path, *words, "--dry-run").stdout
+    assert ["total", "2", "0", "0", "2"] in [line.split()[:5] for line in plan.splitlines()], "others are none of these"
+    assert sweep(tmp_path, *words).returncode == 0
+    mixed = typed(tmp_path, *report, code=REPORT)
+    assert mixed.returncode == 2 and "2 versions of its data, which never mix" in mixed.stderr
+    assert protocol in mixed.stderr and "no filter; one boundary in time at quantile 0.95" in mixed.stderr
+
+
+def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
+    for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
+        ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
+        assert ended.returncode == 0 and ["total", "80", "0", "0", "80"] in [
+            x.split() for x in ended.stdout.splitlines()
+        ]
+
+
+def test_help_stands_under_headings(tmp_path: Path) -> None:
+    text = sweep(tmp_path, "--help").stdout
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings[:3] == ["Options:", "Search:", "Data, the same for every data set:"] and len(headings) == 6
+    data = text[text.index(headings[2]) : text.index(headings[3])]
+    assert all(option(name) in data for name in DataChoices.model_fields) and "--tie" in data
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""The study that `btsr-sweep` was asked for: by name or from a file, with options that it may not ignore."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.choices import DataChoices, option
+from harness.config import PAPER_DATASETS, Study, StudyOptions, TrialSpec
+from harness.data.catalogue import dataset_of
+from harness.errors import BtsrError, ConfigError
+from studies import STUDIES, StudyFunction, default_datasets, study_function
+
+DEMANDS: Mapping[str, str] = {
+    "max_epochs": "train.max_epochs",
+    "precision": "train.precision",
+    "tie": "data.tie",
+    **{name: f"data.{name}" for name in DataChoices.model_fields},
+}
+"""Option -> the field of a trial that it is for."""
+
+
+def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
+    """The study function and its usual data sets; a name that looks like a file is one.
+
+    Raises ConfigError for an unknown name, and for a file that is missing, cannot be loaded or has no such function.
+    """
+    if not name.endswith(".py") and os.sep not in name:
+        return study_function(name), default_datasets(name)
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no study file {path.absolute()}: check the path, or name one of {', '.join(STUDIES)}"
+        )
+    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"study file {path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"study file {path} cannot be loaded: {_summary(error)}") from error
+    function = getattr(module, "study", None)
+    if not callable(function):
+        raise ConfigError(f"study file {path} has no function study(options): write one that returns a Study")
+    return function, tuple(getattr(module, "DATASETS", PAPER_DATASETS))
+
+
+def methods_named(words: list[str] | None) -> tuple[str, ...]:
+    """The methods that the option means, several by comma. Raises ConfigError where it means none."""
+    found = tuple(name.strip() for word in words or () for name in word.split(",") if name.strip())
+    if words and not found:
+        raise ConfigError("--methods names no method: drop it, or name some such as sasrec_ce,bt_sr")
+    return found
+
+
+def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> Study:
+    """The study for these options.
+
+    Raises ConfigError for what a study file does wrong, for data that there are not, and where the study ignores an
+    option of `DEMANDS` or --methods.
+    """
+    built = _built(function, options, name)
+    there = {spec.method for spec in built.specs}
+    if options.methods and there != set(options.methods):
+        raise ConfigError(f"--methods does not choose in study {built.name}, which is about {', '.join(sorted(there))}")
+    if not built.specs:
+        raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
+    for data in dict.fromkeys(spec.data for spec in _trials(built)):
+        dataset_of(data)
+    _refuse_deaf(built, options, lambda silent: _built(function, silent, name))
+    return built
+
+
+def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
+    """What the function returns; what a study file does wrong is the user's error."""
+    try:
+        built: object = function(options)
+    except BtsrError:
+        raise
+    except Exception as error:
+        if name in STUDIES:
+            raise
+        raise ConfigError(f"study file {name} failed: {_summary(error)}") from error
+    if not isinstance(built, Study):
+        raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
+    return built
+
+
+def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study]) -> None:
+    """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
+
+    A study that switches a setting itself hears an option for it: without the option, its trials are others.
+    """
+    for field in ("max_epochs", "precision", "tie", "data"):
+        asked, silence = getattr(options, field), StudyOptions.model_fields[field].default
+        if asked == silence:
+            continue
+        trials = tuple(_trials(built))
+        unasked = tuple(_trials(rebuild(options.model_copy(update={field: silence}))))
+        for spec, same in zip(trials, unasked, strict=True) if len(trials) == len(unasked) else ():
+            _refuse_ignored(built.name, spec, same, asked.said if field == "data" else {field: asked})
+
+
+def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:
+    has, before = spec.flat(), unasked.flat()
+    for name, value in asked.items():
+        found = has[DEMANDS[name]]
+        fits = found <= value if name == "max_epochs" else found == value
+        if not fits and found == before[DEMANDS[name]]:
+            raise ConfigError(
+                f"{option(name)} {value} is ignored by study {study} (a {spec.method} trial has {found}): "
+                "drop it, or let the study take it from its options"
+            )
+
+
+def _trials(study: Study) -> Iterator[TrialSpec]:
+    """The study's trials, and the middle of each search space."""
+    yield from study.specs
+    yield from (space.base for space in study.search)
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
