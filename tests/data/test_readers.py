@@ -165,7 +165,9 @@ def test_truncated_gzip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"not gzip at all", gzip.compress(b"{'reviewerID': 'A1'}\n"), gzip.compress(b"[1]\n")]
+    "content",
+    [b"not gzip at all", gzip.compress(b"{'reviewerID': 'A1'}\n"), gzip.compress(b"[1]\n")],
+    ids=["no gzip", "python", "list"],  # the bytes hold the time, which is another in the next worker
 )
 def test_amazon_of_another_format(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reviews_Beauty_5.json.gz"
