@@ -60,6 +60,10 @@ def sweep(
     study: Annotated[
         str | None, typer.Option(help="study name, or a Python file with a function study(options) -> Study")
     ] = None,
+    winners_of: Annotated[
+        str | None,
+        typer.Option(help="in place of --study: the best setting of each method of a study that ran, with all seeds"),
+    ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(help="key, several by comma or by repeating; all: the five of the paper [default: the study's]"),
@@ -184,9 +188,11 @@ def sweep(
     if merge is not None:
         typer.echo(merge_into(RunPaths(work_dir=out, database=db), merge))
         return
-    if study is None:
+    if winners_of is not None and study is not None:
+        raise ConfigError("--winners-of stands in place of --study: drop one of them")
+    if winners_of is None and study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
-    function, usual = study_named(study)
+    function, usual = study_named(study) if study is not None else (None, ())
     keys = named_datasets(dataset) if dataset else usual
     if any((user_col, item_col, time_col)) and not any(map(is_file, keys)):
         raise ConfigError(
@@ -203,21 +209,17 @@ def sweep(
         quantile=quantile,
         edition=edition,
     )
-    wanted = study_asked(
-        function,
-        StudyOptions(
-            datasets=keys,
-            profile=profile,
-            seeds=SEEDS[:seeds],
-            reduced=reduced,
-            max_epochs=max_epochs,
-            tie=tie,
-            data=choices,
-            precision=precision,
-            columns=(user_col, item_col, time_col),
-            methods=methods_named(methods),
-        ),
-        study,
+    asked = StudyOptions(
+        datasets=keys,
+        profile=profile,
+        seeds=SEEDS[:seeds],
+        reduced=reduced,
+        max_epochs=max_epochs,
+        tie=tie,
+        data=choices,
+        precision=precision,
+        columns=(user_col, item_col, time_col),
+        methods=methods_named(methods),
     )
     options = checked(
         SweepOptions,
@@ -230,6 +232,10 @@ def sweep(
         prune=prune,
     )
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
+    if function is not None and study is not None:
+        wanted = study_asked(function, asked, study)
+    else:
+        wanted = _winners(str(winners_of), asked, paths)
     context = RunContext(
         paths=paths,
         device=device_name(device, gpus=gpus_per_trial),
@@ -277,6 +283,15 @@ def main() -> None:
     except BtsrError as error:
         print(f"btsr-sweep: {told(error, '--out or --db')}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _winners(study: str, asked: StudyOptions, paths: RunPaths) -> Study:
+    from harness.store import open_store
+    from harness.sweep import database
+    from harness.winners import winners
+
+    with open_store(database(paths), read_only=True) as store:
+        return winners(store, study, asked)
 
 
 def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":

@@ -10,6 +10,9 @@ Search = Literal["grid", "random", "tpe", "nsga2"]
 SEARCHES: tuple[str, ...] = ("random", "tpe", "nsga2")
 """What a study's name ends in when its spaces are searched: `tune_tpe`."""
 
+WINNERS = "_winners"
+"""What the name of a study of winners ends in: `tune_winners` for the study `tune`."""
+
 Prune = Literal["halving", "median"]
 
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from harness.exposure import EXPOSURE
 from harness.metrics import CUTOFFS, METRICS
 from harness.values import TOP_K
 
+Run = TypeVar("Run")
 Metric = tuple[str, int]
 """Name and K."""
 
@@ -135,3 +137,24 @@ def same_seeds(seeds: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tuple[i
     kept = tuple(i for i, mine in enumerate(seeds) if usual in mine)
     common = set.intersection(*(set(seeds[i]) for i in kept))
     return kept, tuple(sorted(common, key=seed_order))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best of some settings, and what it was compared with."""
+
+    place: int
+    score: float
+    """Its mean over `seeds`."""
+    seeds: tuple[int, ...]
+    candidates: int
+    """Settings that were compared, this one included."""
+
+
+def best_setting(settings: Sequence[Mapping[int, Run]], value: Callable[[Run], float]) -> Best:
+    """The setting (seed -> run) with the largest mean value over the seeds of `same_seeds`; of equals the first."""
+    assert settings
+    kept, seeds = same_seeds([tuple(runs) for runs in settings])
+    scores = {i: float(np.mean([value(settings[i][seed]) for seed in seeds])) for i in kept}
+    place = max(kept, key=lambda i: (scores[i], -i))
+    return Best(place=place, score=scores[place], seeds=seeds, candidates=len(kept))

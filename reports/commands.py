@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.choices import DataChoices, option
 from harness.config import SEEDS, DataConfig, Profile, StudyOptions, TrialSpec
 from harness.errors import ConfigError
-from harness.options import SEARCHES
+from harness.options import SEARCHES, WINNERS
 from harness.profiles import profile_data
 from studies import STUDIES
 
@@ -32,6 +32,10 @@ def sweep_command(
     not as the profile filters them, is recognised by its trial keys. Where none fits (the missing trials come from
     several calls, or from a study file of the user's own) the plain command is given.
     """
+    if study.endswith(WINNERS):
+        words = ["btsr-sweep", "--winners-of", study.removesuffix(WINNERS), "--dataset", ",".join(datasets)]
+        seeds = max((SEEDS.index(spec.seed) + 1 for spec in missing if spec.seed in SEEDS), default=len(SEEDS))
+        return shlex.join([*words, *["--seeds", str(seeds)] * (seeds < len(SEEDS)), *_place(database)])
     searched, _, search = study.rpartition("_")
     is_search = search in SEARCHES and searched in STUDIES
     words = ["btsr-sweep", "--study", searched if is_search else study]

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import ConfigError, StoreError, unknown_name
-from harness.rules import same_seeds, seed_order
+from harness.rules import best_setting, same_seeds, seed_order
 from harness.store import DataRow, Store, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
@@ -94,21 +92,17 @@ def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
 
     Test values cannot take part: a ValidationReader has none.
     """
-    assert groups
-    there, seeds = comparable(groups)
-    scores = {
-        group.key: float(
-            np.mean([validation.value(run.key, SELECT_NAME, SELECT_K) for run in group.runs if run.spec.seed in seeds])
-        )
-        for group in there
-    }
-    best = min(there, key=lambda group: (-scores[group.key], group.key))
+    ordered = sorted(groups, key=lambda group: group.key)
+    best = best_setting(
+        [{run.spec.seed: run for run in group.runs} for group in ordered],
+        lambda run: validation.value(run.key, SELECT_NAME, SELECT_K),
+    )
     return Choice(
-        group=best,
-        score=scores[best.key],
-        compared=seeds,
-        candidates=len(there),
-        left_out=len(groups) - len(there),
+        group=ordered[best.place],
+        score=best.score,
+        compared=best.seeds,
+        candidates=best.candidates,
+        left_out=len(groups) - best.candidates,
     )
 
 

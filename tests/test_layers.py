@@ -113,6 +113,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "harness.serve_cli": ({"harness"}, {"typer"}),
     "harness.panels": (set(), {"typer"}),
+    "harness.winners": (VALUES | {"harness.choices", "harness.options", "harness.rules", "harness.store"}, set()),
     "harness.asked": (VALUES | {"harness.data.catalogue", "studies"}, set()),
     "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
