@@ -125,7 +125,8 @@ def note(
         if space:
             point = [f"{value:.4g}" for value in space.point(spec).values()]
         else:
-            point = ["", ""] if spec.aux.kind == "none" else [f"{spec.aux.alpha:g}", f"{spec.aux.lam:g}"]
+            alpha = "" if spec.aux.kind == "none" else f"{spec.aux.alpha:g}"
+            point = [alpha, f"{spec.aux.lam:g}" if spec.aux.kind == "barlow_twins" else ""]
         lines.append(f"| {spec.method} | {' | '.join(point)} | {seeds} | {ndcg:.4f} | {cov:.4f} |")
     return "\n".join([*lines, "", f"`{command}`" if command else ""])
 

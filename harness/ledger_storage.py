@@ -145,14 +145,16 @@ def is_of_another_space(storage: Any, name: str, keys: Collection[str]) -> bool:
 
 
 def params_of(spec: TrialSpec, space: SearchSpace | None) -> "tuple[dict[str, Any], dict[str, BaseDistribution]]":
-    """A trial's parameters and their declared ranges: those of the space, otherwise alpha and lambda."""
+    """A trial's parameters and their declared ranges: those of the space, otherwise alpha and lambda if it has them."""
     from optuna.distributions import FloatDistribution
 
     if space:
         return dict(space.point(spec)), distributions(space)
     if spec.aux.kind == "none":
         return {}, {}
-    params = {"alpha": spec.aux.alpha, "lambda": spec.aux.lam}
+    params = {"alpha": spec.aux.alpha}
+    if spec.aux.kind == "barlow_twins":
+        params["lambda"] = spec.aux.lam
     return params, dict.fromkeys(params, FloatDistribution(0.0, WIDEST))
 
 

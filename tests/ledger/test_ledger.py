@@ -15,11 +15,12 @@ from harness import ledger_page
 from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
-from harness.ledger_storage import is_shown, is_there, running
+from harness.ledger_storage import is_shown, is_there, params_of, running
 from harness.options import SweepOptions
 from harness.prepare import prepare
 from harness.store import open_store
 from harness.sweep import Plan, database, run_study
+from models.config import AuxConfig
 from studies import STUDIES
 from tests.store import fake
 from tests.sweep.work import Steps
@@ -323,6 +324,14 @@ def test_the_note_names_the_best_first() -> None:
     assert "**2 of 5 trials are done**, 3 waiting" in lines
     rows = [line for line in lines if line.startswith("| bt_sr")]
     assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
+
+
+def test_a_term_without_lambda_shows_none() -> None:
+    aux = AuxConfig(kind="cl4srec", alpha=0.1)
+    contrastive = fake.spec().model_copy(update={"method": "cl4srec", "aux": aux})
+    text = ledger_page.note("Title", "s/d", [replace(facts(0.1, 0.0, 1, 0.2), spec=contrastive)], {"done": 1}, "cmd")
+    assert "| cl4srec | 0.1 |  | 1 | 0.2000 | 0.5000 |" in text.splitlines()
+    assert params_of(contrastive, None)[0] == {"alpha": 0.1}
 
 
 def test_whether_all_is_shown_is_known_without_optuna(paths: RunPaths) -> None:
