@@ -257,7 +257,7 @@ def test_data_that_are_asked_for_are_trained_on_and_named_in_the_report(tmp_path
 def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
     for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
         ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
-        assert ended.returncode == 0 and ["total", "80", "0", "0", "80"] in [
+        assert ended.returncode == 0 and ["total", "100", "0", "0", "100"] in [
             x.split() for x in ended.stdout.splitlines()
         ]
 
