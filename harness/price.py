@@ -32,7 +32,8 @@ class Measured:
     dataset: str
     method: str
     profile: str
-    precision: str
+    work: str
+    """What decides an epoch's time beside the method: data, sizes and precision, in words."""
     host: str
     device: str
     threads: int
@@ -45,7 +46,7 @@ class Measured:
     @property
     def circumstances(self) -> tuple[str | int, ...]:
         """Where it holds."""
-        return (self.dataset, self.method, self.profile, self.precision, self.host, self.device, self.threads)
+        return (self.dataset, self.method, self.profile, self.work, self.host, self.device, self.threads)
 
     def of(self, spec: TrialSpec) -> Estimate:
         """What a trial takes that runs all its epochs, which early stopping usually spares it."""
@@ -94,9 +95,15 @@ def from_past(store: "Store | None") -> dict[Cell, Estimate]:
     }
 
 
+def _work(spec: TrialSpec) -> str:
+    encoder, train = spec.encoder, spec.train
+    sizes = f"T {encoder.max_len}, D {encoder.dim}, {encoder.blocks} blocks, B {train.batch_size}, {train.precision}"
+    return f"{spec.data.protocol()}; {spec.loss.kind}, {sizes}"
+
+
 def _circumstances(spec: TrialSpec, context: RunContext) -> tuple[str | int, ...]:
     where = (platform.node(), context.device, context.threads)
-    return (spec.data.dataset, spec.method, spec.profile, spec.train.precision, *where)
+    return (spec.data.dataset, spec.method, spec.profile, _work(spec), *where)
 
 
 def _note(paths: RunPaths) -> Path:
@@ -122,7 +129,10 @@ def _keep(measured: Measured, paths: RunPaths) -> None:
 
 
 def from_calibration(plan: Plan, context: RunContext) -> dict[Cell, Estimate]:
-    """What was measured on this machine, device and number of threads, of every cell with a trial to come."""
+    """What was measured on this machine, device and number of threads, of every cell with a trial to come.
+
+    On data that are filtered and split likewise, with a model and batches of the same size.
+    """
     kept = _kept(context.paths)
     found: dict[Cell, Estimate] = {}
     for spec in plan.upcoming:
@@ -158,7 +168,7 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
             dataset=spec.data.dataset,
             method=spec.method,
             profile=spec.profile,
-            precision=spec.train.precision,
+            work=_work(spec),
             host=platform.node(),
             device=context.device,
             threads=context.threads,

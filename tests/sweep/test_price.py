@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.choices import DataChoices
 from harness.config import RunPaths, Study, StudyOptions
 from harness.executors import RunContext
 from harness.options import SweepOptions
@@ -19,8 +21,8 @@ from tests.sweep.test_cli import TINY, sweep
 CELLS: tuple[Cell, ...] = tuple(("synthetic", method, "released") for method in ("sasrec_ce", "bt_sr"))
 
 
-def plan(paths: RunPaths, *, max_epochs: int = 1) -> Plan:
-    options = StudyOptions(datasets=("synthetic",), max_epochs=max_epochs)
+def plan(paths: RunPaths, *, max_epochs: int = 1, **asked: Any) -> Plan:
+    options = StudyOptions(datasets=("synthetic",), max_epochs=max_epochs, **asked)
     specs = tuple(trial(method, "synthetic", options, 1235) for _, method, _ in CELLS)
     return current_plan(Study(name="tiny", title="Tiny", specs=specs), paths, SweepOptions())
 
@@ -39,6 +41,8 @@ def test_what_was_measured_is_known_where_it_holds(measured: tuple[RunContext, d
     assert longer[CELLS[0]].seconds == pytest.approx(7 * found[CELLS[0]].seconds)
     assert from_calibration(plan(context.paths), replace(context, threads=2)) == {}
     assert from_calibration(plan(context.paths), replace(context, device="cuda")) == {}
+    for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}):
+        assert from_calibration(plan(context.paths, **other), context) == {}
 
 
 def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
