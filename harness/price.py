@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from harness.choices import DataChoices
 from harness.config import RunPaths, TrialSpec
 from harness.executors import RunContext
 from harness.sweep import Plan
@@ -77,11 +78,26 @@ class Price:
         return self.hours / workers
 
 
-def from_past(store: "Store | None") -> dict[Cell, Estimate]:
-    """The median of the finished trials of each data set, method and profile."""
+def _cell(spec: TrialSpec) -> Cell:
+    return spec.data.dataset, spec.method, spec.profile
+
+
+def _kind(spec: TrialSpec) -> tuple[object, ...]:
+    """What of a cell costs alike: its rows and its precision."""
+    return (*_cell(spec), *(getattr(spec.data, name) for name in DataChoices.model_fields), spec.train.precision)
+
+
+def from_past(store: "Store", plan: Plan) -> dict[Cell, Estimate]:
+    """The median of the finished trials of each data set, method and profile.
+
+    Where some are still to come, of those on data that are filtered and split likewise, in the same precision.
+    """
+    to_come = {_cell(spec) for spec in plan.upcoming}
+    kinds = {_kind(spec) for spec in plan.upcoming}
     found: defaultdict[Cell, list[tuple[float, float]]] = defaultdict(list)
-    for cell, seconds, peak in store.costs() if store else ():
-        found[cell].append((seconds, peak))
+    for spec, seconds, peak in store.costs():
+        if _cell(spec) not in to_come or _kind(spec) in kinds:
+            found[_cell(spec)].append((seconds, peak))
     return {
         cell: Estimate(
             dataset=cell[0],
@@ -103,7 +119,7 @@ def _work(spec: TrialSpec) -> str:
 
 def _circumstances(spec: TrialSpec, context: RunContext) -> tuple[str | int, ...]:
     where = (platform.node(), context.device, context.threads)
-    return (spec.data.dataset, spec.method, spec.profile, _work(spec), *where)
+    return (*_cell(spec), _work(spec), *where)
 
 
 def _note(paths: RunPaths) -> Path:
@@ -154,7 +170,7 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
 
     found: dict[Cell, Estimate] = {}
     for spec in plan.upcoming:
-        cell: Cell = (spec.data.dataset, spec.method, spec.profile)
+        cell = _cell(spec)
         if cell in known or cell in found:
             continue
         steps = trial_steps(spec, prepare(spec.data, context.paths), device=context.device, threads=context.threads)

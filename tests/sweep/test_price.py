@@ -11,11 +11,12 @@ from harness.choices import DataChoices
 from harness.config import RunPaths, Study, StudyOptions
 from harness.executors import RunContext
 from harness.options import SweepOptions
-from harness.price import calibrate, from_calibration
+from harness.price import calibrate, from_calibration, from_past
 from harness.store import open_store
 from harness.sweep import Plan, current_plan
 from harness.values import Cell, Estimate
 from studies.profiles import trial
+from tests.store import fake
 from tests.sweep.test_cli import TINY, sweep
 
 CELLS: tuple[Cell, ...] = tuple(("synthetic", method, "released") for method in ("sasrec_ce", "bt_sr"))
@@ -50,6 +51,19 @@ def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunCont
     again = calibrate(plan(context.paths), context, CELLS[1:])
     assert from_calibration(plan(context.paths), context) == again
     assert len(json.loads((context.paths.work_dir / "prices.json").read_text())) == 1
+
+
+def test_finished_trials_tell_the_price_of_their_kind_alone(tmp_path: Path) -> None:
+    """Data that are filtered otherwise, or another precision, cost otherwise."""
+    split = fake.split()
+    done = trial("sasrec_ce", "synthetic", StudyOptions(datasets=("synthetic",)), 1235)
+    paths = RunPaths(work_dir=tmp_path / "other")
+    with open_store(tmp_path / "btsr.db", create=True) as store, store.driver_lock():
+        store.record_data(split)
+        store.record(fake.result(done, split))
+        assert list(from_past(store, plan(paths))) == [CELLS[0]]
+        for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}):
+            assert from_past(store, plan(paths, **other)) == {}
 
 
 @pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])
