@@ -307,7 +307,7 @@ def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict
 
         if store := open_existing(where):
             with store:
-                estimates = from_past(store)
+                estimates = from_past(store, plan)
     if calibrate:
         estimates |= measured(plan, context, tuple(estimates))
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
+from harness.choices import DataChoices
 from harness.config import RunPaths, TrialSpec
 from harness.executors import RunContext
 from harness.sweep import Plan
@@ -32,7 +33,8 @@ class Measured:
     dataset: str
     method: str
     profile: str
-    precision: str
+    work: str
+    """What decides an epoch's time beside the method: data, sizes and precision, in words."""
     host: str
     device: str
     threads: int
@@ -45,7 +47,7 @@ class Measured:
     @property
     def circumstances(self) -> tuple[str | int, ...]:
         """Where it holds."""
-        return (self.dataset, self.method, self.profile, self.precision, self.host, self.device, self.threads)
+        return (self.dataset, self.method, self.profile, self.work, self.host, self.device, self.threads)
 
     def of(self, spec: TrialSpec) -> Estimate:
         """What a trial takes that runs all its epochs, which early stopping usually spares it."""
@@ -76,11 +78,26 @@ class Price:
         return self.hours / workers
 
 
-def from_past(store: "Store | None") -> dict[Cell, Estimate]:
-    """The median of the finished trials of each data set, method and profile."""
+def _cell(spec: TrialSpec) -> Cell:
+    return spec.data.dataset, spec.method, spec.profile
+
+
+def _kind(spec: TrialSpec) -> tuple[object, ...]:
+    """What of a cell costs alike: its rows and its precision."""
+    return (*_cell(spec), *(getattr(spec.data, name) for name in DataChoices.model_fields), spec.train.precision)
+
+
+def from_past(store: "Store", plan: Plan) -> dict[Cell, Estimate]:
+    """The median of the finished trials of each data set, method and profile.
+
+    Where some are still to come, of those on data that are filtered and split likewise, in the same precision.
+    """
+    to_come = {_cell(spec) for spec in plan.upcoming}
+    kinds = {_kind(spec) for spec in plan.upcoming}
     found: defaultdict[Cell, list[tuple[float, float]]] = defaultdict(list)
-    for cell, seconds, peak in store.costs() if store else ():
-        found[cell].append((seconds, peak))
+    for spec, seconds, peak in store.costs():
+        if _cell(spec) not in to_come or _kind(spec) in kinds:
+            found[_cell(spec)].append((seconds, peak))
     return {
         cell: Estimate(
             dataset=cell[0],
@@ -94,9 +111,15 @@ def from_past(store: "Store | None") -> dict[Cell, Estimate]:
     }
 
 
+def _work(spec: TrialSpec) -> str:
+    encoder, train = spec.encoder, spec.train
+    sizes = f"T {encoder.max_len}, D {encoder.dim}, {encoder.blocks} blocks, B {train.batch_size}, {train.precision}"
+    return f"{spec.data.protocol()}; {spec.loss.kind}, {sizes}"
+
+
 def _circumstances(spec: TrialSpec, context: RunContext) -> tuple[str | int, ...]:
     where = (platform.node(), context.device, context.threads)
-    return (spec.data.dataset, spec.method, spec.profile, spec.train.precision, *where)
+    return (*_cell(spec), _work(spec), *where)
 
 
 def _note(paths: RunPaths) -> Path:
@@ -122,7 +145,10 @@ def _keep(measured: Measured, paths: RunPaths) -> None:
 
 
 def from_calibration(plan: Plan, context: RunContext) -> dict[Cell, Estimate]:
-    """What was measured on this machine, device and number of threads, of every cell with a trial to come."""
+    """What was measured on this machine, device and number of threads, of every cell with a trial to come.
+
+    On data that are filtered and split likewise, with a model and batches of the same size.
+    """
     kept = _kept(context.paths)
     found: dict[Cell, Estimate] = {}
     for spec in plan.upcoming:
@@ -144,7 +170,7 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
 
     found: dict[Cell, Estimate] = {}
     for spec in plan.upcoming:
-        cell: Cell = (spec.data.dataset, spec.method, spec.profile)
+        cell = _cell(spec)
         if cell in known or cell in found:
             continue
         steps = trial_steps(spec, prepare(spec.data, context.paths), device=context.device, threads=context.threads)
@@ -158,7 +184,7 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
             dataset=spec.data.dataset,
             method=spec.method,
             profile=spec.profile,
-            precision=spec.train.precision,
+            work=_work(spec),
             host=platform.node(),
             device=context.device,
             threads=context.threads,

@@ -22,7 +22,7 @@ from harness.prepare import prepare
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
 from harness.store import Store, TrialRow, open_store
 from harness.values import Split
-from models.sasrec import SASRec
+from models.sasrec import SASRec, rows_beyond_items
 
 _SHOWN = 3
 """Unknown items that a message names."""
@@ -197,7 +197,8 @@ def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}): keep it anew, see --keep-checkpoints") from error
     split = prepare(spec.data, paths)
-    _check_catalogue(path, str(identity["fingerprint"]), int(weights["table"].shape[0]) - 1, split)
+    n_items = int(weights["table"].shape[0]) - rows_beyond_items(spec.encoder)
+    _check_catalogue(path, str(identity["fingerprint"]), n_items, split)
     model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0))
     model.load_state_dict({name: value for name, value in weights.items() if name in model.state_dict()})
     return Served(model=model.to(device), item_ids=tuple(split.item_ids.tolist()), device=torch.device(device))

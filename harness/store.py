@@ -23,7 +23,6 @@ from harness.upgrade import upgrade, upgrade_server
 from harness.validation import ValidationReader
 from harness.values import (
     N_BUCKETS,
-    Cell,
     EpochLog,
     Estimate,
     Int32,
@@ -266,13 +265,15 @@ class Store:
         with self.transaction() as connection:
             return {key: (attempt, error) for key, attempt, error in connection.execute(query)}
 
-    def costs(self) -> tuple[tuple[Cell, float, float], ...]:
-        """(Data set, method, profile), seconds and peak MiB of every finished trial."""
+    def costs(self) -> tuple[tuple[TrialSpec, float, float], ...]:
+        """Specification, seconds and peak MiB of every finished trial."""
         trial, table = schema.trial, schema.provenance
-        query = select(trial.c.dataset, trial.c.method, trial.c.profile, table.c.seconds, table.c.peak_mib)
+        query = select(trial.c.spec, table.c.seconds, table.c.peak_mib)
         with self.transaction() as connection:
             rows = connection.execute(query.join(table, table.c.trial_key == trial.c.trial_key))
-            return tuple(((d, m, p), float(seconds["total"]), peak) for d, m, p, seconds, peak in rows)
+            return tuple(
+                (TrialSpec.model_validate_json(spec), float(seconds["total"]), peak) for spec, seconds, peak in rows
+            )
 
     def estimates(self, study: str) -> tuple[Estimate, ...]:
         """What the study's trials were expected to take before they ran."""

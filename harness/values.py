@@ -74,10 +74,11 @@ class UserRanks:
     """What a model recommends to every evaluated user; all metrics are computed from this."""
 
     rank: Int32
-    """[V] 1-based rank of the target among the unseen items (ties: smaller id first); 0: the target is
-    itself in the input, hence masked, and can never be hit."""
+    """[V] 1-based rank of the target among the unseen items (ties: smaller id first), with `rank_non_items` among two
+    rows more; 0: the target is itself in the input, hence masked, and can never be hit."""
     top: Int32
-    """[V, min(50, N)] the best items, best first; -1 where fewer unseen items exist."""
+    """[V, min(50, N)] the best items, best first; -1 where fewer unseen items exist, or where what is no item has the
+    place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,11 @@ NORMAL_STD = 0.02
 """Standard deviation of `init = normal`, as in the programs of DuoRec, CL4SRec and EC4SRec."""
 
 
+def rows_beyond_items(config: EncoderConfig) -> int:
+    """How many rows of the item table are no items."""
+    return NON_ITEMS if config.rank_non_items else 1
+
+
 class Block(nn.Module):
     """Attention and feed-forward of one layer."""
 
@@ -104,8 +109,9 @@ class SASRec(nn.Module):
         super().__init__()
         self.config = config
         self.n_items = n_items
-        self.n_scored = n_items + NON_ITEMS if config.rank_non_items else n_items
-        self.table = nn.Parameter(torch.empty(max(n_items + 1, self.n_scored), config.dim))
+        beyond = rows_beyond_items(config)
+        self.n_scored = n_items + beyond if config.rank_non_items else n_items
+        self.table = nn.Parameter(torch.empty(n_items + beyond, config.dim))
         self.positions = nn.Parameter(torch.empty(config.max_len, config.dim))
         self.blocks = nn.ModuleList(Block(config, precision) for _ in range(config.blocks))
         self.norm_last = nn.LayerNorm(config.dim, eps=EPS)

@@ -110,6 +110,7 @@ class _Scalable(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, positions: Tensor, items: Tensor
     ) -> tuple[Tensor, Tensor]:
+        hidden, table = hidden.contiguous(), table.contiguous()  # and so are their gradients
         count, b_x = positions.shape
         every, present = bucket_losses(hidden, table, targets, positions, items)
         best = hidden.new_full((hidden.shape[0],), -math.inf)

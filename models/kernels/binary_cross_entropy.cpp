@@ -52,9 +52,9 @@ INLINE Vec dots(const float* h, const float* table, long dim, const int64_t* ite
   }
   transpose(sums);
 #pragma GCC unroll 4
-  for (int h = WIDTH / 2; h > 0; h /= 2)
+  for (int half = WIDTH / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
-    for (int j = 0; j < h; ++j) sums[j] += sums[j + h];
+    for (int j = 0; j < half; ++j) sums[j] += sums[j + half];
   return sums[0];
 }
 
@@ -151,7 +151,7 @@ INLINE void row(const Problem& q, Worker& w, long n) {
 }  // namespace
 
 // Returns the bytes of scratch that the call needs. With scratch, 64-byte aligned, writes the sum of the losses and
-// grad_hidden and adds to grad_table; a target or negative that is no item makes the loss NaN and *strays 1.
+// grad_hidden and adds to grad_table. *strays is 1 where a target or negative is no item, else 0; such rows are left out.
 extern "C" size_t binary_cross_entropy(const float* hidden, const float* table, const int64_t* targets,
                                        const int64_t* negatives, float* grad_hidden, float* grad_table, int64_t rows,
                                        int64_t items, int64_t dim, int64_t k, float on_positive, float on_negative,

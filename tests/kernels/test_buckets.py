@@ -85,11 +85,14 @@ def test_rows_that_do_not_exist_are_refused(which: int, stray: int) -> None:
 
 
 @pytest.mark.parametrize("mix_x", [False, True])
-def test_training_uses_it_and_falls_back(mix_x: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the kernels and without them the same loss, positions and gradients."""
+@pytest.mark.parametrize("lies_across", [False, True])
+def test_training_uses_it_and_falls_back(mix_x: bool, lies_across: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kernels and without them the same loss, positions and gradients, whatever the strides."""
     g = torch.Generator().manual_seed(3)
-    hidden, table = torch.randn(120, 24, generator=g, requires_grad=True), torch.randn(81, 24, generator=g)
-    table.requires_grad_()
+    hidden, table = torch.randn(120, 24, generator=g), torch.randn(81, 24, generator=g)
+    if lies_across:
+        hidden, table = hidden.t().contiguous().t(), table.t().contiguous().t()
+    hidden.requires_grad_(), table.requires_grad_()
     targets, buckets = torch.randint(80, (120,), generator=g), Buckets(count=9, b_x=30, b_y=20, mix_x=mix_x)
     centre = centres(hidden, buckets, g)
 

@@ -11,15 +11,18 @@ import torch
 from harness.checkpoint import BEST, Checkpoint
 from harness.config import DataConfig, RunPaths, Study, TrainConfig, TrialSpec
 from harness.errors import BtsrError, ConfigError, DataError, StoreError
+from harness.evaluate import evaluate
 from harness.histories import read_histories
 from harness.prepare import prepare
 from harness.rules import PRESETS
-from harness.serve import choose_trial, recommend
+from harness.serve import choose_trial, load_model, recommend
 from harness.serve_cli import app, main
 from harness.store import open_store
 from harness.trial import trial_steps
 from harness.values import Split
 from models.config import AuxConfig, EncoderConfig
+from models.sasrec import NON_ITEMS
+from studies.profiles import varied
 
 KIND = AuxConfig(kind="barlow_twins", alpha=0.1, lam=0.05)
 
@@ -112,6 +115,27 @@ def test_files_in_and_out(
         (row.user, row.rank, row.item) for row in expected
     ]
     assert got["score"].to_numpy() == pytest.approx([row.score for row in expected])
+
+
+def test_a_model_that_ranks_rows_that_are_no_items_recommends_items_alone(tmp_path: Path) -> None:
+    """Its lists are those of its evaluation without the places (-1) that no item takes."""
+    mine = varied(spec(), encoder={"rank_non_items": True})
+    paths = RunPaths(work_dir=tmp_path)
+    split = prepare(mine.data, paths)
+    for _ in trial_steps(mine, split, checkpoints=paths.checkpoints, keep_best=True):
+        pass
+    served = load_model(mine.key, paths)
+    model = served.model
+    assert model.table.shape[0] == split.n_items + NON_ITEMS
+    with torch.no_grad():
+        favourite = evaluate(model, split, "test", device=served.device).top[0, 0]
+        model.table[split.n_items :] = 1.01 * model.table[favourite]
+    top = evaluate(model, split, "test", device=served.device).top
+    assert (top[:, :10] == -1).any(), "they take places"
+    found = served.recommend(inputs(split), k=10)
+    index = {name: i for i, name in enumerate(split.item_ids.tolist())}
+    for user, places in zip(split.user_ids.tolist(), top, strict=True):
+        assert [index[row.item] for row in found if row.user == user] == places[places >= 0][:10].tolist()
 
 
 def test_ids_are_text_and_times_may_be_dates(tmp_path: Path) -> None:

@@ -3,24 +3,27 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.choices import DataChoices
 from harness.config import RunPaths, Study, StudyOptions
 from harness.executors import RunContext
 from harness.options import SweepOptions
-from harness.price import calibrate, from_calibration
+from harness.price import calibrate, from_calibration, from_past
 from harness.store import open_store
 from harness.sweep import Plan, current_plan
 from harness.values import Cell, Estimate
 from studies.profiles import trial
+from tests.store import fake
 from tests.sweep.test_cli import TINY, sweep
 
 CELLS: tuple[Cell, ...] = tuple(("synthetic", method, "released") for method in ("sasrec_ce", "bt_sr"))
 
 
-def plan(paths: RunPaths, *, max_epochs: int = 1) -> Plan:
-    options = StudyOptions(datasets=("synthetic",), max_epochs=max_epochs)
+def plan(paths: RunPaths, *, max_epochs: int = 1, **asked: Any) -> Plan:
+    options = StudyOptions(datasets=("synthetic",), max_epochs=max_epochs, **asked)
     specs = tuple(trial(method, "synthetic", options, 1235) for _, method, _ in CELLS)
     return current_plan(Study(name="tiny", title="Tiny", specs=specs), paths, SweepOptions())
 
@@ -39,6 +42,8 @@ def test_what_was_measured_is_known_where_it_holds(measured: tuple[RunContext, d
     assert longer[CELLS[0]].seconds == pytest.approx(7 * found[CELLS[0]].seconds)
     assert from_calibration(plan(context.paths), replace(context, threads=2)) == {}
     assert from_calibration(plan(context.paths), replace(context, device="cuda")) == {}
+    for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}):
+        assert from_calibration(plan(context.paths, **other), context) == {}
 
 
 def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
@@ -46,6 +51,19 @@ def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunCont
     again = calibrate(plan(context.paths), context, CELLS[1:])
     assert from_calibration(plan(context.paths), context) == again
     assert len(json.loads((context.paths.work_dir / "prices.json").read_text())) == 1
+
+
+def test_finished_trials_tell_the_price_of_their_kind_alone(tmp_path: Path) -> None:
+    """Data that are filtered otherwise, or another precision, cost otherwise."""
+    split = fake.split()
+    done = trial("sasrec_ce", "synthetic", StudyOptions(datasets=("synthetic",)), 1235)
+    paths = RunPaths(work_dir=tmp_path / "other")
+    with open_store(tmp_path / "btsr.db", create=True) as store, store.driver_lock():
+        store.record_data(split)
+        store.record(fake.result(done, split))
+        assert list(from_past(store, plan(paths))) == [CELLS[0]]
+        for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}):
+            assert from_past(store, plan(paths, **other)) == {}
 
 
 @pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])
