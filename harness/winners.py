@@ -23,7 +23,10 @@ def winners(store: Store, study: str, options: StudyOptions) -> Study:
     """
     for name, field in StudyOptions.model_fields.items():
         if name not in ASKED and getattr(options, name) != field.get_default(call_default_factory=True):
-            words = ", ".join(map(option, options.data.said)) if name == "data" else option(name)
+            words = {
+                "data": ", ".join(map(option, options.data.said)),
+                "columns": "--user-col, --item-col and --time-col",
+            }.get(name, option(name))
             raise ConfigError(f"--winners-of repeats settings of study {study} as they are: drop {words}")
     title = store.study(study).title
     rows = store.trials(study=study)

@@ -20,7 +20,7 @@ struct Given {
   float* sums;               // [buckets, b_x]: log of the sum of exp(h . e), in the first pass
   float* grad_hidden;        // [all rows, dim], added to in the second pass
   float* grad_table;         // [all items, dim], likewise
-  int64_t buckets, b_x, b_y, rows, n_items, dim;
+  int64_t buckets, b_x, b_y, n_items, dim;
 };
 
 struct Worker {
@@ -145,10 +145,10 @@ struct Worker {
 // both gradients; a row is chosen in one bucket at most. All rows and items that are named must exist.
 extern "C" size_t bucket_softmax(const float* hidden, const float* table, const int64_t* positions, const int64_t* items,
                                  const uint8_t* chosen, const float* total, float* sums, float* grad_hidden,
-                                 float* grad_table, int64_t buckets, int64_t b_x, int64_t b_y, int64_t rows,
-                                 int64_t n_items, int64_t dim, int threads, char* scratch) {
+                                 float* grad_table, int64_t buckets, int64_t b_x, int64_t b_y, int64_t n_items,
+                                 int64_t dim, int threads, char* scratch) {
   const Given g{hidden,     table, positions, items, chosen, total, sums, grad_hidden,
-                grad_table, buckets, b_x,     b_y,   rows,   n_items, dim};
+                grad_table, buckets, b_x,     b_y,   n_items, dim};
   const Problem q{hidden, table, nullptr, nullptr, nullptr, long(b_x), long(b_y), long(dim), 1};
   Arena arena{scratch};
   Worker* workers = arena.take<Worker>(threads);

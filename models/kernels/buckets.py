@@ -18,7 +18,7 @@ from models.kernels.scratch import SCRATCH
 def _function(library: Library) -> Any:
     function = library.handle.bucket_softmax
     pointer = ctypes.c_void_p
-    function.argtypes = [*[pointer] * 9, *[ctypes.c_int64] * 6, ctypes.c_int, pointer]
+    function.argtypes = [*[pointer] * 9, *[ctypes.c_int64] * 5, ctypes.c_int, pointer]
     function.restype = ctypes.c_size_t
     return function
 
@@ -51,7 +51,7 @@ def _call(
     given = (hidden, table, positions, items, chosen, total, sums, *grads)
     assert all(t is None or t.is_contiguous() for t in given)
     pointers = [None if t is None else t.data_ptr() for t in given]
-    sizes = *positions.shape, items.shape[1], *hidden.shape[:1], *table.shape, torch.get_num_threads()
+    sizes = *positions.shape, items.shape[1], *table.shape, torch.get_num_threads()
     function = _function(load())
     function(*pointers, *sizes, SCRATCH.at_least(function(*pointers, *sizes, None)))
 

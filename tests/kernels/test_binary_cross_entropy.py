@@ -101,12 +101,26 @@ def test_what_is_not_a_number_is_told(k: int) -> None:
         assert bool(fused(HEADS["bce"], hidden, table, targets, handing_out(negatives), k)[0].isnan()), where
 
 
-def test_items_that_do_not_exist_are_refused() -> None:
+def test_items_that_do_not_exist_are_refused(threads: int) -> None:
     for stray in (-1, 50, 1 << 40):
         hidden, table, targets, negatives = problem(4, 16, 50, 5)
-        negatives[3, 4] = stray
-        with pytest.raises(IndexError, match="not all items 0..49"):
-            fused(HEADS["bce"], hidden, table, targets, handing_out(negatives), 5)
+        for wrong in (negatives[3], targets):
+            before = int(wrong[3])
+            wrong[3] = stray
+            with pytest.raises(IndexError, match="not all items 0..49"):
+                fused(HEADS["bce"], hidden, table, targets, handing_out(negatives), 5)
+            wrong[3] = before
+
+
+def test_the_gradients_do_not_depend_on_the_number_of_threads() -> None:
+    given = problem(301, 64, 97, 33)
+    outcomes = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        outcomes.append(fused(HEADS["bce"], *given[:3], handing_out(given[3]), 33))
+    for one in outcomes[1:]:
+        torch.testing.assert_close(one[0], outcomes[0][0])
+        assert all(bool((a == b).all()) for a, b in zip(one[1:], outcomes[0][1:], strict=True))
 
 
 def test_same_call_same_bits(threads: int) -> None:

@@ -74,6 +74,7 @@ def test_what_is_asked_for_in_vain_is_refused(tmp_path: Path) -> None:
         ({"precision": "bf16"}, "as they are: drop --precision"),
         ({"max_epochs": 3}, "drop --max-epochs"),
         ({"data": DataChoices(min_item=3)}, "drop --min-item"),
+        ({"columns": ("who", "", "")}, "drop --user-col, --item-col and --time-col"),
         ({"methods": ("duorec",)}, "unknown method of this study 'duorec'"),
         ({"datasets": ("ml1m",)}, "unknown data set of this study 'ml1m'"),
     ):
