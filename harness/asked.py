@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.choices import DataChoices, option
-from harness.config import PAPER_DATASETS, Study, StudyOptions, TrialSpec
+from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
 from studies import STUDIES, StudyFunction, default_datasets, study_function
@@ -91,7 +91,8 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
 def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study]) -> None:
     """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
 
-    A study that switches a setting itself hears an option for it: without the option, its trials are others.
+    A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
+    for --seeds, --profile and --reduced where the study is the same without them.
     """
     for field in ("max_epochs", "precision", "tie", "data"):
         asked, silence = getattr(options, field), StudyOptions.model_fields[field].default
@@ -101,6 +102,12 @@ def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOp
         unasked = tuple(_trials(rebuild(options.model_copy(update={field: silence}))))
         for spec, same in zip(trials, unasked, strict=True) if len(trials) == len(unasked) else ():
             _refuse_ignored(built.name, spec, same, asked.said if field == "data" else {field: asked})
+    for field in ("seeds", "profile", "reduced"):
+        silence = StudyOptions.model_fields[field].default
+        if getattr(options, field) == silence or (field == "reduced" and len(options.seeds) <= REDUCED_SEEDS):
+            continue  # fewer seeds may be all that the smaller form is
+        if rebuild(options.model_copy(update={field: silence})) == built:
+            raise ConfigError(f"{option(field)} changes nothing in study {built.name}: drop it")
 
 
 def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:

@@ -24,6 +24,9 @@ NUMERICS = 1
 SEEDS: tuple[int, ...] = (1235, 37, 2451, 12, 3425)
 """The five seeds of the reference runs (spec 1.5), the same for all methods, so that runs pair by seed."""
 
+REDUCED_SEEDS = 2
+"""How many of them the smaller form of a study has that repeats every trial."""
+
 PAPER_DATASETS: tuple[str, ...] = ("ml1m", "yelp", "gowalla", "beauty", "kindle_store")
 """What ``--dataset all`` means (spec 8, I1: Beauty, not Behance)."""
 
@@ -344,7 +347,7 @@ class StudyOptions(Frozen):
     @property
     def trial_seeds(self) -> tuple[int, ...]:
         """The seeds of a study that repeats every trial: all, or the first two where it is `reduced`."""
-        return self.seeds[:2] if self.reduced else self.seeds
+        return self.seeds[:REDUCED_SEEDS] if self.reduced else self.seeds
 
     def chosen(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         """Those of a study's methods that were asked for. Raises ConfigError for one that the study does not have."""
