@@ -10,7 +10,7 @@ def test_results_of_another_database_are_copied(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
     for out in ("one", "two"):
         words = ("--study", "tiny.py", "--workers", "1", "--out", out)
-        assert sweep(tmp_path, *words, *(("--seeds", "1"))).returncode == 0
+        assert sweep(tmp_path, *words).returncode == 0
     connection = sqlite3.connect(tmp_path / "two" / "btsr.db")
     with connection:
         for table in ("metric", "epoch", "ranks", "provenance", "trial"):
