@@ -47,11 +47,16 @@ def _largest(centre: Tensor, rows: Tensor, k: int) -> Tensor:
     return torch.cat([(c @ rows.t()).topk(k, dim=1).indices for c in torch.split(centre, step)])
 
 
+def _at_once(hidden: Tensor, positions: Tensor, items: Tensor) -> int:
+    """How many buckets are worked on at a time."""
+    return max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+
+
 def bucket_sums(hidden: Tensor, table: Tensor, positions: Tensor, items: Tensor) -> Tensor:
     """[n_b, b_x] log of the sum over a bucket's items [n_b, b_y] of exp(h . e), for its positions [n_b, b_x]."""
     if kernel.usable(hidden, table):
         return kernel.fused_bucket_sums(hidden, table, positions, items)
-    step = max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+    step = _at_once(hidden, positions, items)
     parts = zip(torch.split(positions, step), torch.split(items, step), strict=True)
     return torch.cat([torch.logsumexp(torch.bmm(hidden[x], table[y].transpose(1, 2)), dim=-1) for x, y in parts])
 
@@ -73,7 +78,7 @@ def add_bucket_gradients(
     if kernel.usable(hidden, table):
         kernel.add_fused_gradients(grad_hidden, grad_table, hidden, table, positions, items, chosen, total)
         return
-    step = max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+    step = _at_once(hidden, positions, items)
     for x, y, mine in zip(*(torch.split(part, step) for part in (positions, items, chosen)), strict=True):
         order = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, : int(mine.sum(1).max())]
         x, mine = x.gather(1, order), mine.gather(1, order)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.dropout import least_word, random_words, scale_of
-from models.kernels.build import KernelUnavailable, Library, load
+from models.kernels.build import Library, load, variant_for
 from models.kernels.scratch import SCRATCH
 from models.packed import Attention, PackedBatch
 
@@ -122,13 +122,8 @@ def run(batch: PackedBatch, how: Attention, draws: Draws | None, tensors: dict[s
 
 def usable(q: Tensor, heads: int) -> bool:
     """Whether `fused_attention` can take these queries: float32 on the processor, head width a multiple of a vector."""
-    if q.device.type != "cpu" or q.dtype != torch.float32 or q.numel() == 0:
-        return False
-    try:
-        width = load().variant.width
-    except KernelUnavailable:
-        return False
-    return q.shape[1] // heads % width == 0
+    variant = variant_for(q)
+    return variant is not None and q.shape[1] // heads % variant.width == 0
 
 
 class _FusedAttention(torch.autograd.Function):

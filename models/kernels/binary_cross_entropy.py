@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.kernels.build import KernelUnavailable, Library, load
+from models.kernels.build import Library, load, variant_for
 from models.kernels.scratch import SCRATCH
 from models.negatives import Negatives
 
@@ -31,12 +31,8 @@ def usable(hidden: Tensor, table: Tensor) -> bool:
 
     It takes float32 on the processor, not empty, with D a multiple of the numbers in a vector.
     """
-    if not hidden.device.type == table.device.type == "cpu" or not hidden.dtype == table.dtype == torch.float32:
-        return False
-    try:
-        return hidden.numel() > 0 and hidden.shape[1] % load().variant.width == 0
-    except KernelUnavailable:
-        return False
+    variant = variant_for(hidden, table)
+    return variant is not None and hidden.shape[1] % variant.width == 0
 
 
 class _FusedBinaryCrossEntropy(torch.autograd.Function):

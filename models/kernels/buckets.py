@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.kernels.build import KernelUnavailable, Library, load
+from models.kernels.build import Library, load, variant_for
 from models.kernels.scratch import SCRATCH
 
 
@@ -25,13 +25,7 @@ def _function(library: Library) -> Any:
 
 def usable(hidden: Tensor, table: Tensor) -> bool:
     """Whether the calls can take these tensors: float32 on the processor, not empty, kernels available."""
-    if not hidden.device.type == table.device.type == "cpu" or not hidden.dtype == table.dtype == torch.float32:
-        return False
-    try:
-        load()
-    except KernelUnavailable:
-        return False
-    return hidden.numel() > 0
+    return variant_for(hidden, table) is not None
 
 
 def _call(

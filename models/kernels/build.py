@@ -183,3 +183,13 @@ def load() -> Library:
     if isinstance(outcome, KernelUnavailable):
         raise KernelUnavailable(str(outcome))
     return outcome
+
+
+def variant_for(*tensors: torch.Tensor) -> Variant | None:
+    """The kernels' variant where they can take these tensors: float32 on the processor, not empty; else None."""
+    if any(t.device.type != "cpu" or t.dtype != torch.float32 or t.numel() == 0 for t in tensors):
+        return None
+    try:
+        return load().variant
+    except KernelUnavailable:
+        return None

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from models.config import Precision
 from models.dropout import least_word, random_words, scale_of
-from models.kernels.build import KernelUnavailable, Library, load
+from models.kernels.build import Library, load, variant_for
 from models.kernels.scratch import SCRATCH
 
 EPS = 1e-8
@@ -103,13 +103,8 @@ def usable(x: Tensor, width: int, precision: Precision) -> bool:
 
     They take float32 on the processor, with D and width multiples of the numbers that a product takes at a time.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() == 0:
-        return False
-    try:
-        variant = load().variant
-    except KernelUnavailable:
-        return False
-    if precision == "bf16" and not variant.bf16:
+    variant = variant_for(x)
+    if variant is None or (precision == "bf16" and not variant.bf16):
         return False
     step = variant.width * (2 if precision == "bf16" else 1)
     return x.shape[1] % step == 0 and width % step == 0
