@@ -5,12 +5,12 @@ Both hold tensors, numbers and JSON text, no classes, so that they can be read b
 """
 
 import fcntl
+import hashlib
 import io
 import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +19,11 @@ from typing import Any
 from harness.config import TrialSpec
 from harness.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever older checkpoints cannot be gone on with."""
+
+SEAL = 64
+"""Length of the archive's comment, which is its last field and stands behind its length."""
 
 WAIT_SECONDS = 120.0
 """How long to wait for a process that still holds the trial, such as an orphan of a killed sweep."""
@@ -85,10 +88,19 @@ class Checkpoint:
         fresh = self.folder / f"{name}.new"
         with _writable(self.folder):
             with fresh.open("wb") as file:
-                file.write(buffer.getbuffer())
+                file.write(sealed(buffer.getvalue()))
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self.folder / name)
+
+
+def sealed(archive: bytes) -> bytes:
+    """The zip archive with the SHA-256 of its bytes as its comment; torch reads it as before."""
+    return archive[:-2] + SEAL.to_bytes(2, "little") + _digest(archive)
+
+
+def _digest(archive: bytes) -> bytes:
+    return hashlib.sha256(archive).hexdigest().encode()
 
 
 def read(path: Path, device: Any) -> dict[str, Any] | None:
@@ -98,13 +110,12 @@ def read(path: Path, device: Any) -> dict[str, Any] | None:
     """
     import torch
 
-    content = io.BytesIO(path.read_bytes())
-    with suppress(Exception):  # what zipfile, pickle and torch raise for such bytes is no closed list
-        if zipfile.ZipFile(content).testzip() is None:  # torch does not compare the checksums that it writes
-            content.seek(0)
-            found = torch.load(content, map_location=device, weights_only=True)
-            return found if isinstance(found, dict) else None
-    return None
+    content = path.read_bytes()
+    archive = content[: -SEAL - 2] + bytes(2)  # without a comment; zip's own checksums leave its directory out
+    if sealed(archive) != content:
+        return None
+    found = torch.load(io.BytesIO(archive), map_location=device, weights_only=True)
+    return found if isinstance(found, dict) else None
 
 
 def _identity_of(found: Mapping[str, Any] | None) -> object:

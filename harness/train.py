@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.adam import Adam
 from harness.config import TrialSpec
 from harness.errors import TrialError
 from harness.evaluate import evaluate
@@ -44,12 +45,11 @@ class Trainer:
         self.views = None
         if self.objective.wants_views:
             self.views = ViewSource(spec, self.sequences, split.n_items, device)
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = Adam(
             self.objective.parameters(),
             lr=spec.train.lr,
             betas=(0.9, spec.train.beta2),
             weight_decay=spec.train.weight_decay,
-            fused=device.type in {"cpu", "cuda"},
         )
 
     def steps(self, epoch: int) -> Iterator[Step]:
@@ -85,7 +85,7 @@ class Trainer:
         losses: list[Tensor] = []
         parts: list[dict[str, Tensor]] = []
         for step in self.steps(epoch):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             loss, named = self.objective(step)
             loss.backward()
             self.optimizer.step()

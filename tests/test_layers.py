@@ -40,8 +40,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.checkpoint": (VALUES, {"torch"}),
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
+    "harness.adam": (set(), {"torch"}),
     "harness.train": (
-        VALUES | {"models", "harness.evaluate", "harness.examples", "harness.metrics", "harness.views"},
+        VALUES | {"models", "harness.adam", "harness.evaluate", "harness.examples", "harness.metrics", "harness.views"},
         {"torch", "numpy"},
     ),
     "harness.evaluate": (VALUES | {"models"}, {"torch", "numpy"}),

@@ -164,7 +164,7 @@ class Stacked:
 
 def alone(trainer: Trainer, step: Step) -> Tensor:
     """One step of one trial, as in training; its loss."""
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     loss, _ = trainer.objective(step)
     loss.backward()
     trainer.optimizer.step()

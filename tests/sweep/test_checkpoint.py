@@ -91,37 +91,25 @@ def test_torn_and_foreign_checkpoints_are_not_gone_on_with(tmp_path: Path) -> No
     assert Checkpoint(tmp_path, spec, SPLIT.fingerprint).load("cpu") is not None
 
 
-def leaves(state: object, path: str = "") -> dict[str, object]:
-    """Every tensor and number by its place."""
-    if isinstance(state, dict):
-        return {at: leaf for key, value in state.items() for at, leaf in leaves(value, f"{path}/{key!r}").items()}
-    if isinstance(state, list | tuple):
-        return {at: leaf for i, value in enumerate(state) for at, leaf in leaves(value, f"{path}/{i}").items()}
-    return {path: state.numpy().tobytes() if isinstance(state, torch.Tensor) else repr(state)}
-
-
-def test_a_checkpoint_cut_off_at_any_byte_or_with_any_bit_flipped_is_whole_or_nothing(tmp_path: Path) -> None:
+def test_a_checkpoint_cut_off_at_any_byte_or_with_any_bit_flipped_is_nothing(tmp_path: Path) -> None:
     spec = SPECS["bt_sr"]
     cut_off(spec, tmp_path, 1)
     file = tmp_path / spec.key / LAST
     whole, mine = file.read_bytes(), Checkpoint(tmp_path, spec, SPLIT.fingerprint)
-    right = leaves(mine.load("cpu"))
     rng = np.random.default_rng(0)
     pickled = whole.index(b"data.pkl")
     bits = [*rng.integers(8 * len(whole), size=400), *rng.integers(8 * pickled, 8 * (pickled + 8000), size=400)]
     bits += [*range(8 * len(whole) - 8 * 120, 8 * len(whole))]  # the end of the zip archive's directory
-    lost = 0
     for bit in bits:
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
-        found = mine.load("cpu")
-        assert found is None or leaves(found) == right, f"bit {bit}"
-        lost += found is None
-    assert lost > len(bits) // 4, "the others are in padding, or in fields that nobody reads"
+        assert mine.load("cpu") is None and not file.exists(), f"bit {bit}"
     for length in (*range(0, 200, 7), *rng.integers(len(whole), size=300), *range(len(whole) - 60, len(whole))):
         file.write_bytes(whole[:length])
         assert mine.load("cpu") is None and not file.exists(), f"cut at {length}"
+    file.write_bytes(whole)
+    assert torch.load(file, weights_only=True)["identity"] and mine.load("cpu") is not None
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
