@@ -14,13 +14,16 @@ from studies.profiles import trial, varied
 
 DROPOUT: tuple[float, ...] = (0.1, 0.3, 0.5)
 
+CONTRAST: tuple[float, ...] = (0.001, 0.01, 0.1)
+"""Weights of a contrastive term: the authors' on this core and the originals', see `studies.points.CONTRAST_WEIGHT`."""
+
 AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "sasrec_bce": [("loss", {"negatives": k}) for k in (16, 64, 256)],
     "sasrec_ce": [("train", {"weight_decay": w}) for w in (0.0, 1e-5, 1e-4)],
     "sasrec_sce": [("loss", {"sce_b_y": b}) for b in (64, 256, 1024)],
-    "cl4srec": [("aux", {"alpha": a}) for a in (0.05, 0.1, 0.2)],
-    "duorec": [("aux", {"alpha": a}) for a in (0.1, 0.2, 0.5)],
-    "ec4srec": [("aux", {"alpha": a}) for a in (0.05, 0.1, 0.2)],
+    "cl4srec": [("aux", {"alpha": a}) for a in CONTRAST],
+    "duorec": [("aux", {"alpha": a}) for a in CONTRAST],
+    "ec4srec": [("aux", {"alpha": a}) for a in CONTRAST],
     "bt_sr": [("aux", {"alpha": a}) for a in (0.1, 0.2, 0.4)],
 }
 """Method -> part of the specification and its three values."""
@@ -34,6 +37,8 @@ SHARED: Mapping[str, Range] = {
 WEIGHT = Range(low=0.01, high=0.5, log=True)
 """Of an auxiliary term; never 0, which would be another method."""
 
+CONTRAST_RANGE = Range(low=0.0005, high=0.5, log=True)
+
 SHARE, TEMPERATURE = Range(low=0.1, high=0.9), Range(low=0.05, high=2.0, log=True)
 
 OWN: Mapping[str, Mapping[str, Range]] = {
@@ -41,14 +46,14 @@ OWN: Mapping[str, Mapping[str, Range]] = {
     "sasrec_ce": {"train.weight_decay": Range(low=0.0, high=0.0001)},
     "sasrec_sce": {"loss.sce_b_y": Range(low=64, high=1024, log=True, integer=True)},
     "cl4srec": {
-        "aux.alpha": WEIGHT,
+        "aux.alpha": CONTRAST_RANGE,
         "aux.tau": TEMPERATURE,
         "aux.crop_eta": SHARE,
         "aux.mask_gamma": SHARE,
         "aux.reorder_beta": SHARE,
     },
-    "duorec": {"aux.alpha": WEIGHT, "aux.tau": TEMPERATURE},
-    "ec4srec": {"aux.alpha": WEIGHT, "aux.tau": TEMPERATURE, "aux.r_plus": SHARE, "aux.r_minus": SHARE},
+    "duorec": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
+    "ec4srec": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE, "aux.r_plus": SHARE, "aux.r_minus": SHARE},
     "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": Range(low=0.0, high=0.5)},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
