@@ -162,7 +162,9 @@ def sweep(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="serve the Optuna dashboard meanwhile", rich_help_panel=SHOW)
     ] = False,
-    dashboard_port: Annotated[int, typer.Option(min=0, help="its port; 0: any", rich_help_panel=SHOW)] = 8080,
+    dashboard_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="its port; 0: any", rich_help_panel=SHOW)
+    ] = 8080,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the end", rich_help_panel=SHOW)] = False,
     recipe: Annotated[
         Literal["slurm", "onprem", "aws"] | None,

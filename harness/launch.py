@@ -14,7 +14,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 def device_name(name: str | None, *, gpus: float) -> str:
     """The torch device of the trials: as named, else a GPU where they are given a part of one."""
-    if gpus > 1 and gpus != int(gpus):
+    if gpus > 1 and not gpus.is_integer():
         raise ConfigError(f"--gpus-per-trial {gpus:g}: use a share of one GPU, such as 0.5, or a whole number of them")
     chosen = name or ("cuda" if gpus else "cpu")
     if chosen.split(":")[0] not in DEVICES:

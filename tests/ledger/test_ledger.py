@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from harness import ledger_page
 from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.errors import SchemaError
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
 from harness.ledger_storage import is_shown, is_there, params_of, running
@@ -68,9 +70,10 @@ def states(study: optuna.Study) -> Counter[str]:
     return Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
 
 
-def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg") -> float:
+def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg", bucket: int = 0) -> float | None:
     with open_store(database(paths), read_only=True) as store:
-        return store.validation().value(spec.key, name, 10)
+        found = store.metrics([spec.key], part="valid", names=[name])[spec.key]
+    return next(metric.value for metric in found if (metric.k, metric.bucket) == (10, bucket))
 
 
 def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
@@ -87,7 +90,9 @@ def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
             e: e / 10 - abs(spec.aux.alpha - 0.3) / 10 for e in range(1, 4)
         })
         assert trial.user_attrs["seed"] == spec.seed and trial.user_attrs["method"] == spec.method
-        assert trial.user_attrs["valid hr@10 tail"] == pytest.approx(trial.user_attrs["valid hr@10 tail"])
+        for bucket in range(4):
+            told = trial.user_attrs["valid hr@10" + ("", " head", " mid", " tail")[bucket]]
+            assert told == valid(spec, paths, "hr", bucket)
         assert {"seconds", "peak MiB", "git", "host", "device", "best epoch"} <= trial.user_attrs.keys()
     assert not any("test" in name for trial in study.trials for name in trial.user_attrs), "no test number is shown"
     attributes = storage(paths).get_study_system_attrs(study._study_id)
@@ -196,6 +201,34 @@ def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monk
     assert len(runs) == 9, "what is recorded is not run again"
     found = [t for t in shown(paths).trials if t.state.name == "COMPLETE"]
     assert {t.user_attrs["key"] for t in found} == {spec.key for spec in SMOKE.specs} and len(found) == 10
+
+
+@pytest.mark.parametrize(
+    ("revision", "made_by", "says"),
+    [
+        ("v3.0.0.a", "3.0.0", "run `optuna storage upgrade --storage sqlite:////"),
+        ("v9.0.0.a", "9.0.0", "made by optuna 9.0.0, this is Optuna 5"),
+    ],
+)
+def test_a_queue_of_another_optuna_is_one_line_and_nothing_is_lost(
+    revision: str, made_by: str, says: str, paths: RunPaths
+) -> None:
+    sweep(paths, study=SMOKE.model_copy(update={"specs": SMOKE.specs[:2]}))
+    connection = sqlite3.connect(database(paths))
+    (usual,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+
+    def made(revision: str, by: str) -> None:
+        with connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+            connection.execute("UPDATE version_info SET library_version = ?", (by,))
+
+    made(revision, made_by)
+    with pytest.raises(SchemaError) as error:
+        sweep(paths, extend=True)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    made(usual, optuna.__version__)
+    connection.close()
+    assert sweep(paths, extend=True).complete and states(shown(paths)) == {"COMPLETE": 10}
 
 
 def test_failures_are_shown_with_their_reason(paths: RunPaths) -> None:

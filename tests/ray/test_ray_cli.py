@@ -97,6 +97,8 @@ def test_a_port_of_another_program_is_no_cluster(tmp_path: Path) -> None:
         (("--gpus-per-trial", "0.5", "--device", "cpu"), "--gpus-per-trial 0.5 needs --device cuda, not cpu"),
         (("--gpus-per-trial", "1.5"), "--gpus-per-trial 1.5: use a share of one GPU"),
         (("--ray-address", "127.0.0.1:1"), "--ray-address 127.0.0.1:1: nothing answers there"),
+        (("--ray-address", "127.0.0.1:99999"), "--ray-address 127.0.0.1:99999: nothing answers there"),
+        (("--ray-address", "no..host:6379"), "--ray-address no..host:6379: nothing answers there"),
         (("--ray-address", "head-node"), "--ray-address head-node is not HOST:PORT"),
         (("--cpus-per-trial", "9999"), "--cpus-per-trial 9999 is more than the"),
     ],
