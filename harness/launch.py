@@ -76,6 +76,26 @@ def executor_of(
     return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
 
 
+def at_once(*, workers: int | None, cpus: int, gpus: float, address: str | None) -> int:
+    """How many trials a start would run at once: on the cluster, which is asked, or here.
+
+    Where GPUs are to be shared and this machine has none, as one GPU takes. Raises ConfigError for a cluster that does
+    not answer, or has no room for a trial.
+    """
+    if address is not None:
+        from harness.ray_cluster import Cluster
+
+        return Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus).check()
+    fitting = max(1, (os.cpu_count() or 1) // cpus)
+    if gpus:
+        from harness.trial import gpu_count
+
+        there = gpu_count() or 1
+        fitting = min(fitting, max(1, int(1 / gpus) * there if gpus <= 1 else there // int(gpus)))
+        return min(workers or fitting, fitting)
+    return workers or fitting
+
+
 def merge_into(paths: RunPaths, other: str) -> str:
     """Copy what another results database has and ours lacks; returns what was done, in words.
 

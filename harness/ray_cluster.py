@@ -113,13 +113,15 @@ class Cluster:
         finally:
             ray.shutdown()
 
-    def check(self) -> None:
-        """Ask the cluster of `address` for its room. Raises ConfigError as `room` does, and where no Ray answers there
-        in some seconds."""
+    def check(self) -> int:
+        """Ask the cluster of `address` how many trials fit at once.
+
+        Raises ConfigError as `room` does, and where no Ray answers there in some seconds.
+        """
         assert self.address is not None
         check_address(self.address)
         use_token()
-        self._fitting(_resources(self.address))
+        return self._fitting(_resources(self.address))
 
     def _connect(self, folder: Path) -> None:
         import ray

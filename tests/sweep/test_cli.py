@@ -110,6 +110,13 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "raises.py"), "failed: ValidationError"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
+        (("--list",), "--executor has no effect with --list: drop one of them"),
+        (("--recipe", "slurm"), "--executor has no effect with --recipe: drop one of them"),
+        (("--merge", "other.db", "--out", "here"), "--executor has no effect with --merge: drop one of them"),
+        (("--study", "smoke", "--status", "--dry-run"), "--dry-run has no effect with --status: drop one of them"),
+        (("--study", "smoke", "--status", "--calibrate"), "--calibrate has no effect with --status"),
+        (("--study", "smoke", "--only", "abcd", "--retry-failed"), "--retry-failed has no effect with --only"),
+        (("--study", "smoke", "--dashboard-port", "80"), "--dashboard-port has no effect without --dashboard"),
         (("--study", "smoke", "--user-col", "who"), "are for files, and synthetic is none"),
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
@@ -218,6 +225,13 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_in_a_file_no_name_of_a_plan_is_cut_off(tmp_path: Path) -> None:
+    words = ("--study", "table2", "--dataset", "kindle_store", "--dry-run")
+    rows = [line.split() for line in typed(tmp_path, *words, environment={"COLUMNS": ""}).stdout.splitlines()]
+    for method in ("sasrec_bce", "sasrec_sce"):
+        assert ["kindle_store", method, "5", "0", "0", "5"] in rows
+
+
 def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
     first = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one")
@@ -320,6 +334,6 @@ def test_failures_end_with_code_1_and_are_named(tmp_path: Path) -> None:
 
 
 def test_studies_are_listed(tmp_path: Path) -> None:
-    ended = sweep(tmp_path, "--list")
+    ended = typed(tmp_path, "--list")
     assert ended.returncode == 0
     assert all(name in ended.stdout for name in ("smoke", "table2", "alpha_lambda"))
