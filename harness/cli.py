@@ -3,7 +3,7 @@
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,7 @@ from studies import STUDIES
 
 if TYPE_CHECKING:
     from harness.executors import Executor, RunContext
+    from harness.ledger_page import Facts
     from harness.sweep import Plan
     from harness.values import Cell, Estimate
 
@@ -300,6 +301,12 @@ def _typed(context: typer.Context) -> set[str]:
     }
 
 
+def _pictures(title: str, done: "Sequence[Facts]") -> "Mapping[str, bytes]":
+    from reports.live import pictures
+
+    return pictures(title, done)
+
+
 def _winners(study: str, asked: StudyOptions, paths: RunPaths) -> Study:
     from harness.store import open_store
     from harness.sweep import database
@@ -355,7 +362,16 @@ def _run(
     usual = signal.signal(signal.SIGTERM, terminate)
     try:
         console = Console(stderr=True)
-        after = run_study(study, executor, context, console=console, quiet=quiet, options=options, estimates=estimates)
+        after = run_study(
+            study,
+            executor,
+            context,
+            console=console,
+            quiet=quiet,
+            options=options,
+            estimates=estimates,
+            draw=_pictures,
+        )
     except KeyboardInterrupt:
         after = current_plan(study, paths, options)
         typer.echo(

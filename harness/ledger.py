@@ -22,7 +22,8 @@ from harness import ledger_page
 from harness.config import SearchSpace, TrialSpec
 from harness.database import one_line, shown
 from harness.errors import StoreError
-from harness.ledger_page import Facts
+from harness.ledger_page import Draw, Facts
+from harness.ledger_pictures import attach
 from harness.ledger_storage import (
     distributions,
     is_of_another_space,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 DRESS_SECONDS = 10.0
 """How often the note and the heat map are made anew while trials end."""
 
+PICTURE_SECONDS = 300.0
+"""How often the pictures are, which take a second."""
+
 
 @dataclass(kw_only=True)
 class _Page:
@@ -61,6 +65,7 @@ class _Page:
     changed: bool = False
     """Whether there is anything to show that was not shown before this sweep."""
     dressed_at: float = 0.0
+    drawn_at: float = field(default_factory=time.monotonic)
 
 
 class Ledger:
@@ -76,12 +81,15 @@ class Ledger:
         prune: Prune | None = None,
         spaces: Mapping[str, SearchSpace] | None = None,
         command: str = "",
+        draw: Draw | None = None,
+        artifacts: Path | None = None,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._where, self._name, self._title, self._command = where, name, title, command
         self._search, self._prune, self._spaces = search, prune, spaces or {}
+        self._draw, self._artifacts = draw, artifacts
         self._pages: dict[str, _Page] = {}
         """By place for a search, by data set for a grid."""
         self._damaged = False
@@ -101,7 +109,7 @@ class Ledger:
         try:
             if kind is None:
                 for place in self._pages:
-                    self.dress(place, force=True)
+                    self.dress(place, force=True, last=True)
         finally:
             self.close()
 
@@ -357,8 +365,8 @@ class Ledger:
                 page.status[spec.key] = "waiting"
         self.dress(self._place(spec))
 
-    def dress(self, place: str, *, force: bool = False) -> None:
-        """Make the note and heat map of a study anew, but not all the time."""
+    def dress(self, place: str, *, force: bool = False, last: bool = False) -> None:
+        """Make the note and heat map of a study anew, but not all the time, and the pictures, more seldom still."""
         page = self._pages[place]
         if not page.changed or (not force and time.monotonic() - page.dressed_at < DRESS_SECONDS):
             return
@@ -374,18 +382,7 @@ class Ledger:
                 drawn: Any = SimpleNamespace(to_json=lambda: figure)
                 save_plotly_graph_object(page.study, drawn, graph_object_id="alpha_lambda")
         page.dressed_at = time.monotonic()
-
-    def attach(self, place: str, file: Path, folder: Path) -> None:
-        """Show a picture among the study's artifacts, kept in `folder`; a former one of that name is shown no more."""
-        from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
-
-        page = self._pages[place]
-        with self._plain():
-            folder.mkdir(parents=True, exist_ok=True)
-            known = get_all_artifact_meta(page.study)
-            store = FileSystemArtifactStore(folder)
-            if all(meta.filename != file.name for meta in known):
-                upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=page.study)
-            else:
-                identity = next(meta.artifact_id for meta in known if meta.filename == file.name)
-                (folder / identity).write_bytes(file.read_bytes())
+        if self._draw and self._artifacts and (last or time.monotonic() - page.drawn_at >= PICTURE_SECONDS):
+            with self._plain():
+                attach(page.study, self._artifacts, self._draw(page.name, done))
+            page.drawn_at = time.monotonic()

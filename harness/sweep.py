@@ -23,6 +23,7 @@ from harness.values import Estimate, Split
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
+    from harness.ledger_page import Draw
     from harness.store import Status, Store
 
 
@@ -220,8 +221,11 @@ def run_study(
     quiet: bool = False,
     options: SweepOptions | None = None,
     estimates: Sequence[Estimate] = (),
+    draw: "Draw | None" = None,
 ) -> Plan:
     """Run what is missing of a study and record it; returns the plan as it is afterwards.
+
+    `draw` makes the pictures that the dashboard shows.
 
     Only one sweep at a time: raises SweepLocked while another holds the database. Raises DataError before anything is
     written where data are missing, ConfigError and StoreError as their messages say.
@@ -259,6 +263,8 @@ def run_study(
             prune=options.prune,
             spaces=spaces,
             command=context.command,
+            draw=draw,
+            artifacts=paths.artifacts,
         ) as ledger:
             ledger.reconcile(whole, store, skip=todo.given_up)
             _run(todo, store, ledger, executor, context, spaces, options, console=console, quiet=quiet)

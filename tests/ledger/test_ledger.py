@@ -4,19 +4,22 @@ import io
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.artifacts import get_all_artifact_meta
 from rich.console import Console
 
 from harness import ledger_page
 from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
-from harness.errors import SchemaError
+from harness.errors import SchemaError, StoreError
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
+from harness.ledger_page import Draw, Facts
 from harness.ledger_storage import is_shown, is_there, params_of, running
 from harness.options import SweepOptions
 from harness.prepare import prepare
@@ -52,10 +55,10 @@ def trains(spec: TrialSpec, context: RunContext) -> Steps:
     return replace(fake.result(spec, split, epochs=EPOCHS), epochs=logs)
 
 
-def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, **options: Any) -> Plan:
+def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, draw: Draw | None = None, **options: Any) -> Plan:
     context = RunContext(paths=paths, command="btsr-sweep --study smoke", ask_each_epoch="prune" in options)
     console = Console(file=io.StringIO())
-    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options))
+    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options), draw=draw)
 
 
 def storage(paths: RunPaths) -> optuna.storages.RDBStorage:
@@ -357,6 +360,42 @@ def test_the_note_names_the_best_first() -> None:
     assert "**2 of 5 trials are done**, 3 waiting" in lines
     rows = [line for line in lines if line.startswith("| bt_sr")]
     assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
+
+
+def test_pictures_are_artifacts_that_are_replaced_and_come_back(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn of what is done, at the end and now and then before it."""
+    seen: list[int] = []
+
+    def draw(title: str, done: Sequence[Facts]) -> dict[str, bytes]:
+        assert title == "smoke/synthetic"
+        seen.append(len(done))
+        return {"one.png": b"%d" % len(done), "two.png": b"2"}
+
+    def shows() -> dict[str, bytes]:
+        found = get_all_artifact_meta(shown(paths))
+        return {meta.filename: (paths.artifacts / meta.artifact_id).read_bytes() for meta in found}
+
+    part = SMOKE.model_copy(update={"specs": SMOKE.specs[:2]})
+    sweep(paths, study=part, draw=draw)
+    assert (seen, shows()) == ([2], {"one.png": b"2", "two.png": b"2"})
+    monkeypatch.setattr("harness.ledger.DRESS_SECONDS", 0.0)
+    monkeypatch.setattr("harness.ledger.PICTURE_SECONDS", 0.0)
+    sweep(paths, draw=draw, extend=True)
+    assert seen[1:] == [2, *range(3, 11), 10]
+    assert shows() == {"one.png": b"10", "two.png": b"2"} and len(list(paths.artifacts.iterdir())) == 2
+    optuna.delete_study(study_name="smoke/synthetic", storage=storage(paths))
+    sweep(paths, draw=draw)
+    assert shows()["one.png"] == b"10"
+
+
+def test_pictures_that_cannot_be_written_are_one_line(paths: RunPaths) -> None:
+    paths.artifacts.write_text("no folder")
+    with pytest.raises(StoreError, match="pictures for the dashboard cannot be written to .*artifacts"):
+        sweep(paths, draw=lambda title, done: {"one.png": b"1"})
+    paths.artifacts.unlink()
+    assert sweep(paths, draw=lambda title, done: {"one.png": b"1"}).complete
 
 
 def test_a_term_without_lambda_shows_none() -> None:
