@@ -10,8 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from harness.errors import StoreError
 from harness.ledger_page import Draw, Facts
 from harness.ledger_pictures import attach
 from harness.ledger_storage import (
+    Page,
     distributions,
     is_of_another_space,
     open_storage,
@@ -38,7 +38,6 @@ from harness.store import Store
 from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
 
 if TYPE_CHECKING:
-    from optuna import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
 DRESS_SECONDS = 10.0
@@ -46,26 +45,6 @@ DRESS_SECONDS = 10.0
 
 PICTURE_SECONDS = 300.0
 """How often the pictures are, which take a second."""
-
-
-@dataclass(kw_only=True)
-class _Page:
-    """One Optuna study."""
-
-    name: str
-    space: SearchSpace | None
-    """Whose points it holds; None for a grid."""
-    study: "OptunaStudy"
-    study_id: int
-    trials: dict[str, int] = field(default_factory=dict)
-    """Key -> Optuna's trial id, of those waiting or running."""
-    done: dict[str, Facts] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
-    """Key -> waiting, running, done, pruned or failed."""
-    changed: bool = False
-    """Whether there is anything to show that was not shown before this sweep."""
-    dressed_at: float = 0.0
-    drawn_at: float = field(default_factory=time.monotonic)
 
 
 class Ledger:
@@ -90,7 +69,7 @@ class Ledger:
         self._where, self._name, self._title, self._command = where, name, title, command
         self._search, self._prune, self._spaces = search, prune, spaces or {}
         self._draw, self._artifacts = draw, artifacts
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, Page] = {}
         """By place for a search, by data set for a grid."""
         self._damaged = False
         self._skip: frozenset[str] = frozenset()
@@ -110,8 +89,20 @@ class Ledger:
             if kind is None:
                 for place in self._pages:
                     self.dress(place, force=True, last=True)
+            elif kind is KeyboardInterrupt:
+                with suppress(StoreError):  # the next start would put it right, too
+                    self._put_back()
         finally:
             self.close()
+
+    def _put_back(self) -> None:
+        """What runs is interrupted: it waits for the next start, and is shown so."""
+        for place, page in self._pages.items():
+            for key in [key for key, status in page.status.items() if status == "running"]:
+                with self._plain():
+                    self._storage.set_trial_state_values(page.trials[key], self._state("WAITING"))
+                    page.status[key] = "waiting"
+            self.dress(place, force=True)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -206,7 +197,7 @@ class Ledger:
             for spec in specs
         }
 
-    def _opened(self, place: str, keys: Collection[str]) -> _Page:
+    def _opened(self, place: str, keys: Collection[str]) -> Page:
         """The page of this place, for trials with these keys."""
         import optuna
 
@@ -225,9 +216,9 @@ class Ledger:
         names = ["valid NDCG@10", "valid cov@10"][: 2 if two else 1]
         if study.metric_names != names:
             study.set_metric_names(names)
-        return _Page(name=name, space=space, study=study, study_id=study_id)
+        return Page(name=name, space=space, study=study, study_id=study_id)
 
-    def _clean(self, page: _Page, ended: set[str]) -> set[str]:
+    def _clean(self, page: Page, ended: set[str]) -> set[str]:
         """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
         from optuna.trial import TrialState
 
@@ -252,17 +243,17 @@ class Ledger:
         for name, value in attributes.items():
             self._storage.set_trial_user_attr(trial_id, name, value)
 
-    def _add_waiting(self, page: _Page, spec: TrialSpec) -> None:
+    def _add_waiting(self, page: Page, spec: TrialSpec) -> None:
         page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
 
-    def _add_ended(self, page: _Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
+    def _add_ended(self, page: Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
         found = page.done.get(spec.key)
         trial = self._frozen(page, spec, "COMPLETE" if found else "PRUNED", found, ledger_page.curve(epochs))
         self._storage.create_new_trial(page.study_id, trial)
 
     def _frozen(
         self,
-        page: _Page,
+        page: Page,
         spec: TrialSpec,
         state: str,
         found: Facts | None = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.checkpoint import tidy
 from harness.config import DataConfig, RunPaths, SearchSpace, Study, TrialSpec
 from harness.errors import ConfigError, StoreError
 from harness.executors import Executor, RunContext
@@ -251,6 +252,7 @@ def run_study(
         for split in splits.values():
             store.record_data(split)
         store.record_estimates(todo.study.name, estimates)
+        tidy(paths.checkpoints, [key for key, status in todo.statuses.items() if status == "done"])
         if not spaces and not todo.missing and _nothing_to_do(todo.study.name, whole, store, database(paths)):
             return todo
         from harness.ledger import Ledger

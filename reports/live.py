@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from harness.ledger_page import Facts, groups
 from harness.rules import pareto
@@ -59,6 +60,7 @@ def _curves(title: str, done: Sequence[Facts]) -> Figure:
                 axes.plot(epochs, values, color=color, linewidth=0.7, alpha=0.7, marker=".", markersize=2, label=label)
                 label = "_"
         axes.set(xlabel="epoch", ylabel="validation NDCG@10")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(figure, axes)
 
     return framed(HEIGHT_INCHES, f"{title}: learning curves", (f"{len(done)} finished trials, a line each",), fill)
@@ -72,10 +74,12 @@ def _front(title: str, done: Sequence[Facts]) -> Figure:
     def fill(figure: SubFigure, colors: Colors) -> None:
         axes = figure.subplots()
         axes.plot(ndcg[best], cov[best], color="0.3", linewidth=0.9, zorder=1)
-        for place, method in enumerate(_methods(done)):
+        methods = _methods(done)
+        for place, method in enumerate(methods):
+            size = 14 + 12 * (len(methods) - 1 - place)  # equals, such as alpha = 0 and its base, both show
             mine = np.array([row[0].method == method for row in rows])
             color = colors[place % len(colors)]
-            axes.scatter(ndcg[mine], cov[mine], s=14, linewidths=0, color=color, label=method_title(method), zorder=2)
+            axes.scatter(ndcg[mine], cov[mine], s=size, linewidths=0, color=color, label=method_title(method), zorder=2)
         axes.set(xlabel="validation NDCG@10", ylabel="validation cov@10")
         _legend(figure, axes)
 

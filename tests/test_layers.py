@@ -76,7 +76,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
     "harness.ledger_page": (VALUES, set()),
     "harness.ledger_pictures": (VALUES, {"optuna"}),
-    "harness.ledger_storage": (VALUES | {"harness.database", "harness.options"}, {"optuna", "sqlalchemy"}),
+    "harness.ledger_storage": (
+        VALUES | {"harness.database", "harness.ledger_page", "harness.options"},
+        {"optuna", "sqlalchemy"},
+    ),
     "harness.ledger": (
         VALUES
         | {"harness.database", "harness.store", "harness.ledger_page", "harness.ledger_storage", "harness"}
@@ -93,14 +96,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.sweep": (
         VALUES
         | SWEEP
-        | {
-            "harness.driver",
-            "harness.ledger_page",
-            "harness.search",
-            "harness.prepare",
-            "harness.database",
-            "harness.ledger_storage",
-        },
+        | {"harness.driver", "harness.search", "harness.prepare", "harness.database", "harness.ledger_storage"}
+        | {"harness.checkpoint", "harness.ledger_page"},
         {"rich"},
     ),
     "harness.price": (

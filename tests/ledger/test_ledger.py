@@ -162,12 +162,34 @@ def test_a_trial_told_in_the_dashboard_does_not_stop_the_sweep(paths: RunPaths) 
         assert len(store.trials()) == 10
 
 
+class Killed(BaseException):
+    """As sudden an end as a process can come to without taking the test with it."""
+
+
+def test_after_an_interruption_nothing_is_shown_as_running(paths: RunPaths) -> None:
+    def stops(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        if spec == SMOKE.specs[2]:
+            raise KeyboardInterrupt
+        return (yield from trains(spec, context))
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(paths, stops)
+    study = shown(paths)
+    finished = states(study)["COMPLETE"]
+    assert states(study) == {"COMPLETE": finished, "WAITING": 10 - finished} and finished < 10
+    attributes = storage(paths).get_study_system_attrs(study._study_id)
+    (note,) = [str(v) for k, v in attributes.items() if k.startswith("dashboard:note_str")]
+    assert f"{finished} of 10 trials are done" in note and "running" not in note
+    assert sweep(paths).complete and states(shown(paths)) == {"COMPLETE": 10}, "it goes on in its own place"
+
+
 def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) -> None:
     def dies(spec: TrialSpec, context: RunContext) -> Steps:
         yield next(trains(spec, context))
-        raise KeyboardInterrupt
+        raise Killed
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         sweep(paths, dies)
     study = shown(paths)
     assert states(study) == {"RUNNING": 1, "WAITING": 9}
@@ -189,9 +211,9 @@ def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) ->
 
 def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(self: Ledger, outcome: object, *, again: bool = False) -> None:
-        raise KeyboardInterrupt
+        raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Ledger, "ended", crash)
         sweep(paths)
     runs: list[str] = []
