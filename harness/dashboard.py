@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import ConfigError, SchemaError, StoreError
 from harness.ledger_storage import is_there, open_storage
-from harness.local_executor import leave_with_parent
+from harness.local_executor import deaf, leave_with_parent
 
 HOST = "127.0.0.1"
 """The dashboard has no login and can delete studies: it is served to this machine alone."""
@@ -39,11 +39,8 @@ def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(where, artifacts.absolute(), port), daemon=True
     )
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the driver's
-    try:
+    with deaf():
         process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield f"http://{HOST}:{port}/dashboard/"
     finally:

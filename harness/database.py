@@ -5,7 +5,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -273,3 +273,14 @@ def use_wal(engine: Engine) -> None:
             raise StoreError(f"database {engine.url.database} cannot keep a write-ahead log ({error})") from error
         finally:
             connection.close()
+
+
+def fold_log(engine: Engine) -> None:
+    """Move the log of a SQLite file into the file, so that a copy of it alone is whole while others have it open."""
+    if engine.dialect.name == "sqlite":
+        with suppress(DBAPIError, sqlite3.Error):  # what stays in the log is found there
+            connection = engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                connection.close()

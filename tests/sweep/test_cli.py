@@ -309,8 +309,11 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     words = ["--executor", "local", "--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
-    process = begun(tmp_path, *words)
-    process.send_signal(number)
+    process = begun(tmp_path, *words, "--dashboard", "--dashboard-port", "0")
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: worker and dashboard get it, too
+    else:
+        process.send_signal(number)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == code
     assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
