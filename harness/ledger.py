@@ -167,7 +167,7 @@ class Ledger:
             for place, mine in by_place.items():
                 page = self._pages[place] = self._opened(place, {spec.key for spec in mine})
                 page.status = {s.key: statuses.get(s.key, "") if s.key in ended else "waiting" for s in mine}
-                there = self._clean(page, ended)
+                there = self._clean(page)
                 shown_as = {"done", "pruned"}
                 missing = [s for s in mine if page.status[s.key] in shown_as and s.key not in there]
                 waiting = [s for s in mine if page.status[s.key] == "waiting"]
@@ -218,7 +218,7 @@ class Ledger:
             study.set_metric_names(names)
         return Page(name=name, space=space, study=study, study_id=study_id)
 
-    def _clean(self, page: Page, ended: set[str]) -> set[str]:
+    def _clean(self, page: Page) -> set[str]:
         """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
         from optuna.trial import TrialState
 
@@ -231,11 +231,12 @@ class Ledger:
             if trial.state == TrialState.FAIL:
                 continue
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
-            if trial.state == TrialState.WAITING and key and key not in ended and key not in page.trials:
+            waits = trial.state == TrialState.WAITING
+            if waits and page.status.get(key) == "waiting" and key not in page.trials:
                 page.trials[key] = trial_id
             else:
-                if trial.state == TrialState.RUNNING:
-                    self._storage.set_trial_user_attr(trial_id, "error", "its driver ended")
+                why = "not to be run: it has ended, waits twice, or is not asked for" if waits else "its driver ended"
+                self._storage.set_trial_user_attr(trial_id, "error", why)
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         return there
 

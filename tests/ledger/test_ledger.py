@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.artifacts import get_all_artifact_meta
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 
 from harness import ledger_page
@@ -205,8 +206,9 @@ def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) ->
     sweep(paths, counted)
     assert Counter(runs) == {spec.key: 1 for spec in SMOKE.specs}
     found = states(shown(paths))
-    assert found["COMPLETE"] == 10 and not found["RUNNING"]
-    assert [t.user_attrs["error"] for t in shown(paths).trials if t.user_attrs.get("error")] == ["its driver ended"]
+    assert found == {"COMPLETE": 10, "FAIL": 4}, "nothing waits for ever"
+    errors = Counter(t.user_attrs["error"].partition(":")[0] for t in shown(paths).trials if t.state.name == "FAIL")
+    assert errors == {"its driver ended": 1, "not to be run": 3}
 
 
 def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +374,20 @@ def test_the_heat_map_shows_means_over_seeds_and_gaps_where_nothing_was_run() ->
     assert data["z"] == [[pytest.approx(0.3), None], [None, 0.7]]
     assert data["text"][0] == ["0.3000<br>2 seeds", ""]
     assert ledger_page.heat_map(done[:2]) is None
+
+
+def test_the_heat_map_is_kept_with_the_study(paths: RunPaths) -> None:
+    base = SMOKE.specs[1]
+    cells = [(alpha, lam) for alpha in (0.1, 0.3) for lam in (0.05, 0.5)]
+    specs = tuple(
+        base.model_copy(update={"aux": base.aux.model_copy(update={"alpha": alpha, "lam": lam})})
+        for alpha, lam in cells
+    )
+    sweep(paths, study=SMOKE.model_copy(update={"specs": specs}))
+    (kept,) = get_plotly_graph_objects(storage(paths).get_study_system_attrs(shown(paths)._study_id)).values()
+    (data,) = json.loads(kept)["data"]
+    by_cell = {(float(x), float(y)): data["z"][j][i] for i, x in enumerate(data["x"]) for j, y in enumerate(data["y"])}
+    assert by_cell == {cell: pytest.approx(valid(spec, paths)) for cell, spec in zip(cells, specs, strict=True)}
 
 
 def test_the_note_names_the_best_first() -> None:
