@@ -194,7 +194,7 @@ def _only(study: Study, key: str) -> TrialSpec:
     if len(found) != 1:
         what = "no trial" if not found else f"{len(found)} trials"
         raise ConfigError(
-            f"--only {key}: {what} of study {study.name} has such a key: see column trial_key of table trial"
+            f"--only {key}: {what} of study {study.name} has such a key: see column trial_key of table study_trial"
         )
     return found[0]
 
