@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,32 @@ DEMANDS: Mapping[str, str] = {
     **{name: f"data.{name}" for name in DataChoices.model_fields},
 }
 """Option -> the field of a trial that it is for."""
+
+
+ALONE: Mapping[str, tuple[str, ...]] = {"--recipe": (), "--list": (), "--merge": ("--out", "--db")}
+"""Options that do one thing and end, each with those that say how."""
+
+IN_VAIN = (
+    ("--status", "--dry-run"),
+    ("--status", "--calibrate"),
+    ("--only", "--retry-failed"),
+)
+"""Options of which the second has no effect beside the first."""
+
+
+def check_together(given: Collection[str]) -> None:
+    """Raise ConfigError where one of the options that were typed would have no effect beside the others.
+
+    A start's own options may stand beside --dry-run and --status, which are added to its command.
+    """
+    for first, how in ALONE.items():
+        if first in given and (rest := sorted(set(given) - {first, *how})):
+            raise ConfigError(f"{rest[0]} has no effect with {first}: drop one of them")
+    for first, idle in IN_VAIN:
+        if first in given and idle in given:
+            raise ConfigError(f"{idle} has no effect with {first}: drop one of them")
+    if "--dashboard-port" in given and "--dashboard" not in given:
+        raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
 
 
 def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:

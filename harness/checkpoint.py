@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -129,10 +129,25 @@ def forget(folder: Path, key: str) -> None:
     """Delete the checkpoint of a trial that is recorded; the best weights stay where they were kept."""
     mine = folder / key
     if (mine / BEST).exists():
-        (mine / LAST).unlink(missing_ok=True)
-        (mine / "lock").unlink(missing_ok=True)
+        for name in (LAST, f"{LAST}.new", f"{BEST}.new", "lock"):
+            (mine / name).unlink(missing_ok=True)
     else:
         shutil.rmtree(mine, ignore_errors=True)
+
+
+def tidy(folder: Path, done: Collection[str]) -> None:
+    """Forget the checkpoints of finished trials that a driver left which was killed just after it had recorded them.
+
+    One that a process holds stays: a sweep into another database may share the folder.
+    """
+    for key in {path.parent.name for path in folder.glob("*/*") if path.name != BEST}.intersection(done):
+        with suppress(OSError):
+            handle = os.open(folder / key / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if _locked(handle):
+                    forget(folder, key)
+            finally:
+                os.close(handle)
 
 
 def _locked(handle: int) -> bool:

@@ -1,10 +1,9 @@
 """`btsr-sweep`: run what is missing of a study. Heavy libraries are imported inside the commands."""
 
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from harness.asked import methods_named, study_asked, study_named
+from harness.asked import check_together, methods_named, study_asked, study_named
 from harness.choices import DataChoices, checked
 from harness.config import DEFAULT_PROFILE, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
 from harness.data.catalogue import named_datasets
@@ -41,6 +40,7 @@ from studies import STUDIES
 
 if TYPE_CHECKING:
     from harness.executors import Executor, RunContext
+    from harness.ledger_page import Facts
     from harness.sweep import Plan
     from harness.values import Cell, Estimate
 
@@ -57,6 +57,7 @@ app = typer.Typer(
 
 @app.command(cls=Panelled)
 def sweep(
+    context: typer.Context,
     study: Annotated[
         str | None, typer.Option(help="study name, or a Python file with a function study(options) -> Study")
     ] = None,
@@ -162,7 +163,9 @@ def sweep(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="serve the Optuna dashboard meanwhile", rich_help_panel=SHOW)
     ] = False,
-    dashboard_port: Annotated[int, typer.Option(min=0, help="its port; 0: any", rich_help_panel=SHOW)] = 8080,
+    dashboard_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="its port; 0: any", rich_help_panel=SHOW)
+    ] = 8080,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, only the end", rich_help_panel=SHOW)] = False,
     recipe: Annotated[
         Literal["slurm", "onprem", "aws"] | None,
@@ -175,10 +178,11 @@ def sweep(
     """Run what is missing of a study. A finished trial is never run again: after an interruption, start it again."""
     from harness import show
     from harness.executors import RunContext
-    from harness.launch import device_name, executor_of, merge_into
+    from harness.launch import at_once, device_name, executor_of, merge_into
     from harness.price import price
     from harness.sweep import current_plan, database, shown
 
+    check_together(_typed(context))
     if recipe is not None:
         show.recipe(recipe)
         return
@@ -236,7 +240,7 @@ def sweep(
         wanted = study_asked(function, asked, study)
     else:
         wanted = _winners(str(winners_of), asked, paths)
-    context = RunContext(
+    run = RunContext(
         paths=paths,
         device=device_name(device, gpus=gpus_per_trial),
         threads=cpus_per_trial,
@@ -248,10 +252,13 @@ def sweep(
     if status:
         show.status(plan, paths)
         return
-    estimates = _estimates(plan, context, calibrate=calibrate)
+    estimates = _estimates(plan, run, calibrate=calibrate)
     if dry_run:
-        at_once = workers or max(1, (os.cpu_count() or 1) // cpus_per_trial)
-        show.plan(plan, shown(paths), estimates, price(plan, estimates), at_once)
+        cost = price(plan, estimates)
+        room = 1
+        if cost.hours:
+            room = at_once(workers=workers, cpus=cpus_per_trial, gpus=gpus_per_trial, address=ray_address)
+        show.plan(plan, shown(paths), estimates, cost, room)
         return
     runner = executor_of(
         executor,
@@ -259,7 +266,7 @@ def sweep(
         cpus=cpus_per_trial,
         gpus=gpus_per_trial,
         address=ray_address,
-        device=context.device,
+        device=run.device,
         needed=bool(plan.upcoming),
     )
     if plan.upcoming:
@@ -273,7 +280,7 @@ def sweep(
 
             address = stack.enter_context(served(database(paths), paths.artifacts, dashboard_port))
             typer.echo(f"dashboard: {address}", err=True)
-        _run(wanted, runner, context, options, tuple(estimates.values()), quiet=quiet)
+        _run(wanted, runner, run, options, tuple(estimates.values()), quiet=quiet)
 
 
 def main() -> None:
@@ -283,6 +290,21 @@ def main() -> None:
     except BtsrError as error:
         print(f"btsr-sweep: {told(error, '--out or --db')}", file=sys.stderr)
         sys.exit(USER_ERROR)
+
+
+def _typed(context: typer.Context) -> set[str]:
+    """The options that stand in the command."""
+    return {
+        option.opts[0]
+        for option in context.command.params
+        if option.name and (source := context.get_parameter_source(option.name)) and source.name == "COMMANDLINE"
+    }
+
+
+def _pictures(title: str, done: "Sequence[Facts]") -> "Mapping[str, bytes]":
+    from reports.live import pictures
+
+    return pictures(title, done)
 
 
 def _winners(study: str, asked: StudyOptions, paths: RunPaths) -> Study:
@@ -340,7 +362,16 @@ def _run(
     usual = signal.signal(signal.SIGTERM, terminate)
     try:
         console = Console(stderr=True)
-        after = run_study(study, executor, context, console=console, quiet=quiet, options=options, estimates=estimates)
+        after = run_study(
+            study,
+            executor,
+            context,
+            console=console,
+            quiet=quiet,
+            options=options,
+            estimates=estimates,
+            draw=_pictures,
+        )
     except KeyboardInterrupt:
         after = current_plan(study, paths, options)
         typer.echo(

@@ -1,6 +1,7 @@
 """The Optuna dashboard in a process of its own, which ends with the driver; only the driver makes tables."""
 
 import multiprocessing
+import signal
 import socket
 import threading
 import time
@@ -9,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.database import BUSY_SECONDS, optuna_url
-from harness.errors import ConfigError, StoreError
-from harness.ledger_storage import is_there
-from harness.local_executor import leave_with_parent
+from harness.errors import ConfigError, SchemaError, StoreError
+from harness.ledger_storage import is_there, open_storage
+from harness.local_executor import deaf, leave_with_parent
 
 HOST = "127.0.0.1"
 """The dashboard has no login and can delete studies: it is served to this machine alone."""
@@ -39,7 +39,8 @@ def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
     process = multiprocessing.get_context("spawn").Process(
         target=_serve, args=(where, artifacts.absolute(), port), daemon=True
     )
-    process.start()
+    with deaf():
+        process.start()
     try:
         yield f"http://{HOST}:{port}/dashboard/"
     finally:
@@ -49,15 +50,12 @@ def dashboard(where: str | Path, artifacts: Path, port: int) -> Iterator[str]:
 
 def _serve(where: str | Path, artifacts: Path, port: int) -> None:
     """Answer requests until the driver is gone."""
-    import signal
     from socketserver import ThreadingMixIn
     from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
     from optuna.artifacts import FileSystemArtifactStore
-    from optuna.storages import RDBStorage
     from optuna_dashboard import wsgi
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
@@ -71,9 +69,10 @@ def _serve(where: str | Path, artifacts: Path, port: int) -> None:
     while not _is_there(where):
         time.sleep(LOOK_SECONDS)
     artifacts.mkdir(parents=True, exist_ok=True)
-    url = optuna_url(where)
-    options = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {}
-    storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+    try:
+        storage = open_storage(where, create=False)
+    except SchemaError:  # the driver says so
+        return
     app = wsgi(storage, artifact_store=FileSystemArtifactStore(str(artifacts)))
     make_server(HOST, port, app, server_class=Threaded, handler_class=Silent).serve_forever()
 

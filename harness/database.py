@@ -5,7 +5,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +26,10 @@ CONNECT_SECONDS = 10
 LOCK_KEY = 0x62747372
 """Of the advisory lock on a database server: `btsr` in ASCII."""
 
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "sshfs")
+NETWORK_FILE_SYSTEMS = (
+    *("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p", "sshfs"),
+    *("pvfs2", "orangefs", "panfs", "wekafs", "juicefs", "s3fs", "gcsfuse", "goofys", "rclone", "davfs", "blobfuse"),
+)
 """What the type of a mount begins with, after `fuse.`, where SQLite's locks and shared memory cannot be relied on."""
 
 
@@ -48,7 +51,7 @@ def shown(where: str | Path) -> str:
             if isinstance(where, str) and is_url(where)
             else str(where)
         )
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return "the database URL"
 
 
@@ -112,7 +115,7 @@ def _server_engine(where: str) -> Engine:
         engine = create_engine(where, connect_args=options)
         with plain_errors(where), engine.connect():
             return engine
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "install btsr[postgres]" if "psycopg" in str(error) else "check it"
         raise StoreError(f"database URL '{shown(where)}' cannot be used ({one_line(error)}): {hint}") from error
 
@@ -140,7 +143,10 @@ def file_system(path: Path) -> str:
         lines = Path("/proc/self/mounts").read_text().splitlines()
     except OSError:
         return ""
-    mounts = {point.encode().decode("unicode_escape"): kind for _, point, kind, *_ in map(str.split, lines)}
+    mounts = {
+        point.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace"): kind
+        for _, point, kind, *_ in map(str.split, lines)
+    }
     real = path.resolve()
     return next((mounts[str(place)] for place in (real, *real.parents) if str(place) in mounts), "")
 
@@ -267,3 +273,14 @@ def use_wal(engine: Engine) -> None:
             raise StoreError(f"database {engine.url.database} cannot keep a write-ahead log ({error})") from error
         finally:
             connection.close()
+
+
+def fold_log(engine: Engine) -> None:
+    """Move the log of a SQLite file into the file, so that a copy of it alone is whole while others have it open."""
+    if engine.dialect.name == "sqlite":
+        with suppress(DBAPIError, sqlite3.Error):  # what stays in the log is found there
+            connection = engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                connection.close()

@@ -14,7 +14,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 def device_name(name: str | None, *, gpus: float) -> str:
     """The torch device of the trials: as named, else a GPU where they are given a part of one."""
-    if gpus > 1 and gpus != int(gpus):
+    if gpus > 1 and not gpus.is_integer():
         raise ConfigError(f"--gpus-per-trial {gpus:g}: use a share of one GPU, such as 0.5, or a whole number of them")
     chosen = name or ("cuda" if gpus else "cpu")
     if chosen.split(":")[0] not in DEVICES:
@@ -74,6 +74,26 @@ def executor_of(
     from harness.local_executor import LocalExecutor
 
     return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
+
+
+def at_once(*, workers: int | None, cpus: int, gpus: float, address: str | None) -> int:
+    """How many trials a start would run at once: on the cluster, which is asked, or here.
+
+    Where GPUs are to be shared and this machine has none, as one GPU takes. Raises ConfigError for a cluster that does
+    not answer, or has no room for a trial.
+    """
+    if address is not None:
+        from harness.ray_cluster import Cluster
+
+        return Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus).check()
+    fitting = max(1, (os.cpu_count() or 1) // cpus)
+    if gpus:
+        from harness.trial import gpu_count
+
+        there = gpu_count() or 1
+        fitting = min(fitting, max(1, int(1 / gpus) * there if gpus <= 1 else there // int(gpus)))
+        return min(workers or fitting, fitting)
+    return workers or fitting
 
 
 def merge_into(paths: RunPaths, other: str) -> str:

@@ -10,8 +10,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +21,10 @@ from harness import ledger_page
 from harness.config import SearchSpace, TrialSpec
 from harness.database import one_line, shown
 from harness.errors import StoreError
-from harness.ledger_page import Facts
+from harness.ledger_page import Draw, Facts
+from harness.ledger_pictures import attach
 from harness.ledger_storage import (
+    Page,
     distributions,
     is_of_another_space,
     open_storage,
@@ -37,30 +38,13 @@ from harness.store import Store
 from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
 
 if TYPE_CHECKING:
-    from optuna import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
 DRESS_SECONDS = 10.0
 """How often the note and the heat map are made anew while trials end."""
 
-
-@dataclass(kw_only=True)
-class _Page:
-    """One Optuna study."""
-
-    name: str
-    space: SearchSpace | None
-    """Whose points it holds; None for a grid."""
-    study: "OptunaStudy"
-    study_id: int
-    trials: dict[str, int] = field(default_factory=dict)
-    """Key -> Optuna's trial id, of those waiting or running."""
-    done: dict[str, Facts] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
-    """Key -> waiting, running, done, pruned or failed."""
-    changed: bool = False
-    """Whether there is anything to show that was not shown before this sweep."""
-    dressed_at: float = 0.0
+PICTURE_SECONDS = 300.0
+"""How often the pictures are, which take a second."""
 
 
 class Ledger:
@@ -76,13 +60,16 @@ class Ledger:
         prune: Prune | None = None,
         spaces: Mapping[str, SearchSpace] | None = None,
         command: str = "",
+        draw: Draw | None = None,
+        artifacts: Path | None = None,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._where, self._name, self._title, self._command = where, name, title, command
         self._search, self._prune, self._spaces = search, prune, spaces or {}
-        self._pages: dict[str, _Page] = {}
+        self._draw, self._artifacts = draw, artifacts
+        self._pages: dict[str, Page] = {}
         """By place for a search, by data set for a grid."""
         self._damaged = False
         self._skip: frozenset[str] = frozenset()
@@ -101,9 +88,21 @@ class Ledger:
         try:
             if kind is None:
                 for place in self._pages:
-                    self.dress(place, force=True)
+                    self.dress(place, force=True, last=True)
+            elif kind is KeyboardInterrupt:
+                with suppress(StoreError):  # the next start would put it right, too
+                    self._put_back()
         finally:
             self.close()
+
+    def _put_back(self) -> None:
+        """What runs is interrupted: it waits for the next start, and is shown so."""
+        for place, page in self._pages.items():
+            for key in [key for key, status in page.status.items() if status == "running"]:
+                with self._plain():
+                    self._storage.set_trial_state_values(page.trials[key], self._state("WAITING"))
+                    page.status[key] = "waiting"
+            self.dress(place, force=True)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -168,7 +167,7 @@ class Ledger:
             for place, mine in by_place.items():
                 page = self._pages[place] = self._opened(place, {spec.key for spec in mine})
                 page.status = {s.key: statuses.get(s.key, "") if s.key in ended else "waiting" for s in mine}
-                there = self._clean(page, ended)
+                there = self._clean(page)
                 shown_as = {"done", "pruned"}
                 missing = [s for s in mine if page.status[s.key] in shown_as and s.key not in there]
                 waiting = [s for s in mine if page.status[s.key] == "waiting"]
@@ -198,7 +197,7 @@ class Ledger:
             for spec in specs
         }
 
-    def _opened(self, place: str, keys: Collection[str]) -> _Page:
+    def _opened(self, place: str, keys: Collection[str]) -> Page:
         """The page of this place, for trials with these keys."""
         import optuna
 
@@ -217,9 +216,9 @@ class Ledger:
         names = ["valid NDCG@10", "valid cov@10"][: 2 if two else 1]
         if study.metric_names != names:
             study.set_metric_names(names)
-        return _Page(name=name, space=space, study=study, study_id=study_id)
+        return Page(name=name, space=space, study=study, study_id=study_id)
 
-    def _clean(self, page: _Page, ended: set[str]) -> set[str]:
+    def _clean(self, page: Page) -> set[str]:
         """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
         from optuna.trial import TrialState
 
@@ -232,11 +231,12 @@ class Ledger:
             if trial.state == TrialState.FAIL:
                 continue
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
-            if trial.state == TrialState.WAITING and key and key not in ended and key not in page.trials:
+            waits = trial.state == TrialState.WAITING
+            if waits and page.status.get(key) == "waiting" and key not in page.trials:
                 page.trials[key] = trial_id
             else:
-                if trial.state == TrialState.RUNNING:
-                    self._storage.set_trial_user_attr(trial_id, "error", "its driver ended")
+                why = "not to be run: it has ended, waits twice, or is not asked for" if waits else "its driver ended"
+                self._storage.set_trial_user_attr(trial_id, "error", why)
                 self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         return there
 
@@ -244,17 +244,17 @@ class Ledger:
         for name, value in attributes.items():
             self._storage.set_trial_user_attr(trial_id, name, value)
 
-    def _add_waiting(self, page: _Page, spec: TrialSpec) -> None:
+    def _add_waiting(self, page: Page, spec: TrialSpec) -> None:
         page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
 
-    def _add_ended(self, page: _Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
+    def _add_ended(self, page: Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
         found = page.done.get(spec.key)
         trial = self._frozen(page, spec, "COMPLETE" if found else "PRUNED", found, ledger_page.curve(epochs))
         self._storage.create_new_trial(page.study_id, trial)
 
     def _frozen(
         self,
-        page: _Page,
+        page: Page,
         spec: TrialSpec,
         state: str,
         found: Facts | None = None,
@@ -357,8 +357,8 @@ class Ledger:
                 page.status[spec.key] = "waiting"
         self.dress(self._place(spec))
 
-    def dress(self, place: str, *, force: bool = False) -> None:
-        """Make the note and heat map of a study anew, but not all the time."""
+    def dress(self, place: str, *, force: bool = False, last: bool = False) -> None:
+        """Make the note and heat map of a study anew, but not all the time, and the pictures, more seldom still."""
         page = self._pages[place]
         if not page.changed or (not force and time.monotonic() - page.dressed_at < DRESS_SECONDS):
             return
@@ -374,18 +374,7 @@ class Ledger:
                 drawn: Any = SimpleNamespace(to_json=lambda: figure)
                 save_plotly_graph_object(page.study, drawn, graph_object_id="alpha_lambda")
         page.dressed_at = time.monotonic()
-
-    def attach(self, place: str, file: Path, folder: Path) -> None:
-        """Show a picture among the study's artifacts, kept in `folder`; a former one of that name is shown no more."""
-        from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
-
-        page = self._pages[place]
-        with self._plain():
-            folder.mkdir(parents=True, exist_ok=True)
-            known = get_all_artifact_meta(page.study)
-            store = FileSystemArtifactStore(folder)
-            if all(meta.filename != file.name for meta in known):
-                upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=page.study)
-            else:
-                identity = next(meta.artifact_id for meta in known if meta.filename == file.name)
-                (folder / identity).write_bytes(file.read_bytes())
+        if self._draw and self._artifacts and (last or time.monotonic() - page.drawn_at >= PICTURE_SECONDS):
+            with self._plain():
+                attach(page.study, self._artifacts, self._draw(page.name, done))
+            page.drawn_at = time.monotonic()

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -26,6 +26,10 @@ class Facts:
     started: str
     """ISO 8601, UTC."""
     seconds: float
+
+
+Draw = Callable[[str, Sequence[Facts]], Mapping[str, bytes]]
+"""Makes pictures (file name -> PNG) of a study's name and its finished trials."""
 
 
 def labels(spec: TrialSpec) -> dict[str, Any]:

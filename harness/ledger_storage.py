@@ -1,17 +1,22 @@
 """How the Optuna studies in a results database are reached, for writing by the driver and for a look from outside."""
 
 import json
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from harness.config import SearchSpace, TrialSpec
-from harness.database import BUSY_SECONDS, engine_of, file_of, is_url, optuna_url, plain_errors
+from harness.database import BUSY_SECONDS, engine_of, file_of, is_url, optuna_url, plain_errors, shown
+from harness.errors import SchemaError
+from harness.ledger_page import Facts
 from harness.options import Prune, Search
 
 if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
     from optuna.distributions import BaseDistribution
     from sqlalchemy import Connection
 
@@ -19,16 +24,49 @@ WIDEST = 1e6
 """Upper end of the declared range of a grid's parameters: a later grid may have any value."""
 
 
-def open_storage(where: str | Path) -> Any:
-    """Optuna's storage in this database, its tables made where they are missing."""
+@dataclass(kw_only=True)
+class Page:
+    """One Optuna study."""
+
+    name: str
+    space: SearchSpace | None
+    """Whose points it holds; None for a grid."""
+    study: "OptunaStudy"
+    study_id: int
+    trials: dict[str, int] = field(default_factory=dict)
+    """Key -> Optuna's trial id, of those waiting or running."""
+    done: dict[str, Facts] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)
+    """Key -> waiting, running, done, pruned or failed."""
+    changed: bool = False
+    """Whether there is anything to show that was not shown before this sweep."""
+    dressed_at: float = 0.0
+    drawn_at: float = field(default_factory=time.monotonic)
+
+
+def open_storage(where: str | Path, *, create: bool = True) -> Any:
+    """Optuna's storage in this database; `create` makes its tables where they are missing.
+
+    Raises SchemaError for tables of another version of Optuna, with the command that brings them up to date.
+    """
     import optuna
     from sqlalchemy import event
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     server = is_url(where)
-    storage = optuna.storages.RDBStorage(
-        optuna_url(where), engine_kwargs={} if server else {"connect_args": {"timeout": BUSY_SECONDS}}
-    )
+    options = {} if server else {"connect_args": {"timeout": BUSY_SECONDS}}
+    try:
+        storage = optuna.storages.RDBStorage(optuna_url(where), engine_kwargs=options, skip_table_creation=not create)
+    except RuntimeError as error:
+        if "table schema" not in str(error):
+            raise
+        name = shown(optuna_url(where))
+        hint = f"run `optuna storage upgrade --storage {name}`" if "upgrade --storage" in str(error) else "install that"
+        made_by = str(error).partition("(set up by ")[2].partition(")")[0] or "another Optuna"
+        raise SchemaError(
+            f"the queue in {shown(where)} was made by {made_by}, this is Optuna {optuna.__version__}: {hint}, "
+            "then give the same command again (results are not touched)"
+        ) from error
     if not server:
 
         @event.listens_for(storage.engine, "connect")

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -161,15 +162,25 @@ def _kills_for_memory() -> int:
 
 
 @contextmanager
-def _quiet_start(threads: int) -> Iterator[None]:
-    """What a new process inherits: thread counts, which its libraries read when loaded, and deafness to Ctrl-C."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+def deaf() -> Iterator[None]:
+    """A process that is started meanwhile does not hear Ctrl-C, which a terminal sends to all: it is the driver's."""
+    resource_tracker.ensure_running()  # else the first start would do that, and leave the signal unblocked
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _quiet_start(threads: int) -> Iterator[None]:
+    """What a new process inherits: thread counts, which its libraries read when loaded, and deafness to Ctrl-C."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        with deaf():
+            yield
+    finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -70,12 +70,14 @@ class Price:
     """Of work, on one worker."""
     peak_mib: float
     """Of the largest trial."""
+    longest_seconds: float
+    """Of one trial."""
     unknown: tuple[Cell, ...]
     """Data sets and methods about which nothing is known; not in `hours`."""
 
     def hours_with(self, workers: int) -> float:
-        """From the start to the end."""
-        return self.hours / workers
+        """From the start to the end, which no number of workers brings below the longest trial."""
+        return max(self.hours / workers, self.longest_seconds / 3600)
 
 
 def _cell(spec: TrialSpec) -> Cell:
@@ -83,14 +85,16 @@ def _cell(spec: TrialSpec) -> Cell:
 
 
 def _kind(spec: TrialSpec) -> tuple[object, ...]:
-    """What of a cell costs alike: its rows and its precision."""
-    return (*_cell(spec), *(getattr(spec.data, name) for name in DataChoices.model_fields), spec.train.precision)
+    """What of a cell costs alike: its rows, its precision and how many epochs it may take."""
+    rows = (getattr(spec.data, name) for name in DataChoices.model_fields)
+    return (*_cell(spec), *rows, spec.train.precision, spec.train.max_epochs)
 
 
 def from_past(store: "Store", plan: Plan) -> dict[Cell, Estimate]:
     """The median of the finished trials of each data set, method and profile.
 
-    Where some are still to come, of those on data that are filtered and split likewise, in the same precision.
+    Where some are still to come, of those on data that are filtered and split likewise, in the same precision, with as
+    many epochs at most.
     """
     to_come = {_cell(spec) for spec in plan.upcoming}
     kinds = {_kind(spec) for spec in plan.upcoming}
@@ -200,14 +204,15 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
 
 def price(plan: Plan, estimates: dict[Cell, Estimate]) -> Price:
     """The sum over what is missing."""
-    seconds, peaks, unknown = 0.0, [0.0], []
+    seconds, longest, peaks, unknown = 0.0, 0.0, [0.0], []
     for row in plan.rows:
         cell = (row.dataset, row.method, row.profile)
         if not row.missing:
             continue
         if cell in estimates:
             seconds += row.missing * estimates[cell].seconds
+            longest = max(longest, estimates[cell].seconds)
             peaks.append(estimates[cell].peak_mib)
         else:
             unknown.append(cell)
-    return Price(hours=seconds / 3600, peak_mib=max(peaks), unknown=tuple(unknown))
+    return Price(hours=seconds / 3600, peak_mib=max(peaks), longest_seconds=longest, unknown=tuple(unknown))

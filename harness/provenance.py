@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -66,8 +66,9 @@ class EnergyMeter:
     It is the energy of the whole device, whatever else ran on it meanwhile.
     """
 
-    def __init__(self, device: str) -> None:
-        self._read = _gpu_joules if device == "cuda" else _package_joules
+    def __init__(self, gpu: str | None = None) -> None:
+        """`gpu` is the UUID of a GPU, whose number another process may know it by; None: the processor."""
+        self._read = _package_joules if gpu is None else partial(_gpu_joules, gpu)
         self._begin = self._read()
 
     def total(self, before: float | None) -> float | None:
@@ -82,8 +83,11 @@ Counter = tuple[float, float]
 """A reading in joules, and where it wraps around."""
 
 
+POWERCAP = Path("/sys/class/powercap")
+
+
 def _package_joules() -> list[Counter] | None:
-    zones = sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"))
+    zones = sorted(POWERCAP.glob("intel-rapl:[0-9]*"))
     try:
         read = [
             tuple(int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
@@ -95,14 +99,14 @@ def _package_joules() -> list[Counter] | None:
     return [(now, wrap) for now, wrap in read] or None
 
 
-def _gpu_joules() -> list[Counter] | None:
+def _gpu_joules(gpu: str) -> list[Counter] | None:
     try:
         import pynvml
     except ImportError:
         return None
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu)
         return [(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf"))]
     except pynvml.NVMLError:
         return None

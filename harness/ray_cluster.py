@@ -113,13 +113,15 @@ class Cluster:
         finally:
             ray.shutdown()
 
-    def check(self) -> None:
-        """Ask the cluster of `address` for its room. Raises ConfigError as `room` does, and where no Ray answers there
-        in some seconds."""
+    def check(self) -> int:
+        """Ask the cluster of `address` how many trials fit at once.
+
+        Raises ConfigError as `room` does, and where no Ray answers there in some seconds.
+        """
         assert self.address is not None
         check_address(self.address)
         use_token()
-        self._fitting(_resources(self.address))
+        return self._fitting(_resources(self.address))
 
     def _connect(self, folder: Path) -> None:
         import ray
@@ -185,13 +187,24 @@ def short_folder() -> Iterator[Path]:
     """
     root = Path(tempfile.gettempdir())
     for old in root.glob("btsr-[0-9]*-*"):
-        if not Path(f"/proc/{old.name.split('-')[1]}").exists() and time.time() - old.stat().st_mtime > 3600:
+        if not _lives(old.name.split("-")[1]) and time.time() - old.stat().st_mtime > 3600:
             shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"btsr-{os.getpid()}-"))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether there is a process of this number; taken for granted where it is none."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError, ValueError):
+        return True
+    return True
 
 
 @contextmanager
@@ -219,9 +232,9 @@ def check_address(address: str) -> None:
         )
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:  # a name that cannot be one, a port beyond all ports
         raise ConfigError(
-            f"--ray-address {address}: nothing answers there ({error.strerror or error}): check that "
+            f"--ray-address {address}: nothing answers there ({getattr(error, 'strerror', None) or error}): check that "
             "`ray start --head` runs, the port and the firewall"
         ) from error
 

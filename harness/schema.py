@@ -309,7 +309,9 @@ def schema_version(connection: Connection, where: str) -> int:
     if is_claimed(connection, APPLICATION_ID) and inspect(connection).has_table("meta"):
         try:
             marks = {name: value for name, value in connection.execute(meta.select())}
-        except DBAPIError:
+        except DBAPIError as error:
+            if "permission denied" in str(error.orig):
+                raise
             marks = {}
     if marks.get("application_id") != str(APPLICATION_ID):
         raise StoreError(f"{shown(where)} is a database of another program, not of btsr: {ELSEWHERE}")

@@ -1,5 +1,6 @@
 """What `btsr-sweep` prints beside progress: studies, the plan and its price, the status, failures."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -31,7 +32,10 @@ def studies() -> None:
 
 def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], price: Price, workers: int) -> None:
     """Counts by data set and method with their sum, and what the missing trials cost as far as it is known."""
-    table = Table("data set", "method", box=box.SIMPLE, show_footer=True, title=f"{todo.study.name} in {where}")
+    table = Table(box=box.SIMPLE, show_footer=True, title=f"{todo.study.name} in {where}")
+    for header, field in (("data set", "dataset"), ("method", "method")):
+        longest = max((len(getattr(row, field)) for row in todo.rows), default=0)
+        table.add_column(header, min_width=min(20, longest))
     table.columns[0].footer = "total"
     columns = ("trials", "done", *(["pruned"] if todo.pruned else []), "failed", "missing")
     for name in columns:
@@ -48,13 +52,17 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
             cost = (duration(known.seconds), f"{hours:.2f}", f"{known.peak_mib:,.0f}")
         table.add_row(row.dataset, row.method, *counts, *cost)
     console = Console()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        whole = console.measure(table, options=console.options.update(max_width=1_000)).maximum
+        console = Console(width=max(console.width, whole))  # in a file nothing is cut off
     console.print(table)
     console.print("missing: what a start would run, failed trials that may be tried again included", style="dim")
     if price.hours:
+        workers = min(workers, todo.waiting)
         end = datetime.now() + timedelta(hours=price.hours_with(workers))
         console.print(
-            f"about {duration(price.hours_with(workers) * 3600)} with {workers} workers, until {end:%Y-%m-%d %H:%M}; "
-            f"{price.peak_mib * workers:,.0f} MiB at once",
+            f"about {duration(price.hours_with(workers) * 3600)} with {workers} worker{'s' * (workers > 1)}, "
+            f"until {end:%Y-%m-%d %H:%M}; {price.peak_mib * workers:,.0f} MiB at once",
             highlight=False,
         )
     if price.unknown:

@@ -192,7 +192,10 @@ class Store:
                 self._version = schema.SCHEMA_VERSION
             with self.transaction() as connection:
                 schema.refresh_view(connection)
-            yield
+            try:
+                yield
+            finally:
+                database.fold_log(self._engine)
 
     def holder(self) -> str | None:
         """Host and process of the driver that sweeps into this database now; None where nobody does."""

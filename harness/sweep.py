@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.checkpoint import tidy
 from harness.config import DataConfig, RunPaths, SearchSpace, Study, TrialSpec
 from harness.errors import ConfigError, StoreError
 from harness.executors import Executor, RunContext
@@ -23,6 +24,7 @@ from harness.values import Estimate, Split
 
 if TYPE_CHECKING:
     from harness.ledger import Ledger
+    from harness.ledger_page import Draw
     from harness.store import Status, Store
 
 
@@ -192,7 +194,7 @@ def _only(study: Study, key: str) -> TrialSpec:
     if len(found) != 1:
         what = "no trial" if not found else f"{len(found)} trials"
         raise ConfigError(
-            f"--only {key}: {what} of study {study.name} has such a key: see column trial_key of table trial"
+            f"--only {key}: {what} of study {study.name} has such a key: see column trial_key of table study_trial"
         )
     return found[0]
 
@@ -220,8 +222,11 @@ def run_study(
     quiet: bool = False,
     options: SweepOptions | None = None,
     estimates: Sequence[Estimate] = (),
+    draw: "Draw | None" = None,
 ) -> Plan:
     """Run what is missing of a study and record it; returns the plan as it is afterwards.
+
+    `draw` makes the pictures that the dashboard shows.
 
     Only one sweep at a time: raises SweepLocked while another holds the database. Raises DataError before anything is
     written where data are missing, ConfigError and StoreError as their messages say.
@@ -247,6 +252,7 @@ def run_study(
         for split in splits.values():
             store.record_data(split)
         store.record_estimates(todo.study.name, estimates)
+        tidy(paths.checkpoints, [key for key, status in todo.statuses.items() if status == "done"])
         if not spaces and not todo.missing and _nothing_to_do(todo.study.name, whole, store, database(paths)):
             return todo
         from harness.ledger import Ledger
@@ -259,6 +265,8 @@ def run_study(
             prune=options.prune,
             spaces=spaces,
             command=context.command,
+            draw=draw,
+            artifacts=paths.artifacts,
         ) as ledger:
             ledger.reconcile(whole, store, skip=todo.given_up)
             _run(todo, store, ledger, executor, context, spaces, options, console=console, quiet=quiet)

@@ -39,6 +39,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def _uuid(device: torch.device) -> str | None:
+    """What a GPU is called whatever CUDA_VISIBLE_DEVICES makes its number; None for another device."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+
+
 def gpu_count() -> int:
     """GPUs of this machine that torch can use."""
     return torch.cuda.device_count()
@@ -99,7 +104,7 @@ def trial_steps(
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
     kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
-    begun, meter = time.perf_counter(), provenance.EnergyMeter(where.type)
+    begun, meter = time.perf_counter(), provenance.EnergyMeter(_uuid(where))
     past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
     training = Training(spec, split, where)
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None

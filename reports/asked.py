@@ -104,10 +104,15 @@ class Asked:
                 typer.echo(str(never_started(self.store, self.request(study))), err=True)
 
     def pareto(self) -> None:
-        """The dial's pictures: the front, and the interaction where there is a grid."""
+        """The dial's pictures: the front, and the interaction where there is a grid; of a search its front."""
         from reports.draw_dial import draw_front, draw_interaction
+        from reports.draw_search import draw_search, is_search
 
         evidence, datasets = self._gathered("alpha_lambda")
+        if is_search(evidence.study):
+            for dataset in datasets:
+                self.output.figure(f"pareto_{dataset}", draw_search(evidence, dataset))
+            return
         for dataset in datasets:
             found = dial(evidence, dataset)
             self.output.figure(f"pareto_{dataset}", draw_front(evidence, found))

@@ -75,7 +75,12 @@ def report(
         ),
     ] = False,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="ndcg@10 against cov@10 over alpha and lambda; heat maps where a grid is.")
+        bool,
+        typer.Option(
+            "--pareto",
+            help="ndcg@10 against cov@10 over alpha and lambda, or over the points of a search; heat maps where a "
+            "grid is.",
+        ),
     ] = False,
     pick: Annotated[
         str | None,

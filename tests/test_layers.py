@@ -76,11 +76,15 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.ray_cluster": (VALUES | {"harness"}, {"ray"}),
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
     "harness.ledger_page": (VALUES, set()),
-    "harness.ledger_storage": (VALUES | {"harness.database", "harness.options"}, {"optuna", "sqlalchemy"}),
+    "harness.ledger_pictures": (VALUES, {"optuna"}),
+    "harness.ledger_storage": (
+        VALUES | {"harness.database", "harness.ledger_page", "harness.options"},
+        {"optuna", "sqlalchemy"},
+    ),
     "harness.ledger": (
         VALUES
         | {"harness.database", "harness.store", "harness.ledger_page", "harness.ledger_storage", "harness"}
-        | {"harness.options"},
+        | {"harness.options", "harness.ledger_pictures"},
         {"optuna", "optuna_dashboard", "sqlalchemy"},
     ),
     "harness.dashboard": (
@@ -93,7 +97,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.sweep": (
         VALUES
         | SWEEP
-        | {"harness.driver", "harness.search", "harness.prepare", "harness.database", "harness.ledger_storage"},
+        | {"harness.driver", "harness.search", "harness.prepare", "harness.database", "harness.ledger_storage"}
+        | {"harness.checkpoint", "harness.ledger_page"},
         {"rich"},
     ),
     "harness.price": (
@@ -116,9 +121,13 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.panels": (set(), {"typer"}),
     "harness.winners": (VALUES | {"harness.choices", "harness.options", "harness.rules", "harness.store"}, set()),
     "harness.asked": (VALUES | {"harness.data.catalogue", "studies"}, set()),
-    "harness.cli": ({"harness", "studies", "models.config"}, {"typer", "rich"}),
+    "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer", "rich"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),
+    "reports.live": (
+        VALUES | {"harness.ledger_page", "harness.rules", "reports"},
+        {"numpy", "matplotlib", "seaborn"},
+    ),
     "reports": (
         VALUES
         | {"harness.store", "harness.validation", "harness.exchange", "harness.metrics", "reports", "studies"}

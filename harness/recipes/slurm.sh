@@ -13,6 +13,7 @@ SHARED=${SHARED:-$HOME/btsr-runs}   # a folder that all nodes see: raw data, pre
 DATABASE=${DATABASE:?name a database: postgresql://user@host/name, or a file on a disk that is not a network one}
 source "$HOME/btsr/.venv/bin/activate"
 
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK   # srun does not take it from the job by itself: trials would share one
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN

@@ -2,19 +2,25 @@
 
 import io
 import json
+import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.artifacts import get_all_artifact_meta
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 
 from harness import ledger_page
 from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.errors import SchemaError, StoreError
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
+from harness.ledger_page import Draw, Facts
 from harness.ledger_storage import is_shown, is_there, params_of, running
 from harness.options import SweepOptions
 from harness.prepare import prepare
@@ -50,10 +56,10 @@ def trains(spec: TrialSpec, context: RunContext) -> Steps:
     return replace(fake.result(spec, split, epochs=EPOCHS), epochs=logs)
 
 
-def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, **options: Any) -> Plan:
+def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, draw: Draw | None = None, **options: Any) -> Plan:
     context = RunContext(paths=paths, command="btsr-sweep --study smoke", ask_each_epoch="prune" in options)
     console = Console(file=io.StringIO())
-    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options))
+    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options), draw=draw)
 
 
 def storage(paths: RunPaths) -> optuna.storages.RDBStorage:
@@ -68,9 +74,10 @@ def states(study: optuna.Study) -> Counter[str]:
     return Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
 
 
-def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg") -> float:
+def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg", bucket: int = 0) -> float | None:
     with open_store(database(paths), read_only=True) as store:
-        return store.validation().value(spec.key, name, 10)
+        found = store.metrics([spec.key], part="valid", names=[name])[spec.key]
+    return next(metric.value for metric in found if (metric.k, metric.bucket) == (10, bucket))
 
 
 def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
@@ -87,7 +94,9 @@ def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
             e: e / 10 - abs(spec.aux.alpha - 0.3) / 10 for e in range(1, 4)
         })
         assert trial.user_attrs["seed"] == spec.seed and trial.user_attrs["method"] == spec.method
-        assert trial.user_attrs["valid hr@10 tail"] == pytest.approx(trial.user_attrs["valid hr@10 tail"])
+        for bucket in range(4):
+            told = trial.user_attrs["valid hr@10" + ("", " head", " mid", " tail")[bucket]]
+            assert told == valid(spec, paths, "hr", bucket)
         assert {"seconds", "peak MiB", "git", "host", "device", "best epoch"} <= trial.user_attrs.keys()
     assert not any("test" in name for trial in study.trials for name in trial.user_attrs), "no test number is shown"
     attributes = storage(paths).get_study_system_attrs(study._study_id)
@@ -154,12 +163,34 @@ def test_a_trial_told_in_the_dashboard_does_not_stop_the_sweep(paths: RunPaths) 
         assert len(store.trials()) == 10
 
 
+class Killed(BaseException):
+    """As sudden an end as a process can come to without taking the test with it."""
+
+
+def test_after_an_interruption_nothing_is_shown_as_running(paths: RunPaths) -> None:
+    def stops(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        if spec == SMOKE.specs[2]:
+            raise KeyboardInterrupt
+        return (yield from trains(spec, context))
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(paths, stops)
+    study = shown(paths)
+    finished = states(study)["COMPLETE"]
+    assert states(study) == {"COMPLETE": finished, "WAITING": 10 - finished} and finished < 10
+    attributes = storage(paths).get_study_system_attrs(study._study_id)
+    (note,) = [str(v) for k, v in attributes.items() if k.startswith("dashboard:note_str")]
+    assert f"{finished} of 10 trials are done" in note and "running" not in note
+    assert sweep(paths).complete and states(shown(paths)) == {"COMPLETE": 10}, "it goes on in its own place"
+
+
 def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) -> None:
     def dies(spec: TrialSpec, context: RunContext) -> Steps:
         yield next(trains(spec, context))
-        raise KeyboardInterrupt
+        raise Killed
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Killed):
         sweep(paths, dies)
     study = shown(paths)
     assert states(study) == {"RUNNING": 1, "WAITING": 9}
@@ -175,15 +206,16 @@ def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) ->
     sweep(paths, counted)
     assert Counter(runs) == {spec.key: 1 for spec in SMOKE.specs}
     found = states(shown(paths))
-    assert found["COMPLETE"] == 10 and not found["RUNNING"]
-    assert [t.user_attrs["error"] for t in shown(paths).trials if t.user_attrs.get("error")] == ["its driver ended"]
+    assert found == {"COMPLETE": 10, "FAIL": 4}, "nothing waits for ever"
+    errors = Counter(t.user_attrs["error"].partition(":")[0] for t in shown(paths).trials if t.state.name == "FAIL")
+    assert errors == {"its driver ended": 1, "not to be run": 3}
 
 
 def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(self: Ledger, outcome: object, *, again: bool = False) -> None:
-        raise KeyboardInterrupt
+        raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Ledger, "ended", crash)
         sweep(paths)
     runs: list[str] = []
@@ -196,6 +228,34 @@ def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monk
     assert len(runs) == 9, "what is recorded is not run again"
     found = [t for t in shown(paths).trials if t.state.name == "COMPLETE"]
     assert {t.user_attrs["key"] for t in found} == {spec.key for spec in SMOKE.specs} and len(found) == 10
+
+
+@pytest.mark.parametrize(
+    ("revision", "made_by", "says"),
+    [
+        ("v3.0.0.a", "3.0.0", "run `optuna storage upgrade --storage sqlite:////"),
+        ("v9.0.0.a", "9.0.0", "made by optuna 9.0.0, this is Optuna 5"),
+    ],
+)
+def test_a_queue_of_another_optuna_is_one_line_and_nothing_is_lost(
+    revision: str, made_by: str, says: str, paths: RunPaths
+) -> None:
+    sweep(paths, study=SMOKE.model_copy(update={"specs": SMOKE.specs[:2]}))
+    connection = sqlite3.connect(database(paths))
+    (usual,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+
+    def made(revision: str, by: str) -> None:
+        with connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+            connection.execute("UPDATE version_info SET library_version = ?", (by,))
+
+    made(revision, made_by)
+    with pytest.raises(SchemaError) as error:
+        sweep(paths, extend=True)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    made(usual, optuna.__version__)
+    connection.close()
+    assert sweep(paths, extend=True).complete and states(shown(paths)) == {"COMPLETE": 10}
 
 
 def test_failures_are_shown_with_their_reason(paths: RunPaths) -> None:
@@ -316,6 +376,20 @@ def test_the_heat_map_shows_means_over_seeds_and_gaps_where_nothing_was_run() ->
     assert ledger_page.heat_map(done[:2]) is None
 
 
+def test_the_heat_map_is_kept_with_the_study(paths: RunPaths) -> None:
+    base = SMOKE.specs[1]
+    cells = [(alpha, lam) for alpha in (0.1, 0.3) for lam in (0.05, 0.5)]
+    specs = tuple(
+        base.model_copy(update={"aux": base.aux.model_copy(update={"alpha": alpha, "lam": lam})})
+        for alpha, lam in cells
+    )
+    sweep(paths, study=SMOKE.model_copy(update={"specs": specs}))
+    (kept,) = get_plotly_graph_objects(storage(paths).get_study_system_attrs(shown(paths)._study_id)).values()
+    (data,) = json.loads(kept)["data"]
+    by_cell = {(float(x), float(y)): data["z"][j][i] for i, x in enumerate(data["x"]) for j, y in enumerate(data["y"])}
+    assert by_cell == {cell: pytest.approx(valid(spec, paths)) for cell, spec in zip(cells, specs, strict=True)}
+
+
 def test_the_note_names_the_best_first() -> None:
     text = ledger_page.note(
         "Title", "s/d", [facts(0.1, 0.05, 1, 0.2), facts(0.2, 0.5, 1, 0.7)], {"done": 2, "waiting": 3}, "cmd"
@@ -324,6 +398,42 @@ def test_the_note_names_the_best_first() -> None:
     assert "**2 of 5 trials are done**, 3 waiting" in lines
     rows = [line for line in lines if line.startswith("| bt_sr")]
     assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
+
+
+def test_pictures_are_artifacts_that_are_replaced_and_come_back(
+    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn of what is done, at the end and now and then before it."""
+    seen: list[int] = []
+
+    def draw(title: str, done: Sequence[Facts]) -> dict[str, bytes]:
+        assert title == "smoke/synthetic"
+        seen.append(len(done))
+        return {"one.png": b"%d" % len(done), "two.png": b"2"}
+
+    def shows() -> dict[str, bytes]:
+        found = get_all_artifact_meta(shown(paths))
+        return {meta.filename: (paths.artifacts / meta.artifact_id).read_bytes() for meta in found}
+
+    part = SMOKE.model_copy(update={"specs": SMOKE.specs[:2]})
+    sweep(paths, study=part, draw=draw)
+    assert (seen, shows()) == ([2], {"one.png": b"2", "two.png": b"2"})
+    monkeypatch.setattr("harness.ledger.DRESS_SECONDS", 0.0)
+    monkeypatch.setattr("harness.ledger.PICTURE_SECONDS", 0.0)
+    sweep(paths, draw=draw, extend=True)
+    assert seen[1:] == [2, *range(3, 11), 10]
+    assert shows() == {"one.png": b"10", "two.png": b"2"} and len(list(paths.artifacts.iterdir())) == 2
+    optuna.delete_study(study_name="smoke/synthetic", storage=storage(paths))
+    sweep(paths, draw=draw)
+    assert shows()["one.png"] == b"10"
+
+
+def test_pictures_that_cannot_be_written_are_one_line(paths: RunPaths) -> None:
+    paths.artifacts.write_text("no folder")
+    with pytest.raises(StoreError, match="pictures for the dashboard cannot be written to .*artifacts"):
+        sweep(paths, draw=lambda title, done: {"one.png": b"1"})
+    paths.artifacts.unlink()
+    assert sweep(paths, draw=lambda title, done: {"one.png": b"1"}).complete
 
 
 def test_a_term_without_lambda_shows_none() -> None:

@@ -63,7 +63,10 @@ def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Pa
 def test_an_interruption_ends_ray_too_and_keeps_what_is_done(number: signal.Signals, code: int, tmp_path: Path) -> None:
     words = ["--study", "smoke", "--max-epochs", "2", "--workers", "1", "--out", "here"]
     process = begun(tmp_path, *words)
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: what Ray has started gets it, too
+    else:
+        process.send_signal(number)
     sent = time.monotonic()
     _, rest = process.communicate(timeout=60)
     assert process.returncode == code, rest
@@ -97,6 +100,8 @@ def test_a_port_of_another_program_is_no_cluster(tmp_path: Path) -> None:
         (("--gpus-per-trial", "0.5", "--device", "cpu"), "--gpus-per-trial 0.5 needs --device cuda, not cpu"),
         (("--gpus-per-trial", "1.5"), "--gpus-per-trial 1.5: use a share of one GPU"),
         (("--ray-address", "127.0.0.1:1"), "--ray-address 127.0.0.1:1: nothing answers there"),
+        (("--ray-address", "127.0.0.1:99999"), "--ray-address 127.0.0.1:99999: nothing answers there"),
+        (("--ray-address", "no..host:6379"), "--ray-address no..host:6379: nothing answers there"),
         (("--ray-address", "head-node"), "--ray-address head-node is not HOST:PORT"),
         (("--cpus-per-trial", "9999"), "--cpus-per-trial 9999 is more than the"),
     ],

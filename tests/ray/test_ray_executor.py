@@ -1,6 +1,7 @@
 """The Ray executor keeps the contract of every executor; in one Ray that all these tests share."""
 
 import io
+import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from rich.console import Console
 
 from harness.config import RunPaths, Study, StudyOptions
 from harness.errors import ConfigError
-from harness.executors import Event, Executor, RunContext, TrialStarted, Work
+from harness.executors import Event, Executor, RunContext, Task, TrialStarted, Work
+from harness.launch import at_once
 from harness.local_executor import LocalExecutor
 from harness.options import SweepOptions
 from harness.prepare import prepare
 from harness.ray_cluster import Cluster
-from harness.ray_executor import RayExecutor
+from harness.ray_executor import RayExecutor, _trainable
 from harness.sweep import database, run_study
 from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from studies.profiles import trial
@@ -80,6 +82,35 @@ def test_four_trials_share_a_gpu_at_once(context: RunContext) -> None:
     assert {path.read_text() for path in context.paths.work_dir.glob("here-*")} == {"0"}
 
 
+def test_a_larger_share_takes_more_of_both(context: RunContext) -> None:
+    """After a trial ran out of memory; a share of one GPU never grows beyond it."""
+    driver = Listed(SPECS)
+    shares = (1, 2, 4, 8)
+    driver.tasks = [Task(spec=spec, share=share) for spec, share in zip(SPECS, shares, strict=True)]
+    RayExecutor(Cluster(gpus=0.25), work.says_its_resources).run(driver, context)
+    assert all(isinstance(end, TrialResult) for end in outcomes(driver.events).values())
+    found = {path.name: json.loads(path.read_text()) for path in context.paths.work_dir.glob("resources-*")}
+    assert [found[f"resources-{spec.aux.alpha}"] for spec in SPECS] == [
+        {"CPU": 1.0, "GPU": 0.25},
+        {"CPU": 2.0, "GPU": 0.5},
+        {"CPU": 4.0, "GPU": 1.0},
+        {"CPU": 4.0, "GPU": 1.0},
+    ]
+
+
+@pytest.mark.parametrize(("device", "share", "wanted"), [("cuda", 1, 0.25), ("cuda", 8, 1.0), ("cpu", 1, None)])
+def test_a_trial_may_use_its_share_of_a_gpus_memory(
+    device: str, share: int, wanted: float | None, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[float] = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", set_to.append)
+    actor = _trainable(work.deterministic, replace(context, device=device), 0.25)
+    spec = SPECS[0].canonical_json()
+    made = actor({"key": SPECS[0].key, "spec": spec, "share": share})
+    assert set_to == [wanted] * (wanted is not None)
+    made.cleanup()
+
+
 @pytest.mark.parametrize(
     ("cluster", "says"),
     [
@@ -98,7 +129,8 @@ def test_a_cluster_is_asked_for_its_room_before_anything_is_made(monkeypatch: py
     monkeypatch.setenv("RAY_AUTH_MODE", "")
     monkeypatch.delenv("RAY_AUTH_MODE")
     address = ray.get_runtime_context().gcs_address
-    Cluster(address=address, gpus=0.5, cpus=4).check()
+    assert Cluster(address=address, gpus=0.5, cpus=4).check() == 1
+    assert at_once(workers=None, cpus=1, gpus=0.25, address=address) == 4
     for asked, says in (({"gpus": 2.0}, "2 is more than the 1 GPUs"), ({"cpus": 5}, "5 is more than the 4")):
         with pytest.raises(ConfigError, match=says):
             Cluster(address=address, **asked).check()  # type: ignore[arg-type]

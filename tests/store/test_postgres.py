@@ -16,6 +16,8 @@ from sqlalchemy import create_engine, select, text
 
 from harness import schema
 from harness.config import RunPaths
+from harness.errors import StoreError
+from harness.store import open_store
 from harness.sweep import database
 from tests.sweep import driver, work
 
@@ -53,6 +55,8 @@ def server() -> Iterator[str]:
             text=True,
         )
         assert made_ready.returncode == 0, made_ready.stderr
+        rules = folder / "data" / "pg_hba.conf"
+        rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
         options = ["-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "fsync=off"]
         process = subprocess.Popen(
             [where / "postgres", "-D", folder / "data", *options],
@@ -133,3 +137,29 @@ def test_the_same_sweep_gives_the_same_tables_through_a_kill_and_a_rival(server:
         states = dict(map(tuple, connection.execute(text("SELECT state::text, COUNT(*) FROM trials GROUP BY 1"))))
     engine.dispose()
     assert states.pop("COMPLETE") == 10 and set(states) <= {"FAIL"}
+
+
+def test_a_password_is_asked_for_and_never_told(server: str) -> None:
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE locked LOGIN PASSWORD 'the right one'"))
+    engine.dispose()
+    place = server.partition("@")[2].partition("/")[0] + "/postgres"
+    mine = f"postgresql://locked:the%20right%20one@{place}"
+    with pytest.raises(StoreError, match="permission denied"):
+        open_store(mine, read_only=True)
+    engine = create_engine(server)
+    with engine.begin() as connection:
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO locked"))
+    engine.dispose()
+    open_store(mine, read_only=True).close()
+    for database_url, says in (
+        (f"postgresql://locked:wrong-one@{place}", "password authentication failed"),
+        (f"postgresql://locked@{place}", "no password supplied"),
+        (f"postgresql://btsr:any@{place}-that-is-not-there", "does not exist"),
+    ):
+        with pytest.raises(StoreError, match=says) as error:
+            open_store(database_url, create=True)
+        words = str(error.value)
+        assert "\n" not in words and "check host, port, database, user and password" in words
+        assert "wrong-one" not in words

@@ -234,6 +234,22 @@ def test_a_reader_sees_what_a_running_sweep_has_recorded(store: Store, tmp_path:
         assert len(reader.statuses()) == 1
 
 
+def test_a_copy_of_the_file_alone_is_whole_after_a_sweep(tmp_path: Path) -> None:
+    """Also where something else, such as a dashboard, has it open, so that its log stays."""
+    path = tmp_path / "btsr.db"
+    with open_store(path, create=True) as store, store.driver_lock():
+        other = sqlite3.connect(path)
+        assert other.execute("SELECT COUNT(*) FROM trial").fetchone() == (0,)
+        store.record_data(SPLIT)
+        store.record(fake.result(fake.spec(), SPLIT))
+    assert path.with_name("btsr.db-wal").exists()
+    alone = tmp_path / "alone" / "btsr.db"
+    alone.parent.mkdir()
+    alone.write_bytes(path.read_bytes())
+    other.close()
+    assert counts(alone)["trial"] == 1 and counts(alone)["metric"] > 0
+
+
 def test_a_read_only_folder_can_be_read(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
     monkeypatch.setattr(os, "access", lambda path, mode: False)

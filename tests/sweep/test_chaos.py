@@ -247,6 +247,7 @@ def chaos(
         seen = len(work.log_lines(sweep.out))
         assert ended(sweep, sweep.start()) == 0
         assert len(work.log_lines(sweep.out)) == seen, "nothing is left to do"
+        assert not list(paths.checkpoints.glob("*")), "what is recorded leaves no checkpoint"
     finally:
         sweep.end()
     counts = ", ".join(f"{happened.count(kind)} {kind}" for kind in (DRIVER, WORKER, RAYLET, RIVAL))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness import checkpoint
-from harness.checkpoint import BEST, LAST, Checkpoint, forget
+from harness.checkpoint import BEST, LAST, Checkpoint, forget, tidy
 from harness.config import DataConfig, TrainConfig, TrialSpec
 from harness.errors import StoreError
 from harness.trial import run_trial, trial_steps
@@ -158,3 +158,23 @@ def test_what_is_recorded_is_forgotten_but_the_best_weights_that_were_kept(tmp_p
     kept = torch.load(tmp_path / spec.key / BEST, weights_only=True)
     assert TrialSpec.model_validate_json(kept["spec"]) == spec
     assert all(np.isfinite(value.numpy()).all() for value in kept["weights"].values())
+
+
+def test_what_a_killed_driver_had_recorded_but_not_deleted_goes_unless_it_is_held(tmp_path: Path) -> None:
+    done, held, other = (replace_seed(seed) for seed in (1, 2, 3))
+    kept = tmp_path / done.key / BEST
+    for spec in (done, held, other):
+        cut_off(spec, tmp_path, 1)
+        (tmp_path / spec.key / f"{LAST}.new").write_bytes(b"torn")
+    kept.write_bytes(b"weights")
+    with Checkpoint(tmp_path, held, SPLIT.fingerprint).held():
+        tidy(tmp_path, [done.key, held.key])
+    assert [path.name for path in kept.parent.iterdir()] == [BEST]
+    assert all((tmp_path / spec.key / LAST).exists() for spec in (held, other))
+    tidy(tmp_path, [done.key, held.key])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([done.key, other.key])
+    tidy(tmp_path / "none", [done.key])
+
+
+def replace_seed(seed: int) -> TrialSpec:
+    return SPECS["bt_sr"].model_copy(update={"seed": seed})

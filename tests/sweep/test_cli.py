@@ -110,6 +110,13 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "raises.py"), "failed: ValidationError"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
+        (("--list",), "--executor has no effect with --list: drop one of them"),
+        (("--recipe", "slurm"), "--executor has no effect with --recipe: drop one of them"),
+        (("--merge", "other.db", "--out", "here"), "--executor has no effect with --merge: drop one of them"),
+        (("--study", "smoke", "--status", "--dry-run"), "--dry-run has no effect with --status: drop one of them"),
+        (("--study", "smoke", "--status", "--calibrate"), "--calibrate has no effect with --status"),
+        (("--study", "smoke", "--only", "abcd", "--retry-failed"), "--retry-failed has no effect with --only"),
+        (("--study", "smoke", "--dashboard-port", "80"), "--dashboard-port has no effect without --dashboard"),
         (("--study", "smoke", "--user-col", "who"), "are for files, and synthetic is none"),
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
@@ -140,6 +147,8 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smoke", "--min-item", "2000"), "use a milder filter by --filter, --min-item and --min-user"),
         (("--study", "smoke", "--db", "/proc/btsr.db"), "/proc/btsr.db"),
         (("--study", "smoke", "--db", "mysql://host/db"), "use a SQLite file, such as runs/btsr.db, or PostgreSQL"),
+        (("--study", "smoke", "--db", "postgresql://me@host:port/db"), "cannot be used (invalid literal"),
+        (("--study", "smoke", "--gpus-per-trial", "inf"), "--gpus-per-trial inf: use a share of one GPU"),
         (("--study", "smoke", "--db", __file__), "restore it, or name another database by --out or --db"),
         (("--study", "smoke", "--out", "broken.py"), "broken.py"),
         (("--study", "smoke", "--out", "folder"), "another program"),
@@ -197,6 +206,7 @@ def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path
         ("--study", "smoke", "--workers", "0"),
         ("--study", "smoke", "--filter", "5-core"),
         ("--study", "smoke", "--min-item", "0"),
+        ("--study", "smoke", "--dashboard", "--dashboard-port", "99999"),
         ("--study", "smoke", "--nonsense"),
     ],
     ids=" ".join,
@@ -213,6 +223,13 @@ def test_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
     rows = [line.split() for line in ended.stdout.splitlines()]
     assert ["ml1m", "bt_sr", "150", "0", "0", "150"] in rows and ["total", "773", "0", "0", "773"] in rows
     assert not list(tmp_path.iterdir())
+
+
+def test_in_a_file_no_name_of_a_plan_is_cut_off(tmp_path: Path) -> None:
+    words = ("--study", "table2", "--dataset", "kindle_store", "--dry-run")
+    rows = [line.split() for line in typed(tmp_path, *words, environment={"COLUMNS": ""}).stdout.splitlines()]
+    for method in ("sasrec_bce", "sasrec_sce"):
+        assert ["kindle_store", method, "5", "0", "0", "5"] in rows
 
 
 def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
@@ -292,8 +309,11 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     words = ["--executor", "local", "--study", "smoke", "--max-epochs", "1", "--workers", "1", "--out", "here"]
-    process = begun(tmp_path, *words)
-    process.send_signal(number)
+    process = begun(tmp_path, *words, "--dashboard", "--dashboard-port", "0")
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: worker and dashboard get it, too
+    else:
+        process.send_signal(number)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == code
     assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
@@ -317,6 +337,6 @@ def test_failures_end_with_code_1_and_are_named(tmp_path: Path) -> None:
 
 
 def test_studies_are_listed(tmp_path: Path) -> None:
-    ended = sweep(tmp_path, "--list")
+    ended = typed(tmp_path, "--list")
     assert ended.returncode == 0
     assert all(name in ended.stdout for name in ("smoke", "table2", "alpha_lambda"))

@@ -10,8 +10,9 @@ import pytest
 from harness.choices import DataChoices
 from harness.config import RunPaths, Study, StudyOptions
 from harness.executors import RunContext
+from harness.launch import at_once
 from harness.options import SweepOptions
-from harness.price import calibrate, from_calibration, from_past
+from harness.price import calibrate, from_calibration, from_past, price
 from harness.store import open_store
 from harness.sweep import Plan, current_plan
 from harness.values import Cell, Estimate
@@ -54,16 +55,53 @@ def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunCont
 
 
 def test_finished_trials_tell_the_price_of_their_kind_alone(tmp_path: Path) -> None:
-    """Data that are filtered otherwise, or another precision, cost otherwise."""
+    """Data that are filtered otherwise, another precision, or fewer epochs, cost otherwise."""
     split = fake.split()
     done = trial("sasrec_ce", "synthetic", StudyOptions(datasets=("synthetic",)), 1235)
+    most = done.train.max_epochs
+    asked: dict[str, Any] = {"max_epochs": most}
     paths = RunPaths(work_dir=tmp_path / "other")
     with open_store(tmp_path / "btsr.db", create=True) as store, store.driver_lock():
         store.record_data(split)
         store.record(fake.result(done, split))
-        assert list(from_past(store, plan(paths))) == [CELLS[0]]
-        for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}):
-            assert from_past(store, plan(paths, **other)) == {}
+        assert list(from_past(store, plan(paths, **asked))) == [CELLS[0]]
+        for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}, {"max_epochs": most - 1}):
+            assert from_past(store, plan(paths, **asked | other)) == {}
+
+
+def test_the_end_is_no_sooner_than_the_workers_and_the_longest_trial_allow(tmp_path: Path) -> None:
+    todo = plan(RunPaths(work_dir=tmp_path))
+    seconds = (1800.0, 3600.0)
+    known = {
+        cell: Estimate(
+            dataset=cell[0], method=cell[1], profile=cell[2], seconds=each, peak_mib=100.0 * each, source="told"
+        )
+        for cell, each in zip(CELLS, seconds, strict=True)
+    }
+    cost = price(todo, known)
+    assert (cost.hours, cost.peak_mib, cost.unknown) == (1.5, 360_000.0, ())
+    assert [cost.hours_with(workers) for workers in (1, 2, 100)] == [1.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus_here", "trials"),
+    [
+        ({"workers": None, "cpus": 1, "gpus": 0.0}, 0, 8),
+        ({"workers": None, "cpus": 3, "gpus": 0.0}, 0, 2),
+        ({"workers": 20, "cpus": 1, "gpus": 0.0}, 0, 20),
+        ({"workers": None, "cpus": 1, "gpus": 0.25}, 1, 4),
+        ({"workers": None, "cpus": 1, "gpus": 0.25}, 4, 8),
+        ({"workers": 3, "cpus": 1, "gpus": 0.25}, 1, 3),
+        ({"workers": None, "cpus": 1, "gpus": 2.0}, 5, 2),
+        ({"workers": None, "cpus": 1, "gpus": 0.5}, 0, 2),
+    ],
+)
+def test_as_many_trials_at_once_as_a_start_would_run(
+    asked: dict[str, Any], gpus_here: int, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("harness.trial.gpu_count", lambda: gpus_here)
+    assert at_once(**asked, address=None) == trials
 
 
 @pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])

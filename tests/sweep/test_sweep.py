@@ -259,6 +259,16 @@ def test_a_stop_in_the_middle_keeps_what_has_ended(fresh: RunPaths) -> None:
     assert len(rest.runs) == 6 and not set(rest.runs) & set(of.runs)
 
 
+def test_the_next_start_deletes_the_checkpoint_of_a_recorded_trial(fresh: RunPaths) -> None:
+    """Its driver was killed between the two."""
+    sweep(SMOKE, fresh, Counting())
+    left = fresh.checkpoints / SMOKE.specs[0].key
+    left.mkdir(parents=True)
+    (left / "last.pt").touch()
+    sweep(SMOKE, fresh, Counting())
+    assert not left.exists()
+
+
 def test_lines_for_a_log_bars_for_a_terminal_nothing_when_quiet(fresh: RunPaths) -> None:
     lines = sweep(SMOKE, fresh, Counting()).splitlines()
     assert len(lines) == 11 and lines[0].startswith("synthetic: ")

@@ -1,5 +1,6 @@
 """What workers do in tests instead of training; importable by spawned processes."""
 
+import json
 import os
 import signal
 import sys
@@ -159,6 +160,16 @@ def four_at_once(spec: TrialSpec, context: RunContext) -> Steps:
     while len(list(here.glob("here-*"))) < 4:
         assert time.monotonic() < deadline, "fewer than four run at once"
         time.sleep(0.05)
+    return (yield from deterministic(spec, context))
+
+
+def says_its_resources(spec: TrialSpec, context: RunContext) -> Steps:
+    """Writes what Ray has given it of processors and GPUs."""
+    import ray
+
+    given = ray.get_runtime_context().get_assigned_resources()
+    shown = {name: given.get(name, 0.0) for name in ("CPU", "GPU")}
+    (context.paths.work_dir / f"resources-{spec.aux.alpha}").write_text(json.dumps(shown))
     return (yield from deterministic(spec, context))
 
 

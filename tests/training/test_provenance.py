@@ -1,0 +1,93 @@
+"""What a trial notes of its device; GPUs are played by stand-ins."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from harness import provenance, trial
+from harness.errors import ConfigError
+from harness.launch import check_device, device_name
+from harness.provenance import EnergyMeter
+
+MILLIJOULES = {"GPU-one": [5_000, 9_000, 9_000], "GPU-two": [100, 1_600]}
+
+
+class NVML(SimpleNamespace):
+    """As much of NVML as we use."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = {name: list(readings) for name, readings in MILLIJOULES.items()}
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
+        if name not in self.left:
+            raise self.NVMLError("Not Found")
+        return name
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        return self.left[handle].pop(0)
+
+
+def test_a_gpu_is_asked_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", NVML())  # type: ignore[arg-type]
+    first, second = EnergyMeter("GPU-one"), EnergyMeter("GPU-two")
+    assert (first.total(0.0), second.total(10.0)) == (4.0, 11.5), "after what was used before it was stopped"
+    assert EnergyMeter("GPU-three").total(0.0) is None
+    assert first.total(None) is None, "the beginning was not measured"
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # type: ignore[arg-type]
+    assert EnergyMeter("GPU-one").total(0.0) is None
+
+
+def test_processor_packages_add_up_and_may_wrap_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "POWERCAP", tmp_path)
+    assert EnergyMeter().total(0.0) is None
+
+    def reads(name: str, microjoules: int) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "energy_uj").write_text(f"{microjoules}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("50000000\n")
+
+    for name, microjoules in (("intel-rapl:0", 1_000_000), ("intel-rapl:1", 49_000_000), ("intel-rapl:0:0", 7)):
+        reads(name, microjoules)
+    meter = EnergyMeter()
+    reads("intel-rapl:0", 4_000_000)
+    reads("intel-rapl:1", 2_000_000)
+    reads("intel-rapl:0:0", 9_000_000)
+    assert meter.total(0.5) == pytest.approx(0.5 + 3 + 3), "a part of a package is not counted again"
+
+
+def test_a_gpus_name_and_memory_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 1)
+    asked: list[torch.device] = []
+
+    def properties(device: torch.device) -> SimpleNamespace:
+        asked.append(device)
+        return SimpleNamespace(uuid="abc")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20 * device.index)
+    assert trial._uuid(gpu) == "GPU-abc" and asked == [gpu] and trial._uuid(torch.device("cpu")) is None
+    trained = SimpleNamespace(epochs=(), batch_size=8)
+    noted = {"precision": "fp32", "kernels": "", "threads": 1, "command": "", "started": "", "seconds": {}}
+    for where, device, mib in ((gpu, "Card 1", 3.0), (torch.device("cpu"), "cpu", None)):
+        found = trial._provenance(trained, where, **noted, joules=7.5)  # type: ignore[arg-type]
+        assert (found.device, found.gpu_peak_mib, found.joules) == (device, mib, 7.5)
+
+
+def test_gpus_are_counted_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "device_of", torch.device)
+    monkeypatch.setattr(trial, "gpu_count", lambda: 2)
+    check_device("cuda", gpus=2.0)
+    with pytest.raises(ConfigError, match="--gpus-per-trial 3 is more than the 2 GPUs of this machine"):
+        check_device("cuda", gpus=3.0)
+    assert device_name(None, gpus=0.25) == "cuda" and device_name(None, gpus=0.0) == "cpu"
