@@ -7,13 +7,14 @@ from textwrap import wrap
 from matplotlib.figure import Figure
 
 from harness.errors import ConfigError
+from harness.store import Store
 from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
 from reports.lines import CAPTION_CHARACTERS, Axis, Line, kept_together, line, lines
 from reports.names import dataset_title
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence
+from reports.results import SELECT_ON, Evidence, Request, gather, narrowed
 from reports.separation import separation
 
 Drawn = Iterator[tuple[str, Figure]]
@@ -176,3 +177,18 @@ def plan_of(number: int) -> FigurePlan:
     if number not in FIGURES:
         raise ConfigError(f"there is no figure {number}: use --figure {', '.join(map(str, FIGURES))}")
     return FIGURES[number]
+
+
+def drawn(number: int, store: Store, request: Callable[[str], Request]) -> Drawn:
+    """The figure's pictures: of the data sets named; else the paper's if the study has any of them, else all that have
+    results. `request` says what to gather of a study.
+
+    Raises ConfigError and StoreError as `gather` does, and where the study has not what the figure shows.
+    """
+    plan = plan_of(number)
+    asked = request(plan.study)
+    if asked.study not in store.studies():
+        asked = narrowed(asked, plan.datasets)  # the command that the error names
+    evidence = gather(store, asked)
+    shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
+    yield from plan.draw(evidence, evidence.datasets if asked.datasets else shown)

@@ -240,8 +240,9 @@ def html(table: Table) -> str:
     return templates().get_template("table.html").render(table=table, groups=groups, notes=notes)
 
 
-def _html_cell(cell: Cell) -> dict[str, str]:
+def _html_cell(cell: Cell) -> dict[str, object]:
     return {
+        "run": cell.value is not None,
         "value": MISSING if cell.value is None else number(cell.value, cell.percent),
         "mark": cell.mark,
         "star": _signs(cell),

@@ -5,7 +5,7 @@ several exist, the error lists the choices.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
@@ -255,6 +255,11 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
             )
         chosen[dataset] = tuple(fits)
     return chosen
+
+
+def narrowed(request: Request, own: Sequence[str]) -> Request:
+    """The request on a table's or figure's `own` data set where it names none and the paper has a single one there."""
+    return request if request.datasets or len(own) != 1 else replace(request, datasets=tuple(own))
 
 
 def never_started(store: Store, request: Request) -> StoreError:
