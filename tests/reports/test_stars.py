@@ -83,7 +83,10 @@ def test_a_large_difference_is_starred_after_holm(three: Path) -> None:
     assert _cell(found, "hr@1", "bt_sr").published_star
     notes = "\n".join(found.footnotes)
     assert "after Holm over the 9 tests of this table" in notes and "the best other column by mean" in notes
-    assert "Not enough runs for an exact test: 5 runs cannot reach p < 0.0625" in notes
+    assert "9 of 9 comparisons with the best other column by mean: not enough runs for an exact test: 5 runs" in notes
+    detectable = _cell(found, "ndcg@10", "bt_sr").test
+    assert detectable is not None and detectable.comparison.detectable is not None
+    assert f"given the spread seen: YELP, BT-SR {detectable.comparison.detectable:.4f}." in notes
     assert all(c.test is None for row in found.cells for c in row[:-2]), "only BT-SR is tested"
 
 
@@ -122,7 +125,11 @@ def test_one_seed_is_not_enough(tmp_path: Path) -> None:
     found = _read(write(tmp_path / "btsr.db", "table2", [r.spec for r in runs], runs, [split]), 2, "table2", "ml1m")
     cell = _cell(found, "hr@10", "bt_sr")
     assert cell.star == "" and cell.test is not None and cell.test.comparison.p is None
-    assert "Not enough runs: 1 common seed, a test over seeds needs 2." in found.footnotes
+    assert (
+        "9 of 9 comparisons with the best other column by mean: not enough runs: 1 common seed, a test over seeds "
+        "needs 2." in found.footnotes
+    )
+    assert not any(note.startswith("Detectable") for note in found.footnotes)
 
 
 def test_plans_are_the_papers() -> None:

@@ -113,7 +113,7 @@ def test_published_numbers_stand_beside_and_say_whether_they_apply(partial: Path
     assert "ML 1M: published numbers do not apply" not in notes
     assert _cell(table, "gowalla", "hr@1", "cl4srec") == Cell(published=0.0157)
     assert _cell(table, "ml1m", "hr@10", "sasrec_ce").doubtful
-    assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful (not attainable" in notes
+    assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful: not attainable" in notes
 
 
 def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path) -> None:
@@ -134,7 +134,9 @@ def test_the_configuration_is_chosen_on_validation_on_shared_seeds(partial: Path
     """alpha 0.4 is best on test, 0.3 shares no seed with the others, 0 is the base: 0.2 it is."""
     notes = _notes(_table(partial, "ml1m"))
     (line,) = [note for note in notes.splitlines() if note.startswith("ML 1M, BT-SR:")]
-    assert "base loss CE, B 256, T 200" in line
+    assert line.startswith("ML 1M, BT-SR: base loss CE, B 256, alpha 0.2, lambda 0.05, ")
+    assert "\nML 1M, all columns: T 200, D 64, 2 blocks, " in notes, "what they share is said once"
+    assert notes.count("padded keys attended to") == 1
     assert "alpha 0.2, lambda 0.05, bt_reduction mean_d, bt_std unbiased" in line
     assert "seeds 1235, 37;" in line and "best of 2 configurations, 1 without a seed in common left out" in line
 
@@ -150,7 +152,7 @@ def test_marks_are_among_ours_only(partial: Path) -> None:
 def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     notes = _notes(_table(partial))
     assert (
-        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637; no filter; "
+        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637 (2001-06-20 UTC); "
         in notes
     )
     assert "one boundary in time at quantile 0.95; ties stable; repeats kept" in notes
