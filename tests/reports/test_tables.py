@@ -152,8 +152,8 @@ def test_marks_are_among_ours_only(partial: Path) -> None:
 def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     notes = _notes(_table(partial))
     assert (
-        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637 (2001-06-20 UTC); "
-        in notes
+        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637 (2001-06-20 UTC)"
+        "; no filter; " in notes
     )
     assert "one boundary in time at quantile 0.95; ties stable; repeats kept" in notes
     errors = re.search(r"ndcg@10: SASRec \(CE\) (0\.\d{4}), BT-SR (0\.\d{4})\.", notes)
