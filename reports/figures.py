@@ -58,7 +58,7 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
     """What all data sets share, then what each has of its own."""
     sentences = [
         f"study {evidence.study}, profile {evidence.profile}; band: one sample std over seeds; dashed: best mean "
-        f"validation {SELECT_ON}"
+        f"validation {SELECT_ON} of the filled points"
     ]
     for one in found:
         spec = one.groups[-1].spec
@@ -93,8 +93,9 @@ def _figure2(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
     found = separation(evidence, datasets)
     first = (
         f"study {evidence.study}, profile {evidence.profile}; at most 1,000 test users with 300 unseen items each, the "
-        "same for all models; densities: first seed; bars, spectra and effective ranks: mean over seeds, whisker: "
-        "one sample std; singular values of the states, not centred"
+        "same for all models; overlap: 0 where their scores are wholly apart, 1 where they are alike; densities: first "
+        "seed; bars, spectra and effective ranks: mean over seeds, whisker: one sample std; singular values of the "
+        "states, not centred"
     )
     caption = (*wrap(first, CAPTION_CHARACTERS), *(words for one in found for words in one.caption))
     yield "figure2", draw_separation(found, "Score separation and singular values", caption)

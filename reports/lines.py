@@ -106,7 +106,8 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
             f"{evidence.profile}, a line needs two: {evidence.remedy(dataset)}"
         )
     most = max(len(group.runs) for group in groups)
-    optimum = choose(groups, evidence.store.validation()).group
+    complete = [group for group in groups if len(group.runs) == most]  # a point of one seed is easily the luckiest
+    optimum = choose(complete, evidence.store.validation()).group
     where = _COORDINATES[axis]
     return Line(
         dataset=dataset,
@@ -177,7 +178,8 @@ def _caption(
         sentences.append("band: one sample std over seeds")
     if any(len(group.runs) < most for group in groups):
         sentences.append("hollow: fewer seeds")
-    sentences.append(f"dashed: best mean validation {SELECT_ON} ({axis} {best:g})")
+    of = " of the filled points" if any(len(group.runs) < most for group in groups) else ""
+    sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
         sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")

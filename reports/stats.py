@@ -125,14 +125,21 @@ def summarise(values: Sequence[float] | Float64) -> Summary:
 
 
 def user_standard_error(replications: Sequence[UserRanks], metric: str, k: int) -> float | None:
-    """Standard error over the test users of a metric that is a mean over users (hr, ndcg, mrr).
-
-    With several seeds every user's value is averaged over the seeds first. This is the uncertainty from having only
-    so many test users; the standard deviation over seeds does not contain it. None for fewer than two users.
-    """
+    """`standard_error` of a metric that is a mean over users (hr, ndcg, mrr); None for fewer than two users."""
     assert replications
-    values = np.mean([USER_METRICS[metric](ranks.rank, k) for ranks in replications], axis=0)
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    values = np.stack([USER_METRICS[metric](ranks.rank, k) for ranks in replications])
+    return standard_error(values) if values.shape[1] > 1 else None
+
+
+def standard_error(by_user: Float64 | None) -> float:
+    """Over the users, of the mean of [S, V] values, each user's averaged over the seeds first; 0 where not defined.
+
+    This is the uncertainty from having only so many test users, which the deviation over seeds does not contain.
+    """
+    if by_user is None or by_user.shape[1] < 2:
+        return 0.0
+    values = by_user.mean(axis=0)
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _same(values: Float64) -> bool:
@@ -338,7 +345,5 @@ def _welch(ours: Float64, theirs: Float64) -> float | None:
 def holm(values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p of a family of tests; those that could not be made (None) are not part of it."""
     made = [value for value in values if value is not None]
-    if not made:
-        return list(values)
-    adjusted = iter(multipletests(made, method="holm")[1].tolist())
+    adjusted = iter(multipletests(made, method="holm")[1].tolist() if made else [])
     return [None if value is None else next(adjusted) for value in values]

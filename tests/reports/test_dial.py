@@ -144,6 +144,11 @@ def test_pictures(database: Path, tmp_path: Path) -> None:
     for figure in figures:
         assert isinstance(figure, Figure)
         assert_legible(figure, 15)
+    assert isinstance(figures[1], Figure)
+    (star,) = figures[1].subfigs[0].axes[0].collections[1].get_offsets()
+    x, y = star - 0.5
+    alphas, lams, values = made
+    assert values[len(alphas) - 1 - int(y), int(x)] == values.max() and len(lams) > x
 
 
 def test_too_few_settings_name_the_command(tmp_path: Path) -> None:
