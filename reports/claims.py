@@ -211,15 +211,16 @@ class Claims:
 def gathered(store: Store, request: Callable[[str], Request]) -> Evidence:
     """What the claims are asked of: the study that varies alpha; where it has nothing, the one that compares methods.
 
-    `request` says what to gather of a study. Raises the error of the first where neither has anything.
+    `request` says what to gather of a study. Where neither has anything, raises the error of the first that was
+    started, else of the first.
     """
-    refused: list[BtsrError] = []
+    refused: dict[str, BtsrError] = {}
     for study in ("alpha_lambda", "table2"):
         try:
             return gather(store, request(study))
         except BtsrError as error:
-            refused.append(error)
-    raise refused[0]
+            refused[request(study).study] = error
+    raise next((error for study, error in refused.items() if study in store.studies()), [*refused.values()][0])
 
 
 def _settings(spec: TrialSpec) -> str:

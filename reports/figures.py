@@ -56,9 +56,10 @@ def _overview(number: int, axis: Axis, *, buckets: bool) -> Callable[[Evidence, 
 
 def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> tuple[str, ...]:
     """What all data sets share, then what each has of its own."""
+    hollow = any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups)
     sentences = [
         f"study {evidence.study}, profile {evidence.profile}; band: one sample std over seeds; dashed: best mean "
-        f"validation {SELECT_ON} of the filled points"
+        f"validation {SELECT_ON}{' of the filled points; hollow: fewer seeds' if hollow else ''}"
     ]
     for one in found:
         spec = one.groups[-1].spec
@@ -69,8 +70,6 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
             f"{spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
             + "".join(f", {words}" for words in mixed_words(evidence.store, one.groups))
         )
-    if any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups):
-        sentences.append("hollow: fewer seeds")
     if absent:
         sentences.append(f"not run: {', '.join(map(dataset_title, absent))}")
     return tuple(row for words in sentences for row in wrap(kept_together(words), CAPTION_CHARACTERS))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from reports.names import dataset_title
+from reports.names import count, dataset_title
 from reports.plans import OURS
 from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence, Group, choose
@@ -102,7 +102,7 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     groups = max((_centre(groups, axis) for groups in there), key=len, default=[])
     if len(groups) < 2:
         raise ConfigError(
-            f"study {evidence.study} has {len(groups)} finished values of {axis} on {dataset} with profile "
+            f"study {evidence.study} has {count(len(groups), 'finished value')} of {axis} on {dataset} with profile "
             f"{evidence.profile}, a line needs two: {evidence.remedy(dataset)}"
         )
     most = max(len(group.runs) for group in groups)

@@ -15,7 +15,7 @@ from harness.store import DataRow, Store, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
-from reports.names import DATASET_TITLES
+from reports.names import DATASET_TITLES, count
 from studies import STUDIES, default_datasets
 
 Tie = Literal["stable", "random"]
@@ -207,7 +207,7 @@ def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialR
         counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
     there = sorted(counts) or sorted({spec.profile for spec in specs})
     if len(there) > 1:
-        listed = ", ".join(f"{name}: {counts.get(name, 0)} finished trials" for name in there)
+        listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
         raise ConfigError(
             f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
             "choose one with --profile"
@@ -246,7 +246,7 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
         if not fits or (len(fits) > 1 and not request.every_version):
             data = {name: store.data(name) for name in counts}
             listed = ", ".join(
-                f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {counts[name]} trials)"
+                f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {count(counts[name], 'trial')})"
                 for name, row in sorted(data.items())
             )
             raise ConfigError(

@@ -18,6 +18,7 @@ from statsmodels.stats.power import TTestPower
 
 from harness.metrics import USER_METRICS
 from harness.values import UserRanks
+from reports.names import count
 
 Float64 = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ class Comparison:
     def note(self) -> str:
         """What the number of runs does not allow; empty if nothing."""
         if self.n < 2:
-            return f"not enough runs: {self.n} common seed{'' if self.n == 1 else 's'}, a test over seeds needs 2"
+            return f"not enough runs: {count(self.n, 'common seed')}, a test over seeds needs 2"
         if self.least_exact >= LEVEL:
             return (
                 f"not enough runs for an exact test: {self.n} runs cannot reach p < {self.least_exact:g}; "

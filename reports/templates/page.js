@@ -6,7 +6,9 @@
   const form = document.getElementById("filters");
   const heads = [...table.querySelectorAll("th[data-key]")];
   const keys = heads.map((head) => head.dataset.key);
-  const shown = (value) => value === null || value === undefined ? "—"
+  const measured = ["ndcg", "hr", "cov"];
+  const shown = (value, key) => value === null || value === undefined ? "—"
+    : measured.includes(key) ? value.toFixed(4)
     : typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toFixed(4))) : String(value);
   let order = { key: "dataset", sign: 1 };
 
@@ -58,7 +60,7 @@
     const words = wanted.words.toLowerCase();
     const kept = runs.filter((run) =>
       [...form.querySelectorAll("select")].every((menu) => !menu.value || String(run[menu.name]) === menu.value) &&
-      (!words || keys.some((key) => shown(run[key]).toLowerCase().includes(words)) || run.key.includes(words)));
+      (!words || keys.some((key) => shown(run[key], key).toLowerCase().includes(words)) || run.key.includes(words)));
     kept.sort(compare);
     body.replaceChildren(...kept.map((run) => {
       const row = document.createElement("tr");
@@ -73,7 +75,7 @@
         row.after(detail);
       });
       first.append(button);
-      row.append(first, ...keys.map((key) => element("td", shown(run[key]))));
+      row.append(first, ...keys.map((key) => element("td", shown(run[key], key))));
       return row;
     }));
     document.getElementById("count").textContent = `${kept.length} of ${runs.length} runs`;

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import SEEDS
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 from harness.store import open_store
 from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
@@ -101,5 +101,12 @@ def test_claims_are_asked_of_the_study_that_is_there(tmp_path: Path) -> None:
     with (
         open_store(write(tmp_path / "b.db", "smoke", [run.spec], [run], [split]), read_only=True) as store,
         pytest.raises(StoreError, match="no study 'alpha_lambda'"),
+    ):
+        gathered(store, lambda study: Request(study=study))
+    paper = result(spec(profile="paper"), split, valid=1, test=1)
+    write(tmp_path / "a.db", "table2", [run.spec, paper.spec], [paper])
+    with (
+        open_store(tmp_path / "a.db", read_only=True) as store,
+        pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trial, released: 1 finished trial\)"),
     ):
         gathered(store, lambda study: Request(study=study))

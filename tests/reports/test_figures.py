@@ -147,7 +147,7 @@ def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
     split = split_of(data_config(), 40)
     runs = [result(spec("bt_sr", alpha=0.1), split, valid=1, test=1), result(spec(), split, valid=1, test=1)]
     database = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
-    with pytest.raises(ConfigError, match="has 1 finished values of alpha on ml1m .* run `btsr-sweep --study alpha_l"):
+    with pytest.raises(ConfigError, match="has 1 finished value of alpha on ml1m .* run `btsr-sweep --study alpha_l"):
         _line(database)
     with pytest.raises(ConfigError, match="has 0 finished values of alpha on beauty .*--dataset beauty"):
         _line(database, "beauty")

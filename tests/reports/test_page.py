@@ -101,7 +101,7 @@ def test_without_a_dial_the_page_says_what_to_run(tmp_path: Path) -> None:
         found = _dial(page(store, lambda study: Request(study=study), "page"))
     words = " ".join(found.words)
     assert "No study here varies alpha and lambda" in words and "img" not in found.tags
-    assert "1 finished settings of alpha and lambda on ml1m" in words
+    assert "1 finished setting of alpha and lambda on ml1m" in words
     assert "btsr-sweep --study alpha_lambda --dataset ml1m" in words and "`" not in words
 
 

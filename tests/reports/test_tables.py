@@ -231,7 +231,7 @@ def test_profiles_never_mix(tmp_path: Path) -> None:
     both = [spec(), spec(profile="paper", batch_size=128)]
     runs = [result(s, split, valid=1, test=q) for s, q in zip(both, (0.5, 1.5), strict=True)]
     database = write(tmp_path / "btsr.db", "table2", both, runs, [split])
-    with pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trials, released: 1.*--profile"):
+    with pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trial, released: 1.*--profile"):
         _table(database)
     for profile, run in zip(("released", "paper"), runs, strict=True):
         cell = _cell(_table(database, profile=profile), "ml1m", "hr@10", "sasrec_ce")

@@ -101,7 +101,7 @@ def test_claims_pick_and_pareto(
     assert code == 0 and "BT raises ndcg@10 of CE" in out
     for words in (("--pick", "balanced"), ("--pareto",)):
         code, _, err = _said(monkeypatch, capsys, *words, *here, "--out", tmp_path)
-        assert code == 2 and "has 1 finished settings of alpha and lambda on ml1m" in err
+        assert code == 2 and "has 1 finished setting of alpha and lambda on ml1m" in err
     code, _, err = _said(monkeypatch, capsys, "--pick", "anything", *here)
     assert code == 2 and "rule 'anything' is not understood" in err
 
