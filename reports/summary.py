@@ -25,7 +25,7 @@ def table_summary(found: Findings, table: Table) -> Iterator[str]:
         yield (
             f"{dataset_title(row.dataset)} ({users}, {len(there)} of {len(by_key)} methods run): the best mean "
             f"{SELECT_ON} is that of {found.plan.column(best).title}, {_value(there[best], span)}."
-            + _ours(found, there)
+            + _ours(found, there, best)
         )
 
 
@@ -35,7 +35,7 @@ def _value(cell: Cell, span: Interval | None) -> str:
     return f"{number(cell.value)} (n = {cell.n}{around})"
 
 
-def _ours(found: Findings, there: dict[str, Cell]) -> str:
+def _ours(found: Findings, there: dict[str, Cell], best: str) -> str:
     """BT-SR against the best other column, and what the tests say of it."""
     ours = there.get(OURS)
     if ours is None:
@@ -45,8 +45,9 @@ def _ours(found: Findings, there: dict[str, Cell]) -> str:
     other = there[ours.test.against]
     assert ours.value is not None and other.value is not None
     gap = f"{number(100 * (ours.value / other.value - 1), percent=True)} % " if other.value else ""
+    said = "That is" if best == OURS else f"BT-SR has {number(ours.value)},"
     return (
-        f" BT-SR has {number(ours.value)}, {gap}against the best other, {found.plan.column(ours.test.against).title} "
+        f" {said} {gap}against the best other, {found.plan.column(ours.test.against).title} "
         f"with {number(other.value)}: {_said(ours.test)}."
     )
 

@@ -47,7 +47,7 @@
       const words = `Learning curve over ${epoch.length} epochs, best epoch ${shown(best)}`;
       const svg = line("loss", epoch, loss, 60, 420, 110) + line("valid", epoch, valid, 60, 420, 110);
       cell.innerHTML = `<svg role="img" aria-label="${words}" width="560" height="150" viewBox="0 0 560 150">${svg}` +
-        `<text x="60" y="145">epoch 1 to ${epoch[epoch.length - 1]}; dashed: training loss (left), ` +
+        `<text x="60" y="145">epoch 1 to ${epoch[epoch.length - 1]}, best ${shown(best)}; dashed: training loss (left), ` +
         "solid: validation ndcg@10 (right)</text></svg>";
     }
     if (run.error) cell.append(element("p", run.error));

@@ -93,6 +93,17 @@ def test_a_single_seed_in_common_decides_nothing(tmp_path: Path) -> None:
     assert claim.numbers.endswith("n = 1); not enough runs: 1 common seed, a test over seeds needs 2")
 
 
+def test_a_grid_of_one_seed_takes_no_claim_from_what_was_replicated(tmp_path: Path) -> None:
+    split = split_of(data_config(), 400)
+    runs = [result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=2) for seed in SEEDS[:3]]
+    runs += [result(spec(seed=seed), split, valid=1, test=0.5) for seed in SEEDS[:3]]
+    runs.append(result(spec("bt_sr", alpha=0.3, seed=SEEDS[0]), split, valid=9, test=0))
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        claim = next(c for c in Claims(gather(store, Request(study="alpha_lambda"))).all() if c.claim.endswith("of CE"))
+    assert claim.answer == "yes" and "n = 3" in claim.numbers
+
+
 def test_claims_are_asked_of_the_study_that_is_there(tmp_path: Path) -> None:
     split = split_of(data_config(), 100)
     run = result(spec(), split, valid=1, test=1)
