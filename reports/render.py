@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.sheet import templates
+from reports.sheet import document, templates
 from reports.table import Cell, Row, Table, number
 from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
@@ -259,11 +259,16 @@ def _html_cell(cell: Cell) -> dict[str, object]:
     }
 
 
+def html_document(table: Table) -> str:
+    """`html` as a file of its own."""
+    return document(table.title, html(table))
+
+
 RENDERERS: Mapping[str, tuple[str, Callable[[Table], str]]] = {
     "text": (".txt", text),
     "markdown": (".md", markdown),
     "latex": (".tex", latex),
     "csv": (".csv", csv),
-    "html": (".html", html),
+    "html": (".html", html_document),
 }
 """Format: suffix of its file, function."""
