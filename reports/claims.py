@@ -16,7 +16,7 @@ from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
-from reports.results import Choice, Evidence, Group, Request, choose, gather
+from reports.results import Choice, Evidence, Group, Request, choose, gather, replicated
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 
@@ -142,9 +142,7 @@ class Claims:
         """The column's configuration: of this study, or of any other on the same data; best on validation of those with
         most seeds, because a grid of one seed, in which the best is easily the luckiest, could decide nothing."""
         groups = self._evidence.groups(dataset, column.fits) or self._evidence.elsewhere(dataset, column.fits)
-        most = max((len(group.runs) for group in groups), default=0)
-        replicated = [group for group in groups if len(group.runs) == most]
-        return choose(replicated, self._evidence.store.validation()) if replicated else None
+        return choose(replicated(groups), self._evidence.store.validation()) if groups else None
 
     def _base_losses(self, dataset: str) -> Iterator[Claim]:
         for base in BASE_LOSSES:

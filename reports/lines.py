@@ -10,7 +10,7 @@ from harness.errors import ConfigError
 from reports.names import count, dataset_title
 from reports.plans import OURS
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Group, choose
+from reports.results import SELECT_ON, Evidence, Group, choose, replicated
 from reports.stats import summarise
 
 CAPTION_CHARACTERS = 92
@@ -106,8 +106,7 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
             f"{evidence.profile}, a line needs two: {evidence.remedy(dataset)}"
         )
     most = max(len(group.runs) for group in groups)
-    complete = [group for group in groups if len(group.runs) == most]  # a point of one seed is easily the luckiest
-    optimum = choose(complete, evidence.store.validation()).group
+    optimum = choose(replicated(groups), evidence.store.validation()).group
     where = _COORDINATES[axis]
     return Line(
         dataset=dataset,

@@ -73,6 +73,11 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
     yield (
         f"Selection: where a method has several configurations, the one with the best mean validation {SELECT_ON} "
         "over the seeds that they share; test values take no part. alpha = 0 is no candidate for BT-SR."
+        + (
+            " Of one alpha, those with most seeds compete."
+            if any(c.alpha is not None for c in found.plan.columns)
+            else ""
+        )
     )
     yield from _test_notes(found, cells)
     if found.plan.improve:

@@ -87,6 +87,12 @@ def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, .
     return tuple(groups[i] for i in kept), common
 
 
+def replicated(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Those with most seeds."""
+    most = max((len(group.runs) for group in groups), default=0)
+    return tuple(group for group in groups if len(group.runs) == most)
+
+
 def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
     """The best mean validation ndcg@10 over the seeds that all `comparable` groups have (ties: smaller key).
 

@@ -119,6 +119,23 @@ def test_metrics_can_be_asked_for(three: Path) -> None:
     assert all(cell.published is None for row in found.cells for cell in row)
 
 
+def test_of_one_alpha_those_with_most_seeds_compete(tmp_path: Path) -> None:
+    """Beside the line over alpha with its seeds there is a grid of one seed, whose best lambda is a lucky one."""
+    split = split_of(data_config("yelp"), 60)
+    line = [
+        result(spec("bt_sr", dataset="yelp", alpha=a, seed=seed), split, valid=1, test=1)
+        for a in (0.1, 0.4)
+        for seed in (1235, 37)
+    ]
+    lucky = result(spec("bt_sr", dataset="yelp", alpha=0.1, lam=0.3), split, valid=9, test=1)
+    runs = [*line, lucky]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    found = _read(file, 3, "alpha_lambda")
+    assert _cell(found, "ndcg@20", "bt_sr[alpha=0.1]").n == 2
+    notes = "\n".join(found.footnotes)
+    assert "Of one alpha, those with most seeds compete." in notes and "lambda 0.3" not in notes
+
+
 def test_one_seed_is_not_enough(tmp_path: Path) -> None:
     split = split_of(data_config(), 30)
     runs = [result(spec(), split, valid=1, test=1), result(spec("bt_sr", alpha=0.1), split, valid=1, test=3)]
