@@ -174,6 +174,11 @@ def test_an_interval_is_no_wider_than_the_bootstrap_where_users_are_all_the_chan
     assert found.high - found.low == pytest.approx(high - low, rel=0.01)
 
 
+def test_an_interval_without_any_chance_is_a_point() -> None:
+    found = interval(_measured(np.full((2, 5), 0.25)))
+    assert found is not None and (found.low, found.high) == (pytest.approx(0.25), pytest.approx(0.25))
+
+
 def test_intervals_cover_what_they_say_where_seeds_are_most_of_the_chance() -> None:
     rng = np.random.default_rng(11)
     covered = 0

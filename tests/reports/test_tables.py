@@ -16,7 +16,7 @@ from harness.store import Store, open_store
 from harness.values import TrialPruned, TrialResult
 from models.config import AuxConfig, EncoderConfig, LossConfig
 from reports.names import method_title
-from reports.notes import settings
+from reports.notes import _day, settings
 from reports.plans import TABLE2
 from reports.render import csv, html, latex, markdown, text
 from reports.results import Request, gather
@@ -128,6 +128,11 @@ def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path)
     assert "ML 1M: 2 of 3 trials were given up early (pruned, censored): they are in no cell" in notes
     assert "alpha 0.1" in notes and "alpha 0.2" not in notes and "incomplete" not in notes
     assert _cell(table, "ml1m", "ndcg@10", "bt_sr").n == 1
+
+
+def test_boundaries_have_a_date_where_there_is_one() -> None:
+    assert _day(993073637) == "2001-06-20 UTC" and _day(0) == "1970-01-01 UTC"
+    assert _day(10**18) == "no date"
 
 
 def test_the_configuration_is_chosen_on_validation_on_shared_seeds(partial: Path) -> None:
