@@ -13,14 +13,14 @@ from harness.rules import Metric, rule_of
 from harness.store import Store
 from reports import figures, tables
 from reports.audit import audit
-from reports.claims import claims
+from reports.claims import claims, gathered
 from reports.dial import dial, picks
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.export import answer, to_parquet
 from reports.findings import findings
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
-from reports.results import Evidence, Request, Tie, gather, never_started
+from reports.results import Evidence, Request, Tie, gather, narrowed, never_started
 from reports.verdict import verdicts
 from reports.why import place_of, why
 
@@ -56,7 +56,7 @@ class Asked:
     def table(self, number: int, metrics: Sequence[Metric] = (), *, verdict: bool = False) -> None:
         """A table of the paper, or the verdicts on its cells."""
         plan = tables.plan_of(number)
-        request = tables.narrowed(self.request(plan.study), plan)
+        request = narrowed(self.request(plan.study), plan.datasets)
         found = findings(gather(self.store, request), plan, metrics)
         if verdict:
             self.output.sheet(verdicts(found))
@@ -65,16 +65,8 @@ class Asked:
 
     def figure(self, number: int) -> None:
         """A figure of the paper."""
-        plan = figures.plan_of(number)
-        evidence = gather(self.store, self.request(plan.study))
-        for stem, figure in plan.draw(evidence, self._shown(plan, evidence)):
+        for stem, figure in figures.drawn(number, self.store, self.request):
             self.output.figure(stem, figure)
-
-    def _shown(self, plan: figures.FigurePlan, evidence: Evidence) -> tuple[str, ...]:
-        """The data sets named; else the paper's if the study has any of them, else all that have results."""
-        if self.datasets:
-            return evidence.datasets
-        return tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
 
     def _gathered(self, study: str) -> tuple[Evidence, tuple[str, ...]]:
         """Evidence of a study, and the data sets named or all that have results."""
@@ -83,8 +75,7 @@ class Asked:
 
     def claims(self) -> None:
         """What the paper's text says."""
-        evidence, _ = self._gathered("alpha_lambda")
-        self.output.sheet(claims(evidence))
+        self.output.sheet(claims(gathered(self.store, self.request)))
 
     def switching(self) -> tuple[str, ...]:
         """The study named, else all of ours that switch one setting at a time."""
@@ -161,7 +152,9 @@ class Asked:
                 step()
             except BtsrError as error:
                 refused[name] = error
-                typer.echo(f"skipped {name}: {error}", err=True)
+        for words in dict.fromkeys(map(str, refused.values())):
+            names = ", ".join(name for name, error in refused.items() if str(error) == words)
+            typer.echo(f"skipped {names}: {words}", err=True)
         if len(refused) == len(steps):
             raise ConfigError(f"none of the tables and figures can be made from {self.store.shown}, see above")
         self.output.sheet(audit())

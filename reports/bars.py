@@ -13,7 +13,7 @@ from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
 from reports.results import Evidence
-from reports.stats import Summary, summarise
+from reports.stats import Summary, standard_error, summarise
 
 FIGURE1_COLUMNS: tuple[ColumnPlan, ...] = tuple(
     TABLE2.column(key) for key in (OURS, "sasrec_bce", "sasrec_ce", "sasrec_sce", "duorec")
@@ -26,6 +26,7 @@ BAR_METRICS: tuple[Metric, ...] = (("hr", 1), ("hr", 10))
 class Series:
     """One configuration's bars in one panel."""
 
+    key: str
     title: str
     buckets: tuple[Summary | None, ...]
     """[3] head, mid, tail; None where the bucket has no target."""
@@ -62,21 +63,25 @@ def _bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan], measu
     chosen = {column.key: choice for column in columns if (choice := candidates(evidence, dataset, column)) is not None}
     if not chosen:
         return None
-    panels = []
+    panels, errors = [], []
     for name, k in BAR_METRICS:
         panel = []
+        most = 0.0
         for column in columns:
             if column.key in chosen:
                 group = chosen[column.key].group
                 found = [measurer(group, name, k, bucket) for bucket in range(1, N_BUCKETS + 1)]
                 buckets = tuple(None if m is None else summarise(m.by_seed) for m in found)
-                panel.append(Series(title=column.title, buckets=buckets))
+                panel.append(Series(key=column.key, title=column.title, buckets=buckets))
+                most = max([most, *(standard_error(m.by_user) for m in found if m is not None)])
         panels.append(tuple(panel))
+        errors.append(f"{most:.3f} ({name}@{k})")
     first = next(iter(chosen.values())).group
     data = evidence.data(first)
     sizes = [int((data.bucket[data.targets_test] == bucket).sum()) for bucket in range(1, N_BUCKETS + 1)]
     sentences = [
-        f"{dataset_title(dataset)}: data {data.fingerprint[:8]}, test users per bucket {' / '.join(map(str, sizes))}"
+        f"{dataset_title(dataset)}: data {data.fingerprint[:8]}, test users per bucket {' / '.join(map(str, sizes))}, "
+        f"standard error over them up to {', '.join(errors)}"
     ]
     for column in columns:
         if column.key in chosen:

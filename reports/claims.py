@@ -1,22 +1,22 @@
 """What the paper's text says, asked of our own results: yes, no or undecided, with numbers (spec 8, I17 to I20).
 
 A claim is a difference that the text says is positive. It is answered by the 95 % interval of that difference: yes if
-all of it is above 0, no if all of it is below, otherwise undecided.
+all of it is above 0, no if all of it is below, otherwise (and always with a single seed in common) undecided.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from harness.config import TrialSpec
-from harness.errors import ConfigError
-from reports.findings import candidates
+from harness.errors import BtsrError, ConfigError
+from harness.store import Store
 from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
-from reports.results import Choice, Evidence, Group, choose
+from reports.results import Choice, Evidence, Group, Request, choose, gather, replicated
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 
@@ -38,8 +38,8 @@ class Claim:
 
 
 def answer(found: Comparison) -> Answer:
-    """By the interval of the difference."""
-    if found.interval is None:
+    """By the interval of the difference; with a single seed nothing is said of a method, only of two trained models."""
+    if found.interval is None or found.n < 2:
         return "undecided"
     if found.interval.low > 0:
         return "yes"
@@ -79,12 +79,14 @@ class Claims:
             return Claim(claim=claim, dataset=dataset, answer="undecided", numbers="no target in the bucket", how=how)
         found = compare(a, b) if sign > 0 else compare(b, a)
         span = found.interval
-        numbers = f"{a.by_seed.mean():.4f} against {b.by_seed.mean():.4f}, difference {sign * found.difference:+.4f}"
+        common = [seed for seed in a.seeds if seed in b.seeds]
+        one, other = (m.of(common or m.seeds).by_seed.mean() for m in (a, b))  # what the difference is of
+        numbers = f"{one:.4f} against {other:.4f}, difference {sign * found.difference:+.4f}"
         if span is not None:
             low, high = (span.low, span.high) if sign > 0 else (-span.high, -span.low)
             numbers += f" ({low:+.4f} to {high:+.4f} over {span.over}, n = {found.n})"
-        elif found.n < 2:
-            numbers += f" ({found.note})"
+        if found.n < 2:
+            numbers += f"; {found.note}"
         return Claim(claim=claim, dataset=dataset, answer=answer(found), numbers=numbers, how=how)
 
     def _missing(self, claim: str, dataset: str, what: str) -> Claim:
@@ -137,12 +139,10 @@ class Claims:
         return float(found.by_seed.mean())
 
     def _chosen(self, dataset: str, column: ColumnPlan) -> Choice | None:
-        """The column's configuration: of this study, or of any other on the same data."""
-        found = candidates(self._evidence, dataset, column)
-        if found is None:
-            groups = self._evidence.elsewhere(dataset, column.fits)
-            found = choose(groups, self._evidence.store.validation()) if groups else None
-        return found
+        """The column's configuration: of this study, or of any other on the same data; best on validation of those with
+        most seeds, because a grid of one seed, in which the best is easily the luckiest, could decide nothing."""
+        groups = self._evidence.groups(dataset, column.fits) or self._evidence.elsewhere(dataset, column.fits)
+        return choose(replicated(groups), self._evidence.store.validation()) if groups else None
 
     def _base_losses(self, dataset: str) -> Iterator[Claim]:
         for base in BASE_LOSSES:
@@ -177,7 +177,7 @@ class Claims:
         if ours is None or not others:
             return self._missing(claim, dataset, "needs BT-SR and another method")
         best = max(others, key=lambda key: self._mean(others[key].group, name, k))
-        how = f"against {method_title(best)}, the best of the others that were run ({len(others)})"
+        how = f"against {method_title(best)}, the best of the {len(others)} others on test"
         return self._difference(claim, dataset, ours.group, others[best].group, (name, k, 0), how)
 
     def _best(self, dataset: str) -> Claim:
@@ -200,8 +200,24 @@ class Claims:
             if found.detectable is not None:
                 yield (
                     f"{dataset_title(dataset)}: with {found.n} runs and the spread seen, a true difference of "
-                    f"{found.detectable:.4f} in ndcg@10 between BT-SR and its base is found with probability 0.8."
+                    f"{found.detectable:.4f} in ndcg@10 between BT-SR and its base is found with probability 0.8 "
+                    "(paired t test over seeds, two-sided, p < 0.05)."
                 )
+
+
+def gathered(store: Store, request: Callable[[str], Request]) -> Evidence:
+    """What the claims are asked of: the study that varies alpha; where it has nothing, the one that compares methods.
+
+    `request` says what to gather of a study. Where neither has anything, raises the error of the first that was
+    started, else of the first.
+    """
+    refused: dict[str, BtsrError] = {}
+    for study in ("alpha_lambda", "table2"):
+        try:
+            return gather(store, request(study))
+        except BtsrError as error:
+            refused[request(study).study] = error
+    raise next((error for study, error in refused.items() if study in store.studies()), [*refused.values()][0])
 
 
 def _settings(spec: TrialSpec) -> str:
@@ -211,7 +227,10 @@ def _settings(spec: TrialSpec) -> str:
 def claims(evidence: Evidence) -> Sheet:
     """All claims as a sheet."""
     asked = Claims(evidence)
-    found = list(asked.all())
+    every = list(asked.all())
+    there = {claim.dataset for claim in every if claim.answer != "not run"} | {*evidence.finished}
+    found = [claim for claim in every if claim.dataset in there]
+    absent = [dataset_title(dataset) for dataset in evidence.datasets if dataset not in there]
     counts = {said: sum(claim.answer == said for claim in found) for said in ("yes", "no", "undecided", "not run")}
     return Sheet(
         name="claims",
@@ -220,11 +239,13 @@ def claims(evidence: Evidence) -> Sheet:
         rows=tuple((dataset_title(c.dataset), c.claim, c.answer, c.numbers, c.how) for c in found),
         footnotes=(
             "; ".join(f"{said}: {count}" for said, count in counts.items()) + ".",
-            "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else "
-            "undecided. Intervals are not corrected for the number of claims: with 20 true nulls, one is expected to "
-            "look decided.",
-            "Interval: bootstrap over seeds, then users (one seed: users alone); coverage: Student's t over seeds. "
-            "Configurations are chosen on validation unless the row says otherwise.",
+            "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else, "
+            "and with a single seed in common, undecided. Intervals are not corrected for the number of claims: with "
+            "20 true nulls, one is expected to look decided.",
+            "Means and differences are over the seeds that both sides have. Interval: bootstrap over seeds, then "
+            "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Configurations "
+            "are chosen on validation, of those with most seeds, unless the row says otherwise.",
             *asked.powers(),
+            *([f"Nothing was run on {', '.join(absent)}."] if absent else []),
         ),
     )

@@ -15,7 +15,7 @@ from harness.validation import ValidationReader
 from models.config import AuxConfig
 from reports.lines import families
 from reports.measure import Measurer
-from reports.names import dataset_title
+from reports.names import count, dataset_title
 from reports.notes import settings as words_of
 from reports.results import Evidence, Group, comparable
 from reports.sheet import Sheet
@@ -88,8 +88,8 @@ def dial(evidence: Evidence, dataset: str) -> Dial:
     kept, common = comparable([groups[place] for place in sorted(groups)]) if groups else ((), ())
     if len(kept) < 2:
         raise ConfigError(
-            f"study {evidence.study} has {len(kept)} finished settings of alpha and lambda on {dataset} with profile "
-            f"{evidence.profile}, a choice needs two: {evidence.remedy(dataset)}"
+            f"study {evidence.study} has {count(len(kept), 'finished setting')} of alpha and lambda on {dataset} with "
+            f"profile {evidence.profile}, a choice needs two: {evidence.remedy(dataset)}"
         )
     return Dial(
         dataset=dataset,
@@ -192,7 +192,7 @@ def _sheet(
         notes.append(
             f"{dataset_title(one.dataset)}: {len(one.settings)} settings on common seeds "
             f"{', '.join(map(str, one.seeds))}; {base}"
-            + (f"; {one.left_out} settings without these seeds left out." if one.left_out else ".")
+            + (f"; {count(one.left_out, 'setting')} without these seeds left out." if one.left_out else ".")
         )
     return Sheet(
         name=name,

@@ -1,7 +1,7 @@
 """How figures are drawn: one style for all, no pyplot state, every figure its own object with the Agg canvas."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,16 @@ COMMON: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 5), ("hr", 10), ("cov",
 BUCKETED: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 10), ("cov", 10))
 BUCKET_TITLES: tuple[str, ...] = ("head", "mid", "tail")
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v")
+METHOD_COLORS: Mapping[str, int] = {
+    "bt_sr": 0,
+    "sasrec_bce": 1,
+    "sasrec_ce": 2,
+    "sasrec_sce": 3,
+    "duorec": 4,
+    "bt_sr[alpha=0.1]": 9,
+    "bt_sr[alpha=0.4]": 0,
+}
+"""In seaborn's colour-blind palette: a method has one colour in all figures."""
 BUCKET_COLORS: tuple[int, ...] = (0, 1, 4)
 """In seaborn's colour-blind palette."""
 
@@ -220,7 +230,7 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figu
                         [spread.mean for _, spread in there],
                         width * 0.92,
                         yerr=[np.nan if spread.std is None else spread.std for _, spread in there],
-                        color=colors[names.index(series.title)],
+                        color=colors[METHOD_COLORS[series.key]],
                         error_kw={"elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7, "ecolor": "0.25"},
                     )
                 axes.set_xticks(range(3), BUCKET_TITLES)

@@ -80,8 +80,8 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
 
     caption = [
         *_base_caption(evidence, found),
-        "line: Pareto front on validation; cross hairs: 95 % intervals of its members on test (ndcg: seeds and users; "
-        "cov: seeds)",
+        "line: Pareto front on validation; cross hairs: 95 % intervals of its members on test (ndcg: seeds and users, "
+        "of one seed users alone; cov: seeds, none of one seed)",
         *(f"{rule} ({rule_of(rule).words}): {found.settings[place].name}" for rule, place in named.items()),
     ]
     return framed(2.9, f"{dataset_title(found.dataset)}: precision against coverage", _wrapped(caption), fill)
@@ -107,11 +107,14 @@ def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
                 yticklabels=[f"{alpha:g}" for alpha in alphas[::-1]],
                 cbar_kws={"shrink": 0.9},
             )
+            best = np.argwhere(values[::-1] == values.max()) + 0.5
+            if np.ptp(values) > 0:
+                ax.scatter(best[:, 1], best[:, 0], s=28, marker="*", color="white", edgecolors="0.1", linewidths=0.5)
             ax.set(title=f"{name.upper()}@{k}", xlabel=r"$\lambda$", ylabel=r"$\alpha$")
             ax.tick_params(axis="x", rotation=90)
             ax.tick_params(axis="y", rotation=0)
 
-    caption = _base_caption(evidence, found)
+    caption = [*_base_caption(evidence, found), "star: largest"]
     for (name, k), (alpha, lam, both) in zip((PRECISION, DIVERSITY), shares, strict=True):
         caption.append(
             f"variance of {name}@{k} over the grid: alpha alone {alpha:.0%}, lambda alone {lam:.0%}, together and "

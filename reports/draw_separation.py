@@ -9,14 +9,14 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.draw import Colors, framed
+from reports.draw import METHOD_COLORS, Colors, framed
 from reports.separation import COLUMNS, SCORED, Separated, Separation
 
-POSITIVE, NEGATIVE = 2, 1
-"""In the palette."""
+POSITIVE, NEGATIVE = 9, 5
+"""In the palette: colours that no method has."""
 HALF = 0.42
 """Width of the widest density, in places of the axis."""
-OVERLAP_COLORS: tuple[int, ...] = (0, 7)
+OVERLAP_COLORS: tuple[str, ...] = ("0.35", "0.7")
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 
 
@@ -28,17 +28,17 @@ def draw_separation(found: Sequence[Separation], title: str, caption: Sequence[s
         for row, one in enumerate(found):
             shown = [model for model in one.models if model.key in SCORED]
             _densities(grid[row, 0], shown, colors)
-            _overlaps(grid[row, 1], shown, colors)
+            _overlaps(grid[row, 1], shown)
             _spectra(grid[row, 2], one.models, colors)
-            grid[row, 0].set_ylabel(f"{one.title}\nscore (std of negatives)")
+            grid[row, 0].set_ylabel(f"{one.title}\nscore / std of unseen")
         for axes, words in zip(grid[0], ("Scores", "Overlap", "Singular values / largest"), strict=True):
             axes.set_title(words, pad=4)
         grid[-1, 2].set_xlabel("index")
         patches = [
             Patch(color=colors[POSITIVE], label="test target"),
             Patch(color=colors[NEGATIVE], label="unseen items"),
-            Patch(color=colors[OVERLAP_COLORS[0]], label="overlap, kernel density"),
-            Patch(color=colors[OVERLAP_COLORS[1]], label="overlap, histogram"),
+            Patch(color=OVERLAP_COLORS[0], label="overlap, kernel density"),
+            Patch(color=OVERLAP_COLORS[1], label="overlap, histogram"),
         ]
         figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
 
@@ -62,7 +62,7 @@ def _densities(axes: Axes, models: Sequence[Separated], colors: Colors) -> None:
     _names(axes, models)
 
 
-def _overlaps(axes: Axes, models: Sequence[Separated], colors: Colors) -> None:
+def _overlaps(axes: Axes, models: Sequence[Separated]) -> None:
     for place, model in enumerate(models):
         for side, summary, color in zip((-1, 1), (model.overlap_kde, model.overlap_hist), OVERLAP_COLORS, strict=True):
             if summary is None:
@@ -73,7 +73,7 @@ def _overlaps(axes: Axes, models: Sequence[Separated], colors: Colors) -> None:
                 summary.mean,
                 0.38,
                 yerr=summary.std or 0.0,
-                color=colors[color],
+                color=color,
                 error_kw={"elinewidth": 0.7, "ecolor": "0.25"},
             )
             top = summary.mean + (summary.std or 0.0) + 0.03
@@ -97,7 +97,7 @@ def _spectra(axes: Axes, models: Sequence[Separated], colors: Colors) -> None:
             x=range(1, len(model.spectrum) + 1),
             y=model.spectrum,
             ax=axes,
-            color=colors[(0, 3, 4, 7)[i]],
+            color=colors[METHOD_COLORS[model.key]],
             linestyle=STYLES[i],
             linewidth=1.2,
             label=f"{model.title}: {model.erank.mean:.1f}",

@@ -8,6 +8,7 @@ import pandas as pd
 from harness.errors import ConfigError
 from harness.exchange import query, rows, tables
 from harness.store import Store
+from reports.names import count
 from reports.output import made, whole
 from reports.sheet import Sheet
 
@@ -20,7 +21,7 @@ def answer(store: Store, sql: str) -> Sheet:
         title=" ".join(sql.split()),
         header=columns,
         rows=tuple(tuple(_words(value) for value in row) for row in found),
-        footnotes=(f"{len(found):,} row{'' if len(found) == 1 else 's'}.",),
+        footnotes=(f"{count(len(found), 'row')}.",),
     )
 
 

@@ -7,13 +7,14 @@ from textwrap import wrap
 from matplotlib.figure import Figure
 
 from harness.errors import ConfigError
+from harness.store import Store
 from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
 from reports.lines import CAPTION_CHARACTERS, Axis, Line, kept_together, line, lines
 from reports.names import dataset_title
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence
+from reports.results import SELECT_ON, Evidence, Request, gather, narrowed
 from reports.separation import separation
 
 Drawn = Iterator[tuple[str, Figure]]
@@ -55,9 +56,10 @@ def _overview(number: int, axis: Axis, *, buckets: bool) -> Callable[[Evidence, 
 
 def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> tuple[str, ...]:
     """What all data sets share, then what each has of its own."""
+    hollow = any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups)
     sentences = [
         f"study {evidence.study}, profile {evidence.profile}; band: one sample std over seeds; dashed: best mean "
-        f"validation {SELECT_ON}"
+        f"validation {SELECT_ON}{' of the filled points; hollow: fewer seeds' if hollow else ''}"
     ]
     for one in found:
         spec = one.groups[-1].spec
@@ -68,8 +70,6 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
             f"{spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
             + "".join(f", {words}" for words in mixed_words(evidence.store, one.groups))
         )
-    if any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups):
-        sentences.append("hollow: fewer seeds")
     if absent:
         sentences.append(f"not run: {', '.join(map(dataset_title, absent))}")
     return tuple(row for words in sentences for row in wrap(kept_together(words), CAPTION_CHARACTERS))
@@ -92,8 +92,9 @@ def _figure2(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
     found = separation(evidence, datasets)
     first = (
         f"study {evidence.study}, profile {evidence.profile}; at most 1,000 test users with 300 unseen items each, the "
-        "same for all models; densities: first seed; bars, spectra and effective ranks: mean over seeds, whisker: "
-        "one sample std; singular values of the states, not centred"
+        "same for all models; overlap: 0 where their scores are wholly apart, 1 where they are alike; densities: first "
+        "seed; bars, spectra and effective ranks: mean over seeds, whisker: one sample std; singular values of the "
+        "states, not centred"
     )
     caption = (*wrap(first, CAPTION_CHARACTERS), *(words for one in found for words in one.caption))
     yield "figure2", draw_separation(found, "Score separation and singular values", caption)
@@ -176,3 +177,18 @@ def plan_of(number: int) -> FigurePlan:
     if number not in FIGURES:
         raise ConfigError(f"there is no figure {number}: use --figure {', '.join(map(str, FIGURES))}")
     return FIGURES[number]
+
+
+def drawn(number: int, store: Store, request: Callable[[str], Request]) -> Drawn:
+    """The figure's pictures: of the data sets named; else the paper's if the study has any of them, else all that have
+    results. `request` says what to gather of a study.
+
+    Raises ConfigError and StoreError as `gather` does, and where the study has not what the figure shows.
+    """
+    plan = plan_of(number)
+    asked = request(plan.study)
+    if asked.study not in store.studies():
+        asked = narrowed(asked, plan.datasets)  # the command that the error names
+    evidence = gather(store, asked)
+    shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
+    yield from plan.draw(evidence, evidence.datasets if asked.datasets else shown)

@@ -7,10 +7,10 @@ from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from reports.names import dataset_title
+from reports.names import count, dataset_title
 from reports.plans import OURS
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Group, choose
+from reports.results import SELECT_ON, Evidence, Group, choose, replicated
 from reports.stats import summarise
 
 CAPTION_CHARACTERS = 92
@@ -102,11 +102,11 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     groups = max((_centre(groups, axis) for groups in there), key=len, default=[])
     if len(groups) < 2:
         raise ConfigError(
-            f"study {evidence.study} has {len(groups)} finished values of {axis} on {dataset} with profile "
+            f"study {evidence.study} has {count(len(groups), 'finished value')} of {axis} on {dataset} with profile "
             f"{evidence.profile}, a line needs two: {evidence.remedy(dataset)}"
         )
     most = max(len(group.runs) for group in groups)
-    optimum = choose(groups, evidence.store.validation()).group
+    optimum = choose(replicated(groups), evidence.store.validation()).group
     where = _COORDINATES[axis]
     return Line(
         dataset=dataset,
@@ -177,7 +177,8 @@ def _caption(
         sentences.append("band: one sample std over seeds")
     if any(len(group.runs) < most for group in groups):
         sentences.append("hollow: fewer seeds")
-    sentences.append(f"dashed: best mean validation {SELECT_ON} ({axis} {best:g})")
+    of = " of the filled points" if any(len(group.runs) < most for group in groups) else ""
+    sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
         sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")

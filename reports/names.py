@@ -39,3 +39,8 @@ def method_title(key: str) -> str:
     """The method's name in tables; sasrec_ce+bt is SASRec (CE) + BT."""
     base = key.removesuffix(WITH_BT)
     return METHOD_TITLES.get(base, base) + (" + BT" if base != key else "")
+
+
+def count(n: int, what: str) -> str:
+    """1 finished trial, 2 finished trials."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

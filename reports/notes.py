@@ -1,6 +1,9 @@
 """Footnotes of a table: everything that must stand beside its numbers (spec section 10, rule 2)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import product
 
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
@@ -10,13 +13,18 @@ from reports.names import dataset_title
 from reports.plans import IMPROVE
 from reports.published import published
 from reports.ran import odd_ones
-from reports.results import SELECT_ON, Choice, Evidence, Group
+from reports.results import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Evidence, Group
 from reports.stats import user_standard_error
 from reports.table import Cell
 
 
 def settings(spec: TrialSpec) -> str:
     """What must stand beside a number of this configuration."""
+    return ", ".join(_words(spec))
+
+
+def _words(spec: TrialSpec) -> list[str]:
+    """The settings one by one, first base loss and B."""
     encoder, train = spec.encoder, spec.train
     words = [
         f"base loss {spec.loss.kind.upper()}",
@@ -41,7 +49,7 @@ def settings(spec: TrialSpec) -> str:
         ]
     elif spec.aux.kind != "none":
         words += [f"auxiliary {spec.aux.kind}", f"alpha {spec.aux.alpha:g}"]
-    return ", ".join(words + _unusual(spec.aux, ()))
+    return words + _unusual(spec.aux, ())
 
 
 def _unusual(config: Frozen, also: Sequence[str]) -> list[str]:
@@ -65,6 +73,11 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
     yield (
         f"Selection: where a method has several configurations, the one with the best mean validation {SELECT_ON} "
         "over the seeds that they share; test values take no part. alpha = 0 is no candidate for BT-SR."
+        + (
+            " Of one alpha, those with most seeds compete."
+            if any(c.alpha is not None for c in found.plan.columns)
+            else ""
+        )
     )
     yield from _test_notes(found, cells)
     if found.plan.improve:
@@ -75,8 +88,7 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
     for dataset in found.data:
         mine = {c.key: found.chosen[dataset, c.key] for c in found.plan.columns if (dataset, c.key) in found.chosen}
         yield _data_note(found, dataset, mine)
-        for key, choice in mine.items():
-            yield _method_note(found, dataset, key, choice)
+        yield from _method_notes(found, dataset, mine)
         yield from _odd_note(found, dataset)
         if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
             yield (
@@ -100,9 +112,21 @@ def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[
             "larger of the paired t test over seeds and the paired permutation test over users (coverage: seeds "
             "alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
         )
-    for note in dict.fromkeys(test.comparison.note for test in tests):
+    notes = Counter(test.comparison.note for test in tests)
+    for note, count in notes.items():
         if note:
-            yield f"{note[0].upper()}{note[1:]}."
+            yield f"{count} of {len(tests)} comparisons with {rival}: {note}."
+    found_by = [
+        f"{dataset_title(dataset)}, {column.title} {cell.test.comparison.detectable:.4f}"
+        for (dataset, metric), row in zip(product(found.evidence.datasets, found.metrics), cells, strict=True)
+        for column, cell in zip(found.plan.columns, row, strict=False)  # a row may end with Improve
+        if metric == (SELECT_NAME, SELECT_K) and cell.test and cell.test.comparison.detectable is not None
+    ]
+    if found_by:
+        yield (
+            f"Detectable: a true difference in {SELECT_ON} of this size is found with probability 0.8 by the paired t "
+            f"test over seeds (two-sided, p < 0.05, uncorrected), given the spread seen: {'; '.join(found_by)}."
+        )
 
 
 def _rivals(found: Findings) -> set[str]:
@@ -119,7 +143,7 @@ def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
         if error is not None:
             errors.append(f"{found.plan.column(key).title} {error:.4f}")
     repeats = max((repeat_share(replications[0]) or 0.0 for replications in ranks.values()), default=0.0)
-    boundary = f"boundary {row.boundary}; " if config.split == "temporal" else ""
+    boundary = f"boundary {row.boundary} ({_day(row.boundary)}); " if config.split == "temporal" else ""
     return (
         f"{dataset_title(dataset)}: data {row.fingerprint[:16]}, {row.n_items:,} items, "
         f"{row.n_train_users:,} training users, {row.n_test_users:,} test users; {boundary}"
@@ -129,7 +153,26 @@ def _data_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> str:
     )
 
 
-def _method_note(found: Findings, dataset: str, key: str, choice: Choice) -> str:
+def _day(seconds: int) -> str:
+    """The date, UTC; Unix seconds of a table of the user's own may be beyond any calendar."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "no date"
+
+
+def _method_notes(found: Findings, dataset: str, mine: dict[str, Choice]) -> Iterator[str]:
+    """The settings that all columns share, then each column with its own; never an alpha without base loss and B."""
+    words = {key: _words(choice.group.spec) for key, choice in mine.items()}
+    first = next(iter(words.values()))[2:]
+    common = [word for word in first if all(word in theirs for theirs in words.values())] if len(words) > 1 else []
+    if common:
+        yield f"{dataset_title(dataset)}, all columns: {', '.join(common)}."
+    for key, choice in mine.items():
+        yield _method_note(found, dataset, key, choice, [word for word in words[key] if word not in common])
+
+
+def _method_note(found: Findings, dataset: str, key: str, choice: Choice, own: Sequence[str]) -> str:
     group = choice.group
     seeds = ", ".join(map(str, group.seeds))
     others = ""
@@ -145,8 +188,8 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice) -> str
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
     return (
-        f"{dataset_title(dataset)}, {found.plan.column(key).title}: {settings(group.spec)}; seeds {seeds}; mean "
-        f"validation {SELECT_ON} {choice.score:.4f}{others}{outside}{_clamped(found, group)}."
+        f"{dataset_title(dataset)}, {found.plan.column(key).title}: {', '.join(own)}; seeds {seeds}; mean validation "
+        f"{SELECT_ON} {choice.score:.4f}{others}{outside}{_clamped(found, group)}."
     )
 
 
@@ -178,7 +221,7 @@ def _doubtful_notes(found: Findings) -> Iterator[str]:
         if here and printed.metric in metrics and printed.doubtful and printed.method != IMPROVE:
             place = f"{dataset_title(printed.dataset)}, {titles[printed.method]}, {printed.metric}"
             reason = printed.note.removeprefix("suspect: ")
-            yield f"{place}: published value {printed.value:.4f} is doubtful ({reason})."
+            yield f"{place}: published value {printed.value:.4f} is doubtful: {reason}."
 
 
 def _unstarted(evidence: Evidence) -> tuple[str, ...]:

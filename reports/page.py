@@ -13,20 +13,21 @@ from matplotlib.figure import Figure
 from harness.errors import BtsrError, ConfigError
 from harness.store import Store, TrialRow
 from reports.audit import audit
-from reports.claims import claims
+from reports.claims import claims, gathered
 from reports.cost import costs
 from reports.dial import Dial, dial, presets
 from reports.draw import svg
 from reports.draw_dial import draw_front, draw_interaction
 from reports.effects_sheet import SWITCHING, effects_sheet
-from reports.figures import FIGURES
+from reports.figures import FIGURES, drawn
 from reports.findings import findings
 from reports.names import dataset_title, method_title
-from reports.plans import PLANS
+from reports.plans import PLANS, TABLE2
 from reports.render import html
-from reports.results import Evidence, Request, gather
+from reports.results import Evidence, Request, gather, narrowed
 from reports.sheet import sheet_html, templates
-from reports.tables import build, narrowed
+from reports.summary import counted, table_summary
+from reports.tables import build
 from reports.verdict import verdicts
 from reports.why import origins
 
@@ -42,36 +43,51 @@ class Section:
     body: str
 
 
-class Skipped(list[str]):
-    """What could not be made, and why."""
+class Notes:
+    """What the parts of the page have to tell its first and its last."""
+
+    def __init__(self) -> None:
+        self.summary: list[str] = []
+        self._skipped: dict[str, list[str]] = {}
+
+    def skip(self, what: str, error: BtsrError) -> None:
+        """Something could not be made."""
+        self._skipped.setdefault(str(error), []).append(what)
+
+    @property
+    def skipped(self) -> list[str]:
+        """What could not be made, and why: each reason once."""
+        return [f"{', '.join(names)}: {reason}" for reason, names in self._skipped.items()]
 
 
-def _table_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+def _table_sections(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:
     for number, plan in PLANS.items():
         try:
-            found = findings(gather(store, narrowed(request(plan.study), plan)), plan)
+            found = findings(gather(store, narrowed(request(plan.study), plan.datasets)), plan)
         except BtsrError as error:
-            skipped.append(f"Table {number}: {error}")
+            notes.skip(f"Table {number}", error)
             continue
-        parts = [html(build(found))]
-        folded = {"Ours beside published, cell by cell": verdicts(found), "Where the cells come from": origins(found)}
+        table, verdict = build(found), verdicts(found)
+        parts = [html(table)]
+        folded = {"Ours beside published, cell by cell": verdict, "Where the cells come from": origins(found)}
+        if plan is TABLE2:
+            notes.summary += table_summary(found, table)
+            if verdict.rows:
+                notes.summary.append(counted("Printed values of table 2 beside ours", verdict))
         for summary, sheet in folded.items():
             if sheet.rows:
                 parts.append(f"<details><summary>{summary}</summary>{sheet_html(sheet)}</details>")
         yield Section(key=f"table-{number}", title=f"Table {number}", body="\n".join(parts))
 
 
-def _figure_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+def _figure_sections(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:
     for number, plan in FIGURES.items():
         try:
-            evidence = gather(store, request(plan.study))
-            named = request(plan.study).datasets
-            shown = tuple(d for d in named or plan.datasets if d in evidence.finished) or evidence.finished
-            drawn = list(plan.draw(evidence, shown))
+            pictures = list(drawn(number, store, request))
         except BtsrError as error:
-            skipped.append(f"Figure {number}: {error}")
+            notes.skip(f"Figure {number}", error)
             continue
-        for stem, figure in drawn:
+        for stem, figure in pictures:
             dataset = stem.removeprefix(f"figure{number}").strip("_")
             what = f"{plan.what.split(',')[0]}, {dataset_title(dataset)}" if dataset else plan.what
             yield Section(key=stem, title=f"Figure {number}: {what}", body=picture(figure, what))
@@ -126,26 +142,23 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
     return Section(key="dial", title="The dial: precision against coverage", body="\n".join(parts))
 
 
-def _checks(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+def _checks(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:
     try:
-        evidence: Evidence = gather(store, request("alpha_lambda"))
-    except BtsrError:
-        try:
-            evidence = gather(store, request("table2"))
-        except BtsrError as error:
-            skipped.append(f"Claims: {error}")
-            yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
-            return
-    yield Section(key="text-claims", title="What the text says", body=sheet_html(claims(evidence)))
+        sheet = claims(gathered(store, request))
+    except BtsrError as error:
+        notes.skip("Claims", error)
+    else:
+        notes.summary.append(counted("What the paper's text says, in our results", sheet))
+        yield Section(key="text-claims", title="What the text says", body=sheet_html(sheet))
     yield Section(key="text-audit", title="Published numbers, recomputed", body=sheet_html(audit()))
 
 
-def _effect_sections(store: Store, request: Callable[[str], Request], skipped: Skipped) -> Iterator[Section]:
+def _effect_sections(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:
     for study in dict.fromkeys(request(study).study for study in SWITCHING):
         try:
             sheet = effects_sheet(store, request(study))
         except BtsrError as error:
-            skipped.append(f"Effects of {study}: {error}")
+            notes.skip(f"Effects of {study}", error)
             continue
         yield Section(key=f"text-effects-{study}", title=f"Effects, study {study}", body=sheet_html(sheet))
 
@@ -202,13 +215,13 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
     """The whole file. `request` says what to gather of a study. Raises ConfigError where no trial has ended yet."""
     if not store.trials(status=None):
         raise ConfigError(f"no trial in {store.shown} has ended yet, there is nothing to show: run btsr-sweep first")
-    skipped = Skipped()
+    notes = Notes()
     sections = [
-        *_table_sections(store, request, skipped),
-        *_figure_sections(store, request, skipped),
+        *_table_sections(store, request, notes),
+        *_figure_sections(store, request, notes),
         _dial_section(store, request),
-        *_effect_sections(store, request, skipped),
-        *_checks(store, request, skipped),
+        *_effect_sections(store, request, notes),
+        *_checks(store, request, notes),
         *_cost_sections(store),
     ]
     runs = run_list(store)
@@ -225,7 +238,8 @@ def page(store: Store, request: Callable[[str], Request], title: str) -> str:
         script=script,
         data=data,
         sections=sections,
-        skipped=skipped,
+        summary=notes.summary,
+        skipped=notes.skipped,
         counts=counts,
         studies=store.studies(),
         where=store.shown,

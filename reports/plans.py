@@ -70,7 +70,7 @@ _OTHERS = tuple(method for method in METHODS if method != OURS)
 
 TABLE1 = TablePlan(
     number=1,
-    title="ndcg@10 of three SASRec variants with and without the Barlow Twins term",
+    title="NDCG@10 of three SASRec variants with and without the Barlow Twins term",
     study="table1",
     columns=(
         *(ColumnPlan(key=f"sasrec_{b}", title=b.upper(), methods=(f"sasrec_{b}",)) for b in BASE_LOSSES),
@@ -97,7 +97,7 @@ TABLE2 = TablePlan(
 
 TABLE3 = TablePlan(
     number=3,
-    title="ndcg@20 at two values of alpha (belongs to figure 5)",
+    title="NDCG@20 at two values of alpha (belongs to figure 5)",
     study="alpha_lambda",
     columns=(
         ColumnPlan(key="sasrec_bce", title=METHOD_TITLES["sasrec_bce"], methods=("sasrec_bce",), anywhere=True),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.sheet import templates
+from reports.sheet import document, templates
 from reports.table import Cell, Row, Table, number
 from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
@@ -143,7 +143,7 @@ def markdown(table: Table) -> str:
 
 def _latex_published(cell: Cell) -> str:
     """LaTeX source of the published number."""
-    return _published(cell).replace("*", "$^{*}$").replace(OTHER_DATA, r"$^{\dagger}$")
+    return _published(cell).replace("*", "$^{*}$").replace("-", "$-$").replace(OTHER_DATA, r"$^{\dagger}$")
 
 
 def _latex_cell(cell: Cell) -> str:
@@ -151,7 +151,7 @@ def _latex_cell(cell: Cell) -> str:
     if cell.value is None:
         ours = "---"
     else:
-        value = number(cell.value, cell.percent)
+        value = number(cell.value, cell.percent).replace("-", "$-$")
         ours = {"best": rf"\textbf{{{value}}}", "second": rf"\underline{{{value}}}", "": value}[cell.mark]
         signs = _signs(cell).replace(ODD, r"\ddagger")
         ours += f"$^{{{signs}}}$" if signs else ""
@@ -176,8 +176,11 @@ def latex(table: Table) -> str:
                 body.append(["", "", *map(_latex_published, cells)])
     frame = pd.DataFrame(body, columns=[*heads, *(column.title for column in table.columns)])
     grid = latex_style(frame, heads).to_latex(hrules=True, column_format="l" * frame.shape[1])
+    first, *others = re.split(r"\n(?=.* & seeds & )", grid)
+    grid = "\n\\midrule\n".join(["\n".join([first, *others[:1]]), *others[1:]])  # between data sets
     legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
-    (caption,) = latex_words([re.sub(r"^Table \d+: ", "", table.title)])  # LaTeX counts by itself
+    title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX counts by itself
+    (caption,) = latex_words([f"{title[0].upper()}{title[1:]}"])
     commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
     return (
         f"% needs \\usepackage{{booktabs,graphicx}}\n{commands}"
@@ -203,6 +206,8 @@ def tidy(table: Table) -> pd.DataFrame:
             "published_std": cell.published_std,
             "published_star": cell.published_star,
             "published_applies": cell.applies,
+            "published_doubtful": cell.doubtful,
+            "mark": cell.mark,
             "profile": table.profile,
             "fingerprint": cell.fingerprint,
             "base_loss": cell.base,
@@ -215,6 +220,9 @@ def tidy(table: Table) -> pd.DataFrame:
             "p_seeds": cell.test.comparison.p_seeds if cell.test else None,
             "p_users": cell.test.comparison.p_users if cell.test else None,
             "p_holm": cell.test.p_holm if cell.test else None,
+            "p_exact": cell.test.comparison.p_exact if cell.test else None,
+            "n_common": cell.test.comparison.n if cell.test else None,
+            "detectable": cell.test.comparison.detectable if cell.test else None,
         }
         for row, cells in zip(table.rows, table.cells, strict=True)
         for column, cell in zip(table.columns, cells, strict=True)
@@ -240,8 +248,9 @@ def html(table: Table) -> str:
     return templates().get_template("table.html").render(table=table, groups=groups, notes=notes)
 
 
-def _html_cell(cell: Cell) -> dict[str, str]:
+def _html_cell(cell: Cell) -> dict[str, object]:
     return {
+        "run": cell.value is not None,
         "value": MISSING if cell.value is None else number(cell.value, cell.percent),
         "mark": cell.mark,
         "star": _signs(cell),
@@ -250,11 +259,16 @@ def _html_cell(cell: Cell) -> dict[str, str]:
     }
 
 
+def html_document(table: Table) -> str:
+    """`html` as a file of its own."""
+    return document(table.title, html(table))
+
+
 RENDERERS: Mapping[str, tuple[str, Callable[[Table], str]]] = {
     "text": (".txt", text),
     "markdown": (".md", markdown),
     "latex": (".tex", latex),
     "csv": (".csv", csv),
-    "html": (".html", html),
+    "html": (".html", html_document),
 }
 """Format: suffix of its file, function."""

@@ -5,7 +5,7 @@ several exist, the error lists the choices.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
@@ -15,7 +15,7 @@ from harness.store import DataRow, Store, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
-from reports.names import DATASET_TITLES
+from reports.names import DATASET_TITLES, count
 from studies import STUDIES, default_datasets
 
 Tie = Literal["stable", "random"]
@@ -85,6 +85,12 @@ def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, .
     """The groups that can be compared, and the seeds that all of them have: see `harness.rules.same_seeds`."""
     kept, common = same_seeds([group.seeds for group in groups])
     return tuple(groups[i] for i in kept), common
+
+
+def replicated(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Those with most seeds."""
+    most = max((len(group.runs) for group in groups), default=0)
+    return tuple(group for group in groups if len(group.runs) == most)
 
 
 def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
@@ -207,7 +213,7 @@ def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialR
         counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
     there = sorted(counts) or sorted({spec.profile for spec in specs})
     if len(there) > 1:
-        listed = ", ".join(f"{name}: {counts.get(name, 0)} finished trials" for name in there)
+        listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
         raise ConfigError(
             f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
             "choose one with --profile"
@@ -246,7 +252,7 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
         if not fits or (len(fits) > 1 and not request.every_version):
             data = {name: store.data(name) for name in counts}
             listed = ", ".join(
-                f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {counts[name]} trials)"
+                f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {count(counts[name], 'trial')})"
                 for name, row in sorted(data.items())
             )
             raise ConfigError(
@@ -255,6 +261,11 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
             )
         chosen[dataset] = tuple(fits)
     return chosen
+
+
+def narrowed(request: Request, own: Sequence[str]) -> Request:
+    """The request on a table's or figure's `own` data set where it names none and the paper has a single one there."""
+    return request if request.datasets or len(own) != 1 else replace(request, datasets=tuple(own))
 
 
 def never_started(store: Store, request: Request) -> StoreError:

@@ -157,11 +157,24 @@ def sheet_html(sheet: Sheet) -> str:
     return templates().get_template("sheet.html").render(sheet=sheet)
 
 
+def document(title: str, body: str) -> str:
+    """A fragment as a whole HTML file that opens from disk, in the style of the page."""
+    environment = templates()
+    assert environment.loader is not None
+    style, _, _ = environment.loader.get_source(environment, "page.css")
+    return environment.get_template("document.html").render(title=title, style=style, body=body)
+
+
+def sheet_document(sheet: Sheet) -> str:
+    """`sheet_html` as a file of its own."""
+    return document(sheet.title, sheet_html(sheet))
+
+
 SHEET_RENDERERS: Mapping[str, tuple[str, Callable[[Sheet], str]]] = {
     "text": (".txt", sheet_text),
     "markdown": (".md", sheet_markdown),
     "latex": (".tex", sheet_latex),
     "csv": (".csv", sheet_csv),
-    "html": (".html", sheet_html),
+    "html": (".html", sheet_document),
 }
 """Format: suffix of its file, function."""

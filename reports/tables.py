@@ -13,7 +13,7 @@ from reports.notes import commands, footnotes
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
 from reports.published import published
 from reports.ran import joined, odd_ones
-from reports.results import Request, gather
+from reports.results import Request, gather, narrowed
 from reports.stats import compare, holm, summarise
 from reports.table import Cell, Column, Contest, Row, Table, marked
 
@@ -119,16 +119,10 @@ def plan_of(number: int) -> TablePlan:
     return PLANS[number]
 
 
-def narrowed(request: Request, plan: TablePlan) -> Request:
-    """The request on the table's own data sets where it names none and the table has fewer than the paper."""
-    own = plan.datasets if len(plan.datasets) == 1 else ()
-    return request if request.datasets or not own else replace(request, datasets=own)
-
-
 def table(number: int, store: Store, request: Request, metrics: Sequence[Metric] = ()) -> Table:
     """A table of the paper from the results of a store; `metrics` replaces its rows.
 
     Raises ConfigError, StoreError as `gather` does.
     """
     plan = plan_of(number)
-    return build(findings(gather(store, narrowed(request, plan)), plan, metrics))
+    return build(findings(gather(store, narrowed(request, plan.datasets)), plan, metrics))

@@ -1,6 +1,7 @@
 """Where a number comes from: the runs behind it, their provenance, and the command that makes them."""
 
 from collections.abc import Iterator
+from string import ascii_lowercase
 
 from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
@@ -57,32 +58,39 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
         )
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
+    typed: list[str] = []
     for c in there:
         choice = found.chosen[dataset, c.key]
-        rows += _runs(found, dataset, metric, c, choice)
+        rows += _runs(found, dataset, metric, c, choice, typed)
         printed = published().get((found.plan.number, dataset, name, c.key))
         theirs = f"; published {number(printed.value)}" if printed else ""
         mean = found.measured[dataset, c.key, metric].by_seed.mean()
         notes.append(
             f"{c.title}: {number(float(mean))}{theirs}; {settings(choice.group.spec)}; group {choice.group.key}."
         )
+    header = ("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by")
+    commands = {_letter(i): command for i, command in enumerate(typed)}
     return Sheet(
         name=f"why_table{found.plan.number}_{dataset}_{name.replace('@', '')}",
         title=f"Why: table {found.plan.number}, {dataset_title(dataset)}, {name}, profile {found.evidence.profile}",
-        header=("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by"),
+        header=header,
         rows=tuple(rows),
-        footnotes=tuple(notes),
+        records=tuple(dict(zip(header, (*row[:-1], commands[row[-1]]), strict=True)) for row in rows),
+        footnotes=(*notes, *(f"Run by {letter}: {command}" for letter, command in commands.items())),
         commands_title="To run these again in an empty database:",
         commands=tuple(dict.fromkeys(command_of(found, found.chosen[dataset, c.key]) for c in there)),
     )
 
 
 def _runs(
-    found: Findings, dataset: str, metric: Metric, column: ColumnPlan, choice: Choice
+    found: Findings, dataset: str, metric: Metric, column: ColumnPlan, choice: Choice, typed: list[str]
 ) -> Iterator[tuple[str, ...]]:
+    """A row for each run; `typed` gets the commands that ran them, each once, and the row the letter of its own."""
     measured = found.measured[dataset, column.key, metric]
     for run, seed, value in zip(choice.group.runs, measured.seeds, measured.by_seed.tolist(), strict=True):
         origin = found.evidence.store.provenance(run.key)
+        if origin.command not in typed:
+            typed.append(origin.command)
         revision = f"{(origin.git_revision or 'unknown')[:10]}{' with changes' if origin.git_dirty else ''}"
         yield (
             column.title,
@@ -95,8 +103,14 @@ def _runs(
             origin.device,
             origin.started[:16].replace("T", " "),
             f"{origin.seconds.get('total', 0.0):.0f}",
-            origin.command,
+            _letter(typed.index(origin.command)),
         )
+
+
+def _letter(place: int) -> str:
+    """a to z, then aa, ab, ..."""
+    more, last = divmod(place, len(ascii_lowercase))
+    return (_letter(more - 1) if more else "") + ascii_lowercase[last]
 
 
 def origins(found: Findings) -> Sheet:

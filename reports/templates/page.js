@@ -6,7 +6,9 @@
   const form = document.getElementById("filters");
   const heads = [...table.querySelectorAll("th[data-key]")];
   const keys = heads.map((head) => head.dataset.key);
-  const shown = (value) => value === null || value === undefined ? "—"
+  const measured = ["ndcg", "hr", "cov"];
+  const shown = (value, key) => value === null || value === undefined ? "—"
+    : measured.includes(key) ? value.toFixed(4)
     : typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toFixed(4))) : String(value);
   let order = { key: "dataset", sign: 1 };
 
@@ -45,7 +47,7 @@
       const words = `Learning curve over ${epoch.length} epochs, best epoch ${shown(best)}`;
       const svg = line("loss", epoch, loss, 60, 420, 110) + line("valid", epoch, valid, 60, 420, 110);
       cell.innerHTML = `<svg role="img" aria-label="${words}" width="560" height="150" viewBox="0 0 560 150">${svg}` +
-        `<text x="60" y="145">epoch 1 to ${epoch[epoch.length - 1]}; dashed: training loss (left), ` +
+        `<text x="60" y="145">epoch 1 to ${epoch[epoch.length - 1]}, best ${shown(best)}; dashed: training loss (left), ` +
         "solid: validation ndcg@10 (right)</text></svg>";
     }
     if (run.error) cell.append(element("p", run.error));
@@ -58,7 +60,7 @@
     const words = wanted.words.toLowerCase();
     const kept = runs.filter((run) =>
       [...form.querySelectorAll("select")].every((menu) => !menu.value || String(run[menu.name]) === menu.value) &&
-      (!words || keys.some((key) => shown(run[key]).toLowerCase().includes(words)) || run.key.includes(words)));
+      (!words || keys.some((key) => shown(run[key], key).toLowerCase().includes(words)) || run.key.includes(words)));
     kept.sort(compare);
     body.replaceChildren(...kept.map((run) => {
       const row = document.createElement("tr");
@@ -73,7 +75,7 @@
         row.after(detail);
       });
       first.append(button);
-      row.append(first, ...keys.map((key) => element("td", shown(run[key]))));
+      row.append(first, ...keys.map((key) => element("td", shown(run[key], key))));
       return row;
     }));
     document.getElementById("count").textContent = `${kept.length} of ${runs.length} runs`;

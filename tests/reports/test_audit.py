@@ -89,6 +89,8 @@ def test_words_against_numbers() -> None:
     assert len(_places(audit.coverage_words())) == 7
     assert "YELP, cov@1" in _places(audit.coverage_words())
     assert "YELP, ndcg@10" in _places(audit.base_loss())
+    ((_, place, printed, recomputed, _),) = audit.points_words()
+    assert (place, printed, recomputed) == ("YELP, hr@1", "2 to 3 points, in words", "0.49 % in all")
 
 
 def test_the_sheet_is_complete_kind_and_renders() -> None:
@@ -97,6 +99,7 @@ def test_the_sheet_is_complete_kind_and_renders() -> None:
     assert "BT-SR is best in 35 of 45 rows; exactly these bear an asterisk" in notes
     assert "Improve follows from the printed values in 39 of 45 rows" in notes
     assert "270 of the 315 values" in notes
+    assert "needs t > 2.776" in notes and "coverage in the text: 7; drop in the text: 1" in notes
     words = " ".join(word for row in sheet.rows for word in row).lower()
     assert not any(unkind in words for unkind in ("wrong", "false", "fake", "error", "mistake"))
     made = {name: render(sheet) for name, (_, render) in SHEET_RENDERERS.items()}

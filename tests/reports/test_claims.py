@@ -1,12 +1,14 @@
 """Claims answered from invented results whose truth is known."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.config import SEEDS
+from harness.errors import ConfigError, StoreError
 from harness.store import open_store
-from reports.claims import Claim, Claims, answer, claims
+from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
 from reports.stats import Comparison, Interval
 from tests.reports.world import data_config, result, spec, split_of, write
@@ -73,4 +75,49 @@ def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     notes = " ".join(sheet.footnotes)
     assert "not corrected for the number of claims" in notes
     assert "ML 1M: with 5 runs and the spread seen, a true difference of" in notes
-    assert len(sheet.rows) == 5 * 12
+    assert len(sheet.rows) == 12
+    assert "Nothing was run on YELP, Gowalla, Beauty, Kindle Store." in sheet.footnotes
+
+
+def test_a_single_seed_in_common_decides_nothing(tmp_path: Path) -> None:
+    """BT far better, its other seed is not the base's: means and difference are of the one seed that both have."""
+    split = split_of(data_config(), 400)
+    runs = [result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=2, test=2) for seed in (1235, 37)]
+    runs += [result(spec(seed=seed), split, valid=1, test=0.5) for seed in (37, 2451)]
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        claim = next(c for c in Claims(gather(store, Request(study="table2"))).all() if c.claim.endswith("of CE"))
+    assert claim.answer == "undecided"
+    one, other, gap = map(float, re.findall(r"[+-]?\d\.\d{4}", claim.numbers)[:3])
+    assert one - other == pytest.approx(gap, abs=0.0001) and gap > 0.1
+    assert claim.numbers.endswith("n = 1); not enough runs: 1 common seed, a test over seeds needs 2")
+
+
+def test_a_grid_of_one_seed_takes_no_claim_from_what_was_replicated(tmp_path: Path) -> None:
+    split = split_of(data_config(), 400)
+    runs = [result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=2) for seed in SEEDS[:3]]
+    runs += [result(spec(seed=seed), split, valid=1, test=0.5) for seed in SEEDS[:3]]
+    runs.append(result(spec("bt_sr", alpha=0.3, seed=SEEDS[0]), split, valid=9, test=0))
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        claim = next(c for c in Claims(gather(store, Request(study="alpha_lambda"))).all() if c.claim.endswith("of CE"))
+    assert claim.answer == "yes" and "n = 3" in claim.numbers
+
+
+def test_claims_are_asked_of_the_study_that_is_there(tmp_path: Path) -> None:
+    split = split_of(data_config(), 100)
+    run = result(spec(), split, valid=1, test=1)
+    with open_store(write(tmp_path / "a.db", "table2", [run.spec], [run], [split]), read_only=True) as store:
+        assert gathered(store, lambda study: Request(study=study)).study == "table2"
+    with (
+        open_store(write(tmp_path / "b.db", "smoke", [run.spec], [run], [split]), read_only=True) as store,
+        pytest.raises(StoreError, match="no study 'alpha_lambda'"),
+    ):
+        gathered(store, lambda study: Request(study=study))
+    paper = result(spec(profile="paper"), split, valid=1, test=1)
+    write(tmp_path / "a.db", "table2", [run.spec, paper.spec], [paper])
+    with (
+        open_store(tmp_path / "a.db", read_only=True) as store,
+        pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trial, released: 1 finished trial\)"),
+    ):
+        gathered(store, lambda study: Request(study=study))

@@ -120,7 +120,7 @@ def test_the_sheet_tells_the_outcome_on_test(database: Path) -> None:
         sheet = picks(gather(store, Request(study="alpha_lambda")), ("ml1m",), rule_of("balanced"))
     assert [row[1] for row in sheet.rows] == ["picked", "most precise"]
     assert sheet.rows[1][2] == "alpha 0.3, lambda 0.1" and "test ndcg@10" in sheet.header
-    assert "seeds and users" in sheet.rows[1][-1] and "1 settings without these seeds left out" in sheet.footnotes[1]
+    assert "seeds and users" in sheet.rows[1][-1] and "1 setting without these seeds left out" in sheet.footnotes[1]
 
 
 def test_every_rule_with_a_name_in_one_sheet(database: Path) -> None:
@@ -144,6 +144,11 @@ def test_pictures(database: Path, tmp_path: Path) -> None:
     for figure in figures:
         assert isinstance(figure, Figure)
         assert_legible(figure, 15)
+    assert isinstance(figures[1], Figure)
+    (star,) = figures[1].subfigs[0].axes[0].collections[1].get_offsets()
+    x, y = star - 0.5
+    alphas, lams, values = made
+    assert values[len(alphas) - 1 - int(y), int(x)] == values.max() and len(lams) > x
 
 
 def test_too_few_settings_name_the_command(tmp_path: Path) -> None:
@@ -151,5 +156,5 @@ def test_too_few_settings_name_the_command(tmp_path: Path) -> None:
     runs = [result(spec("bt_sr", alpha=0.1), split, valid=1, test=1)]
     file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
     with open_store(file, read_only=True) as store:
-        with pytest.raises(ConfigError, match="has 1 finished settings of alpha and lambda on ml1m .* run `btsr-sweep"):
+        with pytest.raises(ConfigError, match="has 1 finished setting of alpha and lambda on ml1m .* run `btsr-sweep"):
             _dial(store)

@@ -1,5 +1,6 @@
 """The alpha line: its points against the trials (apart from drawing), and the files that drawing leaves."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -88,6 +89,18 @@ def test_the_optimum_is_that_of_validation(database: Path) -> None:
     assert _line(database).optimum == 0.2
 
 
+def test_a_lucky_point_with_fewer_seeds_is_not_the_optimum(tmp_path: Path) -> None:
+    """A grid of one seed beside a line of two: its best point is best of many draws, not in the mean."""
+    split = split_of(data_config(), 60)
+    runs = [
+        result(spec("bt_sr", alpha=a, seed=seed), split, valid=1 + a, test=1) for a in (0.0, 0.4) for seed in (1235, 37)
+    ]
+    runs.append(result(spec("bt_sr", alpha=0.2), split, valid=9, test=1))
+    line = _line(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert line.optimum == 0.4
+    assert "dashed: best mean validation ndcg@10 of the filled points (alpha 0.4)" in _words(line)
+
+
 def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
     caption = _words(_line(database))
     for words in (
@@ -98,7 +111,7 @@ def test_the_caption_tells_what_an_alpha_depends_on(database: Path) -> None:
         "bt_reduction mean_d",
         "n = 2 seeds (1235, 37)",
         "hollow: fewer seeds",
-        "best mean validation ndcg@10 (alpha 0.2)",
+        "best mean validation ndcg@10 of the filled points (alpha 0.2)",
         "200 test users",
     ):
         assert words in caption
@@ -134,7 +147,7 @@ def test_too_few_alphas_name_the_command(tmp_path: Path) -> None:
     split = split_of(data_config(), 40)
     runs = [result(spec("bt_sr", alpha=0.1), split, valid=1, test=1), result(spec(), split, valid=1, test=1)]
     database = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
-    with pytest.raises(ConfigError, match="has 1 finished values of alpha on ml1m .* run `btsr-sweep --study alpha_l"):
+    with pytest.raises(ConfigError, match="has 1 finished value of alpha on ml1m .* run `btsr-sweep --study alpha_l"):
         _line(database)
     with pytest.raises(ConfigError, match="has 0 finished values of alpha on beauty .*--dataset beauty"):
         _line(database, "beauty")
@@ -254,6 +267,28 @@ def test_every_figure_of_the_paper(number: int, stems: list[str], words: list[st
         said = " ".join(words for words, _ in _boxes(figure)).replace("\u00a0", " ").replace("\n", " ")
         assert all(word in said for word in words), said
         assert "profile released" in said and "B 256" in said
+
+
+def test_a_method_has_one_colour_in_every_figure(several: Path) -> None:
+    def colour(number: int, study: str, title: str) -> object:
+        with open_store(several, read_only=True) as store:
+            ((_, figure),) = FIGURES[number].draw(gather(store, Request(study=study)), ("yelp",))
+        (legend,) = figure.subfigs[0].legends
+        names = [text.get_text() for text in legend.get_texts()]
+        return legend.get_patches()[names.index(title)].get_facecolor()
+
+    assert colour(1, "table2", "SASRec (BCE)") == colour(5, "alpha_lambda", "SASRec (BCE)")
+    assert colour(1, "table2", "BT-SR") != colour(1, "table2", "SASRec (BCE)")
+
+
+def test_bars_tell_the_standard_error_over_users(several: Path) -> None:
+    with open_store(several, read_only=True) as store:
+        found = bars(gather(store, Request(study="alpha_lambda")), ("yelp",), FIGURE5_COLUMNS)
+    said = re.search(r"over them up to (0\.\d{3}) \(hr@1\), (0\.\d{3}) \(hr@10\)", " ".join(found[0].caption))
+    assert said is not None
+    split = split_of(data_config("yelp"), 90)
+    sizes = [int((split.bucket[split.targets("test")] == bucket).sum()) for bucket in (1, 2, 3)]
+    assert 0 < float(said[2]) <= 0.5 / min(sizes) ** 0.5 * 1.05, "no share has a larger one"
 
 
 def test_bars_are_means_per_bucket(several: Path) -> None:

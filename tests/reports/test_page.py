@@ -101,13 +101,18 @@ def test_without_a_dial_the_page_says_what_to_run(tmp_path: Path) -> None:
         found = _dial(page(store, lambda study: Request(study=study), "page"))
     words = " ".join(found.words)
     assert "No study here varies alpha and lambda" in words and "img" not in found.tags
-    assert "1 finished settings of alpha and lambda on ml1m" in words
-    assert "run `btsr-sweep --study alpha_lambda --dataset ml1m" in words
+    assert "1 finished setting of alpha and lambda on ml1m" in words
+    assert "btsr-sweep --study alpha_lambda --dataset ml1m" in words and "`" not in words
 
 
 def test_it_has_every_part(file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     for words in (
+        'id="summary"',
+        "ML 1M (60 test users, 2 of 7 methods run): the best mean ndcg@10 is that of BT-SR,",
+        "against the best other, SASRec (CE) with 0.",
+        "Printed values of table 2 beside ours: ",
+        "What the paper&#39;s text says, in our results: yes: ",
         'id="table-1"',
         'id="table-2"',
         'id="figure3_ml1m"',
@@ -121,6 +126,7 @@ def test_it_has_every_part(file: Path) -> None:
         "btsr-sweep --study table2 --dataset ml1m",
         "kept no states and scores, an earlier version ran them",
         "Table 3: ",
+        "Effects of protocol: ",
         "6 finished runs, 1 failed",
     ):
         assert words in source, words

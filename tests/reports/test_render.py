@@ -102,7 +102,15 @@ def test_latex_is_well_formed() -> None:
     assert below[:4] == ["", "", "(0.0494)", r"(0.0534$^{\dagger}$)"]
     assert source.index(r"\end{table*}") < source.index(r"my\_data"), "notes may be longer than a page, a float may not"
     assert all(rule in source for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert source.count(r"\midrule") == 2, "below the header and between the two data sets"
     assert r"50\% of a\_b \& c" in source and r"BT\_SR \#1" in source and r"my\_set|\{x\}" in source
+
+
+def test_latex_has_minus_signs() -> None:
+    fall = Cell(value=-15.42, published=-20.7, doubtful=True, percent=True)
+    table = awkward_table()
+    source = render.latex(replace(table, cells=((*table.cells[0][:2], fall), *table.cells[1:])))
+    assert "$-$15.4" in source and "($-$20.7?)" in source
 
 
 def test_csv_is_tidy_and_exact() -> None:
@@ -114,6 +122,8 @@ def test_csv_is_tidy_and_exact() -> None:
     assert frame.iloc[1]["published_std"] == 0.0037 and not frame.iloc[1]["published_applies"]
     assert frame.iloc[6].isna()[["mean", "std", "published"]].all()
     assert set(frame["profile"]) == {"released"}
+    assert frame["mark"].tolist()[:2] == ["best", "second"] and frame["published_doubtful"].sum() == 1
+    assert {"p_exact", "n_common", "detectable"} < set(frame.columns)
 
 
 def test_every_format_has_a_suffix_of_its_own() -> None:

@@ -7,7 +7,7 @@ from io import StringIO
 import pandas as pd
 import pytest
 
-from reports.render import html
+from reports.render import RENDERERS, html
 from reports.sheet import SHEET_RENDERERS, Sheet, latex_widths
 from tests.reports.latex import check
 from tests.reports.test_render import awkward_table
@@ -100,6 +100,14 @@ def test_a_sheet_that_is_longer_than_a_page_breaks() -> None:
 def test_a_ragged_sheet_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         Sheet(name="x", title="x", header=("a", "b"), rows=(("1",),))
+
+
+def test_html_files_open_from_disk() -> None:
+    """Whole documents that name their encoding: without it a browser may show the signs of two bytes as two."""
+    for source in (RENDERERS["html"][1](awkward_table()), SHEET_RENDERERS["html"][1](_sheet())):
+        assert source.startswith("<!doctype html>") and '<meta charset="utf-8">' in source
+        found = parsed(source)
+        assert found.tags.count("table") == found.tags.count("html") == found.tags.count("title") == 1
 
 
 def test_table_as_html() -> None:

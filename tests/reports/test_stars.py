@@ -83,7 +83,10 @@ def test_a_large_difference_is_starred_after_holm(three: Path) -> None:
     assert _cell(found, "hr@1", "bt_sr").published_star
     notes = "\n".join(found.footnotes)
     assert "after Holm over the 9 tests of this table" in notes and "the best other column by mean" in notes
-    assert "Not enough runs for an exact test: 5 runs cannot reach p < 0.0625" in notes
+    assert "9 of 9 comparisons with the best other column by mean: not enough runs for an exact test: 5 runs" in notes
+    detectable = _cell(found, "ndcg@10", "bt_sr").test
+    assert detectable is not None and detectable.comparison.detectable is not None
+    assert f"given the spread seen: YELP, BT-SR {detectable.comparison.detectable:.4f}." in notes
     assert all(c.test is None for row in found.cells for c in row[:-2]), "only BT-SR is tested"
 
 
@@ -116,13 +119,34 @@ def test_metrics_can_be_asked_for(three: Path) -> None:
     assert all(cell.published is None for row in found.cells for cell in row)
 
 
+def test_of_one_alpha_those_with_most_seeds_compete(tmp_path: Path) -> None:
+    """Beside the line over alpha with its seeds there is a grid of one seed, whose best lambda is a lucky one."""
+    split = split_of(data_config("yelp"), 60)
+    line = [
+        result(spec("bt_sr", dataset="yelp", alpha=a, seed=seed), split, valid=1, test=1)
+        for a in (0.1, 0.4)
+        for seed in (1235, 37)
+    ]
+    lucky = result(spec("bt_sr", dataset="yelp", alpha=0.1, lam=0.3), split, valid=9, test=1)
+    runs = [*line, lucky]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    found = _read(file, 3, "alpha_lambda")
+    assert _cell(found, "ndcg@20", "bt_sr[alpha=0.1]").n == 2
+    notes = "\n".join(found.footnotes)
+    assert "Of one alpha, those with most seeds compete." in notes and "lambda 0.3" not in notes
+
+
 def test_one_seed_is_not_enough(tmp_path: Path) -> None:
     split = split_of(data_config(), 30)
     runs = [result(spec(), split, valid=1, test=1), result(spec("bt_sr", alpha=0.1), split, valid=1, test=3)]
     found = _read(write(tmp_path / "btsr.db", "table2", [r.spec for r in runs], runs, [split]), 2, "table2", "ml1m")
     cell = _cell(found, "hr@10", "bt_sr")
     assert cell.star == "" and cell.test is not None and cell.test.comparison.p is None
-    assert "Not enough runs: 1 common seed, a test over seeds needs 2." in found.footnotes
+    assert (
+        "9 of 9 comparisons with the best other column by mean: not enough runs: 1 common seed, a test over seeds "
+        "needs 2." in found.footnotes
+    )
+    assert not any(note.startswith("Detectable") for note in found.footnotes)
 
 
 def test_plans_are_the_papers() -> None:

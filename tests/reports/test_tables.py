@@ -16,7 +16,7 @@ from harness.store import Store, open_store
 from harness.values import TrialPruned, TrialResult
 from models.config import AuxConfig, EncoderConfig, LossConfig
 from reports.names import method_title
-from reports.notes import settings
+from reports.notes import _day, settings
 from reports.plans import TABLE2
 from reports.render import csv, html, latex, markdown, text
 from reports.results import Request, gather
@@ -113,7 +113,7 @@ def test_published_numbers_stand_beside_and_say_whether_they_apply(partial: Path
     assert "ML 1M: published numbers do not apply" not in notes
     assert _cell(table, "gowalla", "hr@1", "cl4srec") == Cell(published=0.0157)
     assert _cell(table, "ml1m", "hr@10", "sasrec_ce").doubtful
-    assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful (not attainable" in notes
+    assert "ML 1M, SASRec (CE), hr@10: published value 0.0847 is doubtful: not attainable" in notes
 
 
 def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path) -> None:
@@ -130,11 +130,18 @@ def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path)
     assert _cell(table, "ml1m", "ndcg@10", "bt_sr").n == 1
 
 
+def test_boundaries_have_a_date_where_there_is_one() -> None:
+    assert _day(993073637) == "2001-06-20 UTC" and _day(0) == "1970-01-01 UTC"
+    assert _day(10**18) == "no date"
+
+
 def test_the_configuration_is_chosen_on_validation_on_shared_seeds(partial: Path) -> None:
     """alpha 0.4 is best on test, 0.3 shares no seed with the others, 0 is the base: 0.2 it is."""
     notes = _notes(_table(partial, "ml1m"))
     (line,) = [note for note in notes.splitlines() if note.startswith("ML 1M, BT-SR:")]
-    assert "base loss CE, B 256, T 200" in line
+    assert line.startswith("ML 1M, BT-SR: base loss CE, B 256, alpha 0.2, lambda 0.05, ")
+    assert "\nML 1M, all columns: T 200, D 64, 2 blocks, " in notes, "what they share is said once"
+    assert notes.count("padded keys attended to") == 1
     assert "alpha 0.2, lambda 0.05, bt_reduction mean_d, bt_std unbiased" in line
     assert "seeds 1235, 37;" in line and "best of 2 configurations, 1 without a seed in common left out" in line
 
@@ -150,8 +157,8 @@ def test_marks_are_among_ours_only(partial: Path) -> None:
 def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     notes = _notes(_table(partial))
     assert (
-        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637; no filter; "
-        in notes
+        "ML 1M: data a00002eea00002ee, 60 items, 3 training users, 750 test users; boundary 993073637 (2001-06-20 UTC)"
+        "; no filter; " in notes
     )
     assert "one boundary in time at quantile 0.95; ties stable; repeats kept" in notes
     errors = re.search(r"ndcg@10: SASRec \(CE\) (0\.\d{4}), BT-SR (0\.\d{4})\.", notes)
@@ -229,7 +236,7 @@ def test_profiles_never_mix(tmp_path: Path) -> None:
     both = [spec(), spec(profile="paper", batch_size=128)]
     runs = [result(s, split, valid=1, test=q) for s, q in zip(both, (0.5, 1.5), strict=True)]
     database = write(tmp_path / "btsr.db", "table2", both, runs, [split])
-    with pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trials, released: 1.*--profile"):
+    with pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trial, released: 1.*--profile"):
         _table(database)
     for profile, run in zip(("released", "paper"), runs, strict=True):
         cell = _cell(_table(database, profile=profile), "ml1m", "hr@10", "sasrec_ce")

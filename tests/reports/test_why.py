@@ -10,7 +10,7 @@ from harness.errors import ConfigError
 from harness.exchange import TABLES
 from harness.store import open_store
 from reports.cli import main
-from reports.why import place_of
+from reports.why import _letter, place_of
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -53,10 +53,19 @@ def test_every_run_behind_a_row(
     for one in (spec(), spec(seed=37), spec("bt_sr", alpha=0.2)):
         assert one.key in out
     assert "published 0.0945" in out and "To run these again in an empty database:\n  btsr-sweep --study table2" in out
+    assert "Run by a: btsr-sweep\n" in out and "Run by b" not in out, "the same command is told once"
+    code, out, _ = _said(
+        monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, bt_sr", "--format", "csv", "--db", database
+    )
+    assert code == 0 and out.splitlines()[1].endswith(",btsr-sweep"), "CSV has the command itself"
     code, out, _ = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, bt_sr", "--db", database)
     assert out.count("2026-01-01") == 1
     code, _, err = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, duorec", "--db", database)
     assert code == 2 and "nothing is behind table 2, ml1m, hr@10" in err
+
+
+def test_letters() -> None:
+    assert [_letter(place) for place in (0, 25, 26, 27, 26 * 27)] == ["a", "z", "aa", "ab", "aaa"]
 
 
 def test_sql(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +101,7 @@ def test_claims_pick_and_pareto(
     assert code == 0 and "BT raises ndcg@10 of CE" in out
     for words in (("--pick", "balanced"), ("--pareto",)):
         code, _, err = _said(monkeypatch, capsys, *words, *here, "--out", tmp_path)
-        assert code == 2 and "has 1 finished settings of alpha and lambda on ml1m" in err
+        assert code == 2 and "has 1 finished setting of alpha and lambda on ml1m" in err
     code, _, err = _said(monkeypatch, capsys, "--pick", "anything", *here)
     assert code == 2 and "rule 'anything' is not understood" in err
 
