@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.asked import check_together, methods_named, study_asked, study_named
 from harness.choices import DataChoices, checked
-from harness.config import DEFAULT_PROFILE, SEEDS, Profile, RunPaths, Study, StudyOptions, is_file
+from harness.config import DEFAULT_PROFILE, SEEDS, Profile, Study, StudyOptions, is_file
 from harness.data.catalogue import named_datasets
 from harness.data.options import (
     CountOption,
@@ -35,14 +35,14 @@ from harness.data.options import (
 from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
 from harness.panels import Panelled
+from harness.paths import RunPaths
 from models.config import Precision
 from studies import STUDIES
 
 if TYPE_CHECKING:
     from harness.executors import Executor, RunContext
     from harness.ledger_page import Facts
-    from harness.sweep import Plan
-    from harness.values import Cell, Estimate
+    from harness.values import Estimate
 
 INCOMPLETE, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: trials failed or missing, a mistake in what was asked, Ctrl-C, SIGTERM."""
@@ -179,8 +179,8 @@ def sweep(
     from harness import show
     from harness.executors import RunContext
     from harness.launch import at_once, device_name, executor_of, merge_into
-    from harness.price import price
-    from harness.sweep import current_plan, database, shown
+    from harness.plan import current_plan
+    from harness.price import estimates_of, price
 
     check_together(_typed(context))
     if recipe is not None:
@@ -252,13 +252,13 @@ def sweep(
     if status:
         show.status(plan, paths)
         return
-    estimates = _estimates(plan, run, calibrate=calibrate)
+    estimates = estimates_of(plan, run, measure=calibrate)
     if dry_run:
         cost = price(plan, estimates)
         room = 1
         if cost.hours:
             room = at_once(workers=workers, cpus=cpus_per_trial, gpus=gpus_per_trial, address=ray_address)
-        show.plan(plan, shown(paths), estimates, cost, room)
+        show.plan(plan, paths.shown, estimates, cost, room)
         return
     runner = executor_of(
         executor,
@@ -278,7 +278,7 @@ def sweep(
         if dashboard:
             from harness.dashboard import dashboard as served
 
-            address = stack.enter_context(served(database(paths), paths.artifacts, dashboard_port))
+            address = stack.enter_context(served(paths.results, paths.artifacts, dashboard_port))
             typer.echo(f"dashboard: {address}", err=True)
         _run(wanted, runner, run, options, tuple(estimates.values()), quiet=quiet)
 
@@ -309,33 +309,10 @@ def _pictures(title: str, done: "Sequence[Facts]") -> "Mapping[str, bytes]":
 
 def _winners(study: str, asked: StudyOptions, paths: RunPaths) -> Study:
     from harness.store import open_store
-    from harness.sweep import database
     from harness.winners import winners
 
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         return winners(store, study, asked)
-
-
-def _estimates(plan: "Plan", context: "RunContext", *, calibrate: bool) -> "dict[Cell, Estimate]":
-    """What is known about the cost of a trial."""
-    from harness.price import calibrate as measured
-    from harness.price import from_calibration, from_past
-    from harness.sweep import database
-
-    where = database(context.paths)
-    estimates: dict[Cell, Estimate] = {}
-    if not isinstance(where, Path) or where.exists():
-        from harness.store import open_existing
-
-        if store := open_existing(where):
-            with store:
-                estimates = from_past(store, plan)
-    if calibrate:
-        estimates |= measured(plan, context, tuple(estimates))
-    else:
-        estimates = from_calibration(plan, context) | estimates
-    wanted = {(row.dataset, row.method, row.profile) for row in plan.rows}
-    return {cell: estimate for cell, estimate in estimates.items() if cell in wanted}
 
 
 def _run(
@@ -349,7 +326,8 @@ def _run(
 ) -> None:
     """Run the study to its end or interruption; leaves by typer.Exit unless everything is done."""
     from harness import show
-    from harness.sweep import current_plan, run_study, shown
+    from harness.plan import current_plan
+    from harness.sweep import run_study
 
     stopped_by, paths = INTERRUPTED, context.paths
 
@@ -375,7 +353,7 @@ def _run(
     except KeyboardInterrupt:
         after = current_plan(study, paths, options)
         typer.echo(
-            f"interrupted: {after.done} of {after.total} trials are done and kept in {shown(paths)}; "
+            f"interrupted: {after.done} of {after.total} trials are done and kept in {paths.shown}; "
             "give the same command again to go on",
             err=True,
         )
@@ -385,7 +363,7 @@ def _run(
     counts = f"{after.done} of {after.total} trials are done ({after.done - before.done} now, {before.done} before)"
     if after.pruned:
         counts += f", {after.pruned} were given up early"
-    typer.echo(f"{after.study.name}: {counts} in {shown(paths)}")
+    typer.echo(f"{after.study.name}: {counts} in {paths.shown}")
     if not after.complete:
         show.failures(after, paths)
         raise typer.Exit(INCOMPLETE)

@@ -355,30 +355,3 @@ class StudyOptions(Frozen):
             if name not in methods:
                 raise unknown_name("method of this study", name, methods)
         return tuple(name for name in methods if not self.methods or name in self.methods)
-
-
-class RunPaths(Frozen):
-    """Where a run reads and writes."""
-
-    data_dir: Path | None = None
-    work_dir: Path = Path("runs")
-    download: bool = False
-    """Whether raw files that are missing may be fetched from their official source."""
-
-    database: str | None = None
-    """Path or URL of the results database; None: `btsr.db` in `work_dir`."""
-
-    @property
-    def prepared(self) -> Path:
-        """Folder of the prepared, memory-mapped data."""
-        return self.work_dir / "prepared"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the trials that have begun and are not recorded yet, one folder per key."""
-        return self.work_dir / "checkpoints"
-
-    @property
-    def artifacts(self) -> Path:
-        """Folder of the pictures that the dashboard shows."""
-        return self.work_dir / "artifacts"

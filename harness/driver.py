@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from harness.checkpoint import forget
-from harness.config import RunPaths, SearchSpace, Study, TrialSpec
+from harness.config import SearchSpace, Study, TrialSpec
 from harness.executors import Event, Task, TrialStarted
 from harness.ledger import Ledger
 from harness.options import SweepOptions
+from harness.paths import RunPaths
 from harness.progress import Display
 from harness.store import Store
 from harness.values import EpochEvent, Outcome, TrialFailure

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from harness.config import DataConfig, RunPaths, TrialSpec
+from harness.config import DataConfig, TrialSpec
 from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
+from harness.paths import RunPaths
 from harness.values import (
     EpochEvent,
     EpochLog,

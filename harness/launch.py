@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from harness.config import RunPaths
 from harness.errors import ConfigError, StoreError, told
 from harness.executors import Executor
+from harness.paths import RunPaths
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What torch calls the devices that can train."""
@@ -103,9 +103,8 @@ def merge_into(paths: RunPaths, other: str) -> str:
     """
     from harness.exchange import merge
     from harness.store import open_store
-    from harness.sweep import database
 
-    where = database(paths)
+    where = paths.results
     if isinstance(where, Path) and "://" not in other and where.exists() and Path(other).exists():
         if where.samefile(other):
             raise StoreError(f"--merge {other} is the database that it would be merged into: name another one")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness.config import DataConfig, RunPaths, is_file
+from harness.config import DataConfig, is_file
 from harness.data import profile, readers, synthetic
 from harness.data.catalogue import dataset as registered
 from harness.data.catalogue import dataset_of, downloadable, find, locate
@@ -25,6 +25,7 @@ from harness.data.reserve import reserved
 from harness.data.rows import RawRows
 from harness.data.split import fingerprint, keep_rows, split_kept
 from harness.errors import DataError, LeakError
+from harness.paths import RunPaths
 from harness.values import Split
 
 PREPARE = 3

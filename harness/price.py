@@ -12,9 +12,10 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from harness.choices import DataChoices
-from harness.config import RunPaths, TrialSpec
+from harness.config import TrialSpec
 from harness.executors import RunContext
-from harness.sweep import Plan
+from harness.paths import RunPaths
+from harness.plan import Plan, results_so_far
 from harness.values import Cell, Estimate
 
 if TYPE_CHECKING:
@@ -200,6 +201,20 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
         _keep(measured, context.paths)
         found[cell] = measured.of(spec)
     return found
+
+
+def estimates_of(plan: Plan, context: RunContext, *, measure: bool) -> dict[Cell, Estimate]:
+    """What is known about the cost of a trial of the plan; with `measure` what is not known is found by short runs."""
+    estimates: dict[Cell, Estimate] = {}
+    if store := results_so_far(context.paths):
+        with store:
+            estimates = from_past(store, plan)
+    if measure:
+        estimates |= calibrate(plan, context, tuple(estimates))
+    else:
+        estimates = from_calibration(plan, context) | estimates
+    wanted = {(row.dataset, row.method, row.profile) for row in plan.rows}
+    return {cell: estimate for cell, estimate in estimates.items() if cell in wanted}
 
 
 def price(plan: Plan, estimates: dict[Cell, Estimate]) -> Price:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from harness.checkpoint import BEST, read
-from harness.config import Profile, RunPaths, TrialSpec
+from harness.config import Profile, TrialSpec
 from harness.errors import ConfigError, DataError, StoreError
 from harness.evaluate import best_items, scored
 from harness.histories import Recommended
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
 from harness.store import Store, TrialRow, open_store
@@ -230,4 +231,4 @@ def recommend(
 
 def open_results(paths: RunPaths) -> Store:
     """The results database of these paths, for reading."""
-    return open_store(paths.database or paths.work_dir / "btsr.db", read_only=True)
+    return open_store(paths.results, read_only=True)

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from harness.config import Profile, RunPaths
+from harness.config import Profile
 from harness.data.catalogue import DATA_DIR_VARIABLE
 from harness.errors import BtsrError, ConfigError, told
+from harness.paths import RunPaths
 
 app = typer.Typer(name="btsr-recommend", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 

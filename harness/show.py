@@ -10,10 +10,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import RunPaths, StudyOptions
+from harness.config import StudyOptions
+from harness.paths import RunPaths
+from harness.plan import Plan, results_so_far
 from harness.price import Price
 from harness.progress import describe, duration
-from harness.sweep import Plan, database
 from harness.values import Cell, Estimate
 from studies import STUDIES, default_datasets
 
@@ -73,11 +74,10 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
 def status(todo: Plan, paths: RunPaths) -> None:
     """Who sweeps, how far it is, and what runs now."""
     from harness.ledger_storage import running
-    from harness.store import open_existing
 
-    where, study = database(paths), todo.study
-    if isinstance(where, Path) and not where.exists() or (store := open_existing(where)) is None:
-        print(f"{study.name}: nothing has run yet in {where}")
+    study, store = todo.study, results_so_far(paths)
+    if store is None:
+        print(f"{study.name}: nothing has run yet in {paths.shown}")
         return
     with store:
         holder = store.holder()
@@ -89,7 +89,7 @@ def status(todo: Plan, paths: RunPaths) -> None:
         f"{study.name}: {counts}; " + (f"running on {holder}" if holder else "nothing runs now"), highlight=False
     )
     specs = {spec.key: spec for spec in study.specs}
-    for key, epoch, value in running(where) if holder else ():
+    for key, epoch, value in running(paths.results) if holder else ():
         if key in specs:
             of = specs[key].train.max_epochs
             shown = "" if value is None else f", validation ndcg@10 {value:.4f}"
@@ -101,7 +101,7 @@ def failures(after: Plan, paths: RunPaths) -> None:
     from harness.store import open_store
 
     mine = {spec.key for spec in after.study.specs}
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         failed = [error for key, (_, error) in store.failures().items() if key in mine]
     console = Console(stderr=True)
     for error, count in Counter(failed).most_common(5):

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
-VALUES = {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.profiles", "harness.values"}
+VALUES = {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.paths", "harness.profiles"}
+VALUES |= {"harness.values"}
 
 STORE = {"harness.schema", "harness.rows", "harness.database", "harness.recording", "harness.upgrade", "harness"}
 SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
@@ -23,6 +24,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.errors": (set(), set()),
     "harness.choices": ({"models.config", "harness.errors"}, {"pydantic"}),
     "harness.config": ({"models.config", "harness.errors", "harness.choices"}, {"pydantic"}),
+    "harness.paths": ({"models.config", "harness.database"}, set()),
     "harness.profiles": ({"harness.choices", "harness.config"}, set()),
     "harness.values": ({"harness.config"}, {"numpy"}),
     "harness.data": (
@@ -93,20 +95,21 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "harness.progress": (VALUES | {"harness.executors"}, {"rich"}),
     "harness.search": (VALUES | {"harness.options", "harness.store"}, set()),
+    "harness.plan": (VALUES | {"harness.options", "harness.search", "harness.store"}, set()),
     "harness.driver": (VALUES | SWEEP | {"harness.checkpoint"}, set()),
     "harness.sweep": (
         VALUES
         | SWEEP
-        | {"harness.driver", "harness.search", "harness.prepare", "harness.database", "harness.ledger_storage"}
+        | {"harness.plan", "harness.driver", "harness.search", "harness.prepare", "harness.ledger_storage"}
         | {"harness.checkpoint", "harness.ledger_page"},
         {"rich"},
     ),
     "harness.price": (
-        VALUES | SWEEP | {"harness.sweep", "harness.trial", "harness.prepare", "harness.provenance", "harness"},
+        VALUES | SWEEP | {"harness.plan", "harness.trial", "harness.prepare", "harness.provenance", "harness"},
         set(),
     ),
     "harness.show": (
-        VALUES | SWEEP | {"harness.sweep", "harness.price", "harness.ledger_storage", "studies"},
+        VALUES | SWEEP | {"harness.plan", "harness.price", "harness.ledger_storage", "studies"},
         {"rich"},
     ),
     "harness.launch": (VALUES | SWEEP | {"harness"}, set()),

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.choices import DataChoices, checked
-from harness.config import DEFAULT_PROFILE, DataConfig, RunPaths
+from harness.config import DEFAULT_PROFILE, DataConfig
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
 from harness.data.catalogue import dataset as registered
 from harness.data.kinds import DatasetSpec
@@ -39,6 +39,7 @@ from harness.data.options import (
     UserColOption,
 )
 from harness.errors import BtsrError
+from harness.paths import RunPaths
 from harness.profiles import profile_data
 
 if TYPE_CHECKING:

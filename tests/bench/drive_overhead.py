@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config import SEEDS, RunPaths, Study, StudyOptions
+from harness.config import SEEDS, Study, StudyOptions
+from harness.paths import RunPaths
 from studies.profiles import trial, varied
 from tests.bench.job import Answer, Job, peak_mib, serve, versions
 

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.config import RunPaths, StudyOptions, TrialSpec
+from harness.config import StudyOptions, TrialSpec
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.train import Trainer
 from harness.values import Split

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.config import SEEDS, RunPaths, StudyOptions, TrialSpec
+from harness.config import SEEDS, StudyOptions, TrialSpec
 from harness.errors import ConfigError
 from harness.executors import FakeExecutor, RunContext
 from harness.ledger_storage import pruner
 from harness.options import Prune, SweepOptions
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.store import open_store
-from harness.sweep import database, run_study
+from harness.sweep import run_study
 from studies import STUDIES
 from tests.bench.halving import compare, replay, runs_of
 from tests.store import fake
@@ -51,7 +52,7 @@ def swept(folder: Path, prune: Prune | None) -> tuple[Path, list[str]]:
     options = SweepOptions(search="random", trials=TRIALS, prune=prune)
     context = RunContext(paths=paths, ask_each_epoch=prune is not None)
     run_study(SMOKE, FakeExecutor(work), context, console=Console(file=io.StringIO()), quiet=True, options=options)
-    return Path(str(database(paths))), order
+    return Path(str(paths.results)), order
 
 
 @pytest.mark.parametrize("prune", ["halving", "median"])

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig
 from harness.data.catalogue import DATASETS
+from harness.paths import RunPaths
 from harness.prepare import prepare
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig
 from harness.data.catalogue import DATASETS, dataset
 from harness.data.fetch import MIRROR_VARIABLE, download, notice
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.resume import Patience
 from harness.data.synthetic import generate
 from harness.errors import ChecksumError, ConfigError, DataError
+from harness.paths import RunPaths
 from harness.prepare import prepare, raw_file
 from tests.data.server import Site, served
 

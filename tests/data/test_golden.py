@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig
 from harness.data.catalogue import dataset_of, locate
 from harness.data.readers import read
 from harness.data.split import keep_rows
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.values import Split
 

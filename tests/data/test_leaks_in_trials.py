@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from harness import prepare as module
-from harness.config import DataConfig, RunPaths, TrialSpec
+from harness.config import DataConfig, TrialSpec
 from harness.data.leaks import Evidence
 from harness.data.profile import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
 from harness.errors import DataError, LeakError
 from harness.executors import RunContext, train_trial
+from harness.paths import RunPaths
 from harness.prepare import for_trial, prepare, prepared_folder
 from harness.values import Split
 

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig
 from harness.data.catalogue import DATASETS
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.values import Split
 from tests.data.server import served

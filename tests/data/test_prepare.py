@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from harness import prepare as module
-from harness.config import DataConfig, RunPaths
+from harness.config import DataConfig
 from harness.data import digest
 from harness.data.catalogue import DATASETS
 from harness.data.describe import lines
@@ -19,6 +19,7 @@ from harness.data.profile import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, DataError, LeakError
+from harness.paths import RunPaths
 from harness.prepare import distributions_of, load_split, prepare, prepared_folder
 
 SYNTHETIC = DataConfig(dataset="synthetic")
@@ -256,7 +257,7 @@ def test_several_processes_that_fail_leave_no_folder(paths: RunPaths) -> None:
     (paths.data_dir / "ml-1m.csv").write_text("user,item,time\n1,1,978300760\n")
     code = (
         "import sys; from pathlib import Path\n"
-        "from harness.config import DataConfig, RunPaths\n"
+        "from harness.config import DataConfig\nfrom harness.paths import RunPaths\n"
         "from harness.errors import DataError\n"
         "from harness.prepare import prepare\n"
         "paths = RunPaths(data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))\n"
@@ -295,7 +296,7 @@ def test_leak_is_found_on_load(paths: RunPaths) -> None:
 def test_several_processes_prepare_once(paths: RunPaths) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from harness.config import DataConfig, RunPaths\n"
+        "from harness.config import DataConfig\nfrom harness.paths import RunPaths\n"
         "from harness.prepare import prepare, prepared_folder\n"
         "config = DataConfig(dataset='ml1m')\n"
         "paths = RunPaths(data_dir=Path(sys.argv[1]), work_dir=Path(sys.argv[2]))\n"

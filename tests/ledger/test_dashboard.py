@@ -3,8 +3,7 @@
 import time
 from pathlib import Path
 
-from harness.config import RunPaths
-from harness.sweep import database
+from harness.paths import RunPaths
 from tests.ledger.test_ledger import SMOKE, sweep
 from tests.sweep import work
 from tests.sweep.watcher import watched
@@ -12,7 +11,7 @@ from tests.sweep.watcher import watched
 
 def test_it_neither_makes_nor_disturbs_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
     paths = RunPaths(work_dir=tmp_path / "out")
-    where = database(paths)
+    where = paths.results
     assert isinstance(where, Path)
     with watched(where, paths.artifacts) as watcher:
         time.sleep(1)

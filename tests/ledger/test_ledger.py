@@ -16,16 +16,18 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 
 from harness import ledger_page
-from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.config import SEEDS, Range, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.errors import SchemaError, StoreError
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger import Ledger
 from harness.ledger_page import Draw, Facts
 from harness.ledger_storage import is_shown, is_there, params_of, running
 from harness.options import SweepOptions
+from harness.paths import RunPaths
+from harness.plan import Plan
 from harness.prepare import prepare
 from harness.store import open_store
-from harness.sweep import Plan, database, run_study
+from harness.sweep import run_study
 from models.config import AuxConfig
 from studies import STUDIES
 from tests.store import fake
@@ -63,7 +65,7 @@ def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, draw: Draw
 
 
 def storage(paths: RunPaths) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{database(paths)}")
+    return optuna.storages.RDBStorage(f"sqlite:///{paths.results}")
 
 
 def shown(paths: RunPaths, name: str = "smoke/synthetic") -> optuna.Study:
@@ -75,7 +77,7 @@ def states(study: optuna.Study) -> Counter[str]:
 
 
 def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg", bucket: int = 0) -> float | None:
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         found = store.metrics([spec.key], part="valid", names=[name])[spec.key]
     return next(metric.value for metric in found if (metric.k, metric.bucket) == (10, bucket))
 
@@ -110,7 +112,7 @@ def test_what_waits_runs_and_ends_is_seen_while_it_happens(paths: RunPaths) -> N
     def watched(spec: TrialSpec, context: RunContext) -> Steps:
         steps = trains(spec, context)
         yield next(steps)
-        ((key, epoch, value),) = running(database(context.paths))
+        ((key, epoch, value),) = running(context.paths.results)
         assert (key, epoch) == (spec.key, 1) and value is not None
         seen.append((states(shown(paths)), len(seen)))
         return (yield from steps)
@@ -159,7 +161,7 @@ def test_a_trial_told_in_the_dashboard_does_not_stop_the_sweep(paths: RunPaths) 
         return (yield from trains(spec, context))
 
     assert sweep(paths, meddled).complete
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         assert len(store.trials()) == 10
 
 
@@ -241,7 +243,7 @@ def test_a_queue_of_another_optuna_is_one_line_and_nothing_is_lost(
     revision: str, made_by: str, says: str, paths: RunPaths
 ) -> None:
     sweep(paths, study=SMOKE.model_copy(update={"specs": SMOKE.specs[:2]}))
-    connection = sqlite3.connect(database(paths))
+    connection = sqlite3.connect(paths.results)
     (usual,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
 
     def made(revision: str, by: str) -> None:
@@ -318,7 +320,7 @@ def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths) -> No
     pages = [states(shown(paths, f"smoke_random/synthetic/{method}")) for method in ("sasrec_ce", "bt_sr")]
     assert pages[0] == {"COMPLETE": 14}, "its trials are equals, and are compared with each other alone"
     assert pages[0] + pages[1] == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         pruned = store.trials(status="pruned")
         assert len(pruned) == counts["pruned"]
         assert all(len(store.epochs(row.key)) == row.last_epoch <= EPOCHS for row in pruned)
@@ -445,7 +447,7 @@ def test_a_term_without_lambda_shows_none() -> None:
 
 
 def test_whether_all_is_shown_is_known_without_optuna(paths: RunPaths) -> None:
-    where, keys = database(paths), [spec.key for spec in SMOKE.specs]
+    where, keys = paths.results, [spec.key for spec in SMOKE.specs]
     assert not is_there(where)
     sweep(paths)
     assert is_there(where) and is_shown(where, {"smoke/synthetic": keys})

@@ -17,8 +17,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from harness.config import SEEDS, RunPaths
+from harness.config import SEEDS
 from harness.errors import BtsrError, ConfigError
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.values import Split
 from tests.bench.datasets import ROOT, research_folder

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.config import RunPaths, Study, StudyOptions
+from harness.config import Study, StudyOptions
 from harness.errors import ConfigError
 from harness.executors import Event, Executor, RunContext, Task, TrialStarted, Work
 from harness.launch import at_once
 from harness.local_executor import LocalExecutor
 from harness.options import SweepOptions
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.ray_cluster import Cluster
 from harness.ray_executor import RayExecutor, _trainable
-from harness.sweep import database, run_study
+from harness.sweep import run_study
 from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from studies.profiles import trial
 from tests.sweep import work
@@ -137,7 +138,7 @@ def test_a_cluster_is_asked_for_its_room_before_anything_is_made(monkeypatch: py
 
 
 def numbers(paths: RunPaths) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(database(paths))
+    connection = sqlite3.connect(paths.results)
     try:
         rows = connection.execute("SELECT * FROM metric ORDER BY 1, 2, 3, 4, 5").fetchall()
         epochs = connection.execute("SELECT trial_key, epoch, loss, parts, valid FROM epoch ORDER BY 1, 2").fetchall()

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from harness.checkpoint import BEST, Checkpoint
-from harness.config import DataConfig, RunPaths, Study, TrainConfig, TrialSpec
+from harness.config import DataConfig, Study, TrainConfig, TrialSpec
 from harness.errors import BtsrError, ConfigError, DataError, StoreError
 from harness.evaluate import evaluate
 from harness.histories import read_histories
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.rules import PRESETS
 from harness.serve import choose_trial, load_model, recommend

@@ -15,10 +15,9 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from harness import schema
-from harness.config import RunPaths
 from harness.errors import StoreError
+from harness.paths import RunPaths
 from harness.store import open_store
-from harness.sweep import database
 from tests.sweep import driver, work
 
 TIMES = {"recorded_at", "started", "seconds", "seconds_train", "seconds_valid", "peak_mib", "command"}
@@ -126,7 +125,7 @@ def test_the_same_sweep_gives_the_same_tables_through_a_kill_and_a_rival(server:
     while (code := start(out, "local", server).wait(120)) == driver.LOCKED:
         assert time.monotonic() < deadline, "the server does not release the lock of a dead driver"
     assert code == 0
-    file = content(f"sqlite:///{database(RunPaths(work_dir=tmp_path / 'file'))}")
+    file = content(f"sqlite:///{RunPaths(work_dir=tmp_path / 'file').results}")
     assert len(file["trial"]) == 10 and len(file["metric"]) == 2000 and file["results"] != [(0,)]
     assert content(server) == file
     seen = len(work.log_lines(out))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.config import SEEDS, RunPaths, Study, StudyOptions
+from harness.config import SEEDS, Study, StudyOptions
 from harness.errors import SweepLocked
 from harness.executors import Executor, FakeExecutor, RunContext, Work
 from harness.local_executor import LocalExecutor
 from harness.options import SweepOptions
+from harness.paths import RunPaths
 from harness.sweep import run_study
 from studies import STUDIES
 from studies.profiles import trial, varied

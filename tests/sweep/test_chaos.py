@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunPaths
-from harness.sweep import database
+from harness.paths import RunPaths
 from tests.sweep import driver, work
 from tests.sweep.test_exactly_once import done, rows
 from tests.sweep.watcher import watched
@@ -194,7 +193,7 @@ def check_epochs(out: Path) -> int:
 
 def check_ledger(out: Path, keys: set[str]) -> None:
     """Every trial is shown as complete once; nothing is left running or waiting."""
-    connection = sqlite3.connect(database(RunPaths(work_dir=out)))
+    connection = sqlite3.connect(RunPaths(work_dir=out).results)
     query = (
         "SELECT trials.state, value_json FROM trials JOIN trial_user_attributes USING (trial_id) "
         "WHERE trial_user_attributes.key = 'key'"
@@ -226,7 +225,7 @@ def chaos(
 ) -> None:
     """The whole test: disturb, by at least so many kills and rivals, then compare."""
     paths = RunPaths(work_dir=sweep.out)
-    where = database(paths)
+    where = paths.results
     assert isinstance(where, Path)
     try:
         with watched(where, paths.artifacts) as watcher:

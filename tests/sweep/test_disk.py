@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunPaths, TrialSpec
+from harness.config import TrialSpec
 from harness.errors import StoreError
 from harness.executors import RunContext
+from harness.paths import RunPaths
+from harness.plan import current_plan
 from harness.prepare import prepare
-from harness.sweep import current_plan
 from tests.store import fake
 from tests.sweep import work
 from tests.sweep.test_sweep import SMOKE, Counting, sweep

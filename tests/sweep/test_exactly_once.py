@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunPaths
-from harness.sweep import database
+from harness.paths import RunPaths
 from tests.sweep import driver, work
 
 KILLS = 4
@@ -23,7 +22,7 @@ def start(out: Path, executor: str) -> subprocess.Popen[bytes]:
 
 
 def rows(out: Path, query: str) -> list[tuple[object, ...]]:
-    path = database(RunPaths(work_dir=out))
+    path = RunPaths(work_dir=out).results
     if not path.exists():
         return []
     connection = sqlite3.connect(path)

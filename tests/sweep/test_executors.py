@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunPaths, TrialSpec
+from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.executors import Event, Executor, FakeExecutor, RunContext, Task, TrialStarted, Work
 from harness.local_executor import LocalExecutor
+from harness.paths import RunPaths
 from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from tests.store import fake
 from tests.sweep import work

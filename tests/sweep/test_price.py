@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from harness.choices import DataChoices
-from harness.config import RunPaths, Study, StudyOptions
+from harness.config import Study, StudyOptions
 from harness.executors import RunContext
 from harness.launch import at_once
 from harness.options import SweepOptions
+from harness.paths import RunPaths
+from harness.plan import Plan, current_plan
 from harness.price import calibrate, from_calibration, from_past, price
 from harness.store import open_store
-from harness.sweep import Plan, current_plan
 from harness.values import Cell, Estimate
 from studies.profiles import trial
 from tests.store import fake

@@ -12,14 +12,16 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import SEEDS, Range, RunPaths, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.config import SEEDS, Range, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.errors import ConfigError
 from harness.executors import FakeExecutor, RunContext, Work
 from harness.ledger_storage import open_storage
 from harness.options import SweepOptions
+from harness.paths import RunPaths
+from harness.plan import Plan, PlanRow, current_plan
 from harness.prepare import prepare
 from harness.store import open_store
-from harness.sweep import Plan, PlanRow, current_plan, database, run_study
+from harness.sweep import run_study
 from studies import STUDIES
 from studies.points import TABLE2
 from studies.profiles import trial
@@ -111,7 +113,7 @@ def test_every_method_gets_as_many_trials_whatever_kills_the_search(search: str,
 
 
 def loaded(paths: RunPaths) -> Any:
-    storage = open_storage(database(paths))
+    storage = open_storage(paths.results)
     names = optuna.get_all_study_names(storage)
 
     def of(place: str) -> optuna.Study:
@@ -135,7 +137,7 @@ def test_the_plan_of_a_search_counts_what_is_not_chosen_yet(paths: RunPaths) -> 
         PlanRow(dataset="synthetic", method=m, profile="released", trials=4, done=0, failed=0, missing=4)
         for m in ("sasrec_bce", "cl4srec", "bt_sr")
     )
-    assert not database(paths).exists()
+    assert not paths.results.exists()
     with pytest.raises(KeyboardInterrupt):
         sweep(paths, Trains(killed_at=(6,)), search="tpe", trials=4)
     plan = planned(paths, search="tpe", trials=4)
@@ -188,7 +190,7 @@ def test_searches_that_cannot_be(study: Study, trials: int, says: str, paths: Ru
     for run in (sweep, lambda paths, of, study, **options: planned(paths, study, **options)):
         with pytest.raises(ConfigError, match=says):
             run(paths, of, study, search="tpe", trials=trials)
-    assert of.runs == [] and not database(paths).exists()
+    assert of.runs == [] and not paths.results.exists()
 
 
 def test_two_spaces_for_one_method_are_refused() -> None:
@@ -214,7 +216,7 @@ def test_a_space_that_changed_is_shown_and_needs_extend(paths: RunPaths) -> None
     assert len(of.runs) == 9 and after.done == after.total == 3 and after.complete
     shown = [t for t in loaded(paths)("synthetic/bt_sr").trials if t.state.name == "COMPLETE"]
     assert {t.user_attrs["key"] for t in shown} == {spec.key for spec in of.runs[6:]}, "of this space alone"
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         assert len(store.study("mine_tpe").specs) == 9, "what was searched before stays"
 
 
@@ -232,12 +234,12 @@ def test_a_search_of_an_earlier_version_goes_on(paths: RunPaths, monkeypatch: py
     study, of = of_space({"aux.alpha": Range(low=0.0, high=0.5)}), Trains()
     with monkeypatch.context() as patch:
         patch.setattr("harness.ledger.study_name", lambda storage, name, place, space: f"{name}/synthetic")
-        patch.setattr("harness.sweep.search_of", without_base)
+        patch.setattr("harness.plan.search_of", without_base)
         sweep(paths, of, study, search="tpe", trials=4)
     assert len(of.runs) == 4 and study.search[0].base not in of.runs
     assert sweep(paths, of, study, search="tpe", trials=4).complete and len(of.runs) == 4
     assert sweep(paths, of, study, search="tpe", trials=6).done == 6 and len(of.runs) == 6
-    storage = open_storage(database(paths))
+    storage = open_storage(paths.results)
     assert optuna.get_all_study_names(storage) == ["mine_tpe/synthetic"]
 
 
@@ -287,7 +289,7 @@ def test_estimates_are_kept_with_a_search_that_has_no_trial_yet(paths: RunPaths)
             options=SweepOptions(search="tpe", trials=2),
             estimates=(estimate,),
         )
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         assert store.estimates("mine_tpe") == (estimate,)
 
 
@@ -307,7 +309,7 @@ def test_the_best_on_validation_is_reported(paths: RunPaths) -> None:
         return replace(result)
 
     sweep(paths, trains, search="random", trials=4)
-    with open_store(database(paths), read_only=True) as store:
+    with open_store(paths.results, read_only=True) as store:
         specs = {spec.key: spec for spec in store.study("tune_random").specs}
         built = table(2, store, Request(study="tune_random", datasets=("synthetic",)))
         keys = {row.spec.method: row.key for row in store.trials(study="tune_random") if score[row.key] == max(

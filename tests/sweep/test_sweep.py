@@ -11,15 +11,17 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import SEEDS, RunPaths, Study, StudyOptions, TrialSpec
+from harness.config import SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, StoreError, SweepLocked, TrialError
 from harness.executors import Driver, FakeExecutor, RunContext, Task, Work
 from harness.options import SweepOptions
+from harness.paths import RunPaths
+from harness.plan import PlanRow, current_plan, plan
 from harness.prepare import for_trial, prepare
 from harness.progress import describe
 from harness.store import Store, open_store
-from harness.sweep import PlanRow, current_plan, database, plan, run_study
+from harness.sweep import run_study
 from harness.values import TrialPruned
 from studies import STUDIES
 from tests.store import fake
@@ -129,7 +131,7 @@ def test_failures_are_tried_again_a_few_times_and_done_trials_never(fresh: RunPa
     third = Counting()
     sweep(SMOKE, fresh, third, retry_failed=True)
     assert third.runs == [bad] and current_plan(SMOKE, fresh).complete
-    with open_store(database(fresh), read_only=True) as store:
+    with open_store(fresh.results, read_only=True) as store:
         assert {row.key: row.attempt for row in store.trials()} == {
             spec.key: 5 if spec.key == bad else 1 for spec in SMOKE.specs
         }
@@ -158,7 +160,7 @@ def test_what_diverges_is_not_tried_again_and_want_of_memory_doubles_the_share(f
     assert [share for key, share in shares if key == starved] == [1, 2, 4]
     assert [share for key, share in shares if key == diverged] == [1]
     assert after.failed == 2
-    with open_store(database(fresh), read_only=True) as store:
+    with open_store(fresh.results, read_only=True) as store:
         errors = {row.key: row.error for row in store.trials(status="failed")}
     assert errors == {
         diverged: "TrialError: loss became nan in epoch 1, step 3 of 9", starved: "MemoryError: no message",
@@ -186,7 +188,7 @@ def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths) -> None
     assert len(of.runs) == 5
     sweep(small, fresh, of)
     assert len(of.runs) == 5, "asking for less needs nothing"
-    with open_store(database(fresh), read_only=True) as store:
+    with open_store(fresh.results, read_only=True) as store:
         assert len(store.study("smoke").specs) == 10, "and forgets nothing"
 
 
@@ -221,7 +223,7 @@ def test_a_trial_of_two_studies_runs_once(fresh: RunPaths) -> None:
     again = Counting()
     sweep(other, fresh, again)
     assert again.runs == []
-    with open_store(database(fresh), read_only=True) as store:
+    with open_store(fresh.results, read_only=True) as store:
         assert len(store.trials(study="other")) == 2
 
 
@@ -229,7 +231,7 @@ def test_a_grid_runs_whole_what_a_search_gave_up(fresh: RunPaths) -> None:
     """Pruned numbers end early: they stand for a finished trial in the search alone."""
     sweep(SMOKE.model_copy(update={"specs": SMOKE.specs[:1]}), fresh, Counting())
     censored = TrialPruned(spec=SMOKE.search[1].base, epochs=(fake.epoch(1, 0.1),))
-    with open_store(database(fresh)) as store:
+    with open_store(fresh.results) as store:
         store.record(censored)
     for options, missing in ((SweepOptions(), 9), (SweepOptions(search="random", trials=10), 18)):
         found = current_plan(SMOKE, fresh, options)
@@ -276,10 +278,10 @@ def test_lines_for_a_log_bars_for_a_terminal_nothing_when_quiet(fresh: RunPaths)
         f"[1/10] {describe(SMOKE.specs[0])}: best epoch 3 of 3, validation ndcg@10 0.2500; about"
     )
     assert lines[-1].endswith("validation ndcg@10 0.2500")
-    database(fresh).unlink()
+    fresh.results.unlink()
     bars = sweep(SMOKE, fresh, Counting(), terminal=True)
     assert "trials" in bars and "10/10" in bars
-    database(fresh).unlink()
+    fresh.results.unlink()
     assert sweep(SMOKE, fresh, Counting(), quiet=True) == ""
 
 
@@ -303,7 +305,7 @@ def test_other_data_under_old_results_are_refused(fresh: RunPaths, monkeypatch: 
 
 
 def test_one_sweep_at_a_time(fresh: RunPaths) -> None:
-    with open_store(database(fresh), create=True) as store, store.driver_lock():
+    with open_store(fresh.results, create=True) as store, store.driver_lock():
         of = Counting()
         with pytest.raises(SweepLocked, match="process"):
             sweep(SMOKE, fresh, of)
