@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.errors import TrialError
-from harness.values import TOP_K, Int32, Int64, Split, UserRanks
+from harness.values import TOP_K, Int32, Int64, Part, Split, UserRanks
 from models.packed import pack, ranges
 from models.sasrec import SASRec
 
@@ -62,7 +61,7 @@ def scored(
         yield Scored(users=users, hidden=hidden, scores=scores)
 
 
-def evaluate(model: SASRec, split: Split, part: Literal["valid", "test"], *, device: torch.device) -> UserRanks:
+def evaluate(model: SASRec, split: Split, part: Part, *, device: torch.device) -> UserRanks:
     """Score all N items for every evaluated user from the last T items of the input, and rank the target.
 
     Items of the whole input are masked; ties go to the smaller id. With `rank_non_items` what is no item takes a place

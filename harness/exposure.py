@@ -6,13 +6,12 @@ neither the data nor a new training run.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import CUTOFFS
-from harness.values import N_BUCKETS, Int32, Metric, Split
+from harness.values import N_BUCKETS, Int32, Metric, Part, Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ LOWER_IS_BETTER: frozenset[str] = frozenset({"gini", "arp", "popcal"})
 """Those of them that a more diverse, or better calibrated, model has less of."""
 
 
-def exposure(shown: Shown, *, part: Literal["valid", "test"]) -> tuple[Metric, ...]:
+def exposure(shown: Shown, *, part: Part) -> tuple[Metric, ...]:
     """Every metric of EXPOSURE at every K, for all users."""
     return tuple(
         Metric(part=part, name=name, k=k, bucket=0, value=function(shown, k))

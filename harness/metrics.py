@@ -5,12 +5,11 @@ Everything is computed from `UserRanks`, so a metric added later needs neither t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.values import N_BUCKETS, TOP_K, Int32, Metric, UserRanks
+from harness.values import N_BUCKETS, TOP_K, Int32, Metric, Part, UserRanks
 
 CUTOFFS: tuple[int, ...] = (1, 5, 10, 20, 50)
 """The K of every metric; at most `harness.values.TOP_K`, the length of the stored lists."""
@@ -114,9 +113,7 @@ USER_METRICS: Mapping[str, Callable[[Int32, int], NDArray[np.float64]]] = {
 """Those metrics that are means over users, with the value of every user [V] (for standard errors)."""
 
 
-def evaluate(
-    ranks: UserRanks, *, targets: Int32, bucket: NDArray[np.int8], part: Literal["valid", "test"]
-) -> tuple[Metric, ...]:
+def evaluate(ranks: UserRanks, *, targets: Int32, bucket: NDArray[np.int8], part: Part) -> tuple[Metric, ...]:
     """Every metric of METRICS at every K, for all users (bucket 0) and per popularity bucket 1, 2, 3.
 
     `targets` [V] are the evaluated targets, `bucket` [N] the popularity bucket of every item (spec 6.4). A bucket

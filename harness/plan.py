@@ -15,7 +15,8 @@ from harness.paths import RunPaths
 from harness.search import search_of
 
 if TYPE_CHECKING:
-    from harness.store import Status, Store
+    from harness.store import Store
+    from harness.stored import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The rows that our values become in the database, and how arrays are packed in them."""
+"""The rows that our values become in the database, the values again, and how arrays are packed in them."""
 
 import json
 import zlib
@@ -10,8 +10,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, Row, Select, Table, select
 
 from harness import schema
+from harness.config import DataConfig, TrialSpec
 from harness.exposure import input_buckets
-from harness.values import Int32, Metric, Outcome, Sample, Split, TrialPruned, TrialResult
+from harness.stored import DataRow, TrialRow
+from harness.values import N_BUCKETS, Int32, Metric, Outcome, Sample, Split, TrialPruned, TrialResult
 
 
 def packed(array: Any) -> bytes:
@@ -138,6 +140,39 @@ def sample_of(row: Row[Any]) -> Sample:
         spectrum=np.frombuffer(zlib.decompress(row.spectrum), single),
         spectrum_centred=np.frombuffer(zlib.decompress(row.spectrum_centred), single),
     )
+
+
+def trial_of(row: Row[Any]) -> TrialRow:
+    """The trial that a row of table trial is about."""
+    same = {f.name: row._mapping[f.name] for f in fields(TrialRow) if f.name in row._mapping and f.name != "spec"}
+    spec = TrialSpec.model_validate_json(row.spec)
+    return TrialRow(key=row.trial_key, group=row.group_key, spec=spec, **same)
+
+
+def data_of(row: Row[Any]) -> DataRow:
+    """The data that a row of table data is about."""
+    inputs = row._mapping.get("input_buckets")  # no column of an older schema
+    return DataRow(
+        fingerprint=row.fingerprint,
+        config=DataConfig.model_validate_json(row.config),
+        n_items=row.n_items,
+        n_train_users=row.n_train_users,
+        n_test_users=row.n_test_users,
+        boundary=row.boundary,
+        report={name: value for name, value in row.report.items() if name not in {"file", "edition"}},
+        file=row.report.get("file", ""),
+        edition=row.report.get("edition", ""),
+        bucket=unpacked(row.bucket).astype(np.int8),
+        popularity=unpacked(row.popularity),
+        targets_valid=unpacked(row.targets_valid),
+        targets_test=unpacked(row.targets_test),
+        input_buckets=None if inputs is None else unpacked(inputs).reshape(-1, N_BUCKETS),
+    )
+
+
+def fields_of(row: Row[Any]) -> dict[str, Any]:
+    """A row of a trial's without the trial's key: the fields of the value that it keeps."""
+    return {name: value for name, value in row._mapping.items() if name != "trial_key"}
 
 
 def trials_query(

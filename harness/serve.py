@@ -21,7 +21,8 @@ from harness.histories import Recommended
 from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
-from harness.store import Store, TrialRow, open_store
+from harness.store import Store, open_store
+from harness.stored import TrialRow
 from harness.values import Split
 from models.sasrec import SASRec, rows_beyond_items
 

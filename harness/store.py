@@ -4,98 +4,33 @@ One driver writes (see `Store.driver_lock`), every trial in one transaction. Any
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, Select, select
 
 from harness import database, recording, schema
-from harness.config import DataConfig, Study, TrialSpec
+from harness.config import Study, TrialSpec
 from harness.database import shown
 from harness.errors import ELSEWHERE, StoreError
-from harness.rows import sample_of, trials_query, unpacked
+from harness.rows import data_of, fields_of, sample_of, trial_of, trials_query, unpacked
+from harness.stored import DataRow, Status, StudyRow, TrialRow
 from harness.upgrade import upgrade, upgrade_server
 from harness.validation import ValidationReader
 from harness.values import (
-    N_BUCKETS,
     EpochLog,
     Estimate,
-    Int32,
     Metric,
     Outcome,
+    Part,
     Provenance,
     Sample,
     Split,
     UserRanks,
 )
-
-Part = Literal["valid", "test"]
-Status = Literal["done", "failed", "pruned"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
-    """A trial that has ended, one way or the other."""
-
-    key: str
-    group: str
-    spec: TrialSpec
-    status: Status
-    attempt: int
-    """1 for the first; counts failures too."""
-    fingerprint: str | None
-    """Of its data; None for a failure."""
-    best_epoch: int | None
-    last_epoch: int
-    error: str | None
-    traceback: str | None
-    recorded_at: str
-    """ISO 8601, UTC."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
-    """What a study asks for, run or not."""
-
-    name: str
-    title: str
-    specs: tuple[TrialSpec, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataRow:
-    """What metrics need to know of a data set: with it and the ranks they can be computed anew."""
-
-    fingerprint: str
-    config: DataConfig
-    n_items: int
-    n_train_users: int
-    n_test_users: int
-    boundary: int
-    """Unix seconds."""
-    report: Mapping[str, float]
-    file: str
-    edition: str
-    """What was read, as in `Split`; empty also where an earlier version recorded it."""
-    bucket: NDArray[np.int8]
-    """[N] popularity bucket of each item."""
-    popularity: Int32
-    """[N] distinct training users of each item."""
-    targets_valid: Int32
-    """[V] validation targets."""
-    targets_test: Int32
-    """[V] test targets."""
-    input_buckets: Int32 | None
-    """[V, 3] items of each popularity bucket in the test input; None: recorded by an earlier version."""
-
-    def targets(self, part: Part) -> Int32:
-        """[V] the target of each evaluated user."""
-        return self.targets_test if part == "test" else self.targets_valid
 
 
 def open_store(where: str | Path, *, create: bool = False, read_only: bool = False) -> "Store":
@@ -259,7 +194,7 @@ class Store:
         """Trials that have ended, by data set, method, alpha, lambda and seed; `status=None` for failures too."""
         query = trials_query(study=study, dataset=dataset, method=method, profile=profile, status=status)
         with self.transaction() as connection:
-            return tuple(map(_trial, connection.execute(query)))
+            return tuple(map(trial_of, connection.execute(query)))
 
     def failures(self) -> dict[str, tuple[int, str]]:
         """Key -> how often it was tried and its last error, of every trial that failed."""
@@ -347,47 +282,21 @@ class Store:
         table = schema.epoch
         with self.transaction() as connection:
             rows = connection.execute(select(table).where(table.c.trial_key == key).order_by(table.c.epoch))
-            return tuple(EpochLog(**_fields(row)) for row in rows)
+            return tuple(EpochLog(**fields_of(row)) for row in rows)
 
     def provenance(self, key: str) -> Provenance:
         """Where the trial's numbers come from. Raises StoreError where it is not done."""
         table = schema.provenance
         there = [c for c in table.columns if self._version > 1 or c.name not in schema.ADDED_IN_2]
-        return Provenance(**_fields(self._one(select(*there).where(table.c.trial_key == key), f"trial {key}")))
+        return Provenance(**fields_of(self._one(select(*there).where(table.c.trial_key == key), f"trial {key}")))
 
     def data(self, fingerprint: str) -> DataRow:
         """The data of that fingerprint. Raises StoreError where it was never used here."""
         table = schema.data
         there = [c for c in table.columns if self._version > 2 or c.name not in schema.ADDED_IN_3]
         row = self._one(select(*there).where(table.c.fingerprint == fingerprint), f"data {fingerprint}")
-        inputs = row.input_buckets if self._version > 2 else None
-        return DataRow(
-            fingerprint=row.fingerprint,
-            config=DataConfig.model_validate_json(row.config),
-            n_items=row.n_items,
-            n_train_users=row.n_train_users,
-            n_test_users=row.n_test_users,
-            boundary=row.boundary,
-            report={name: value for name, value in row.report.items() if name not in {"file", "edition"}},
-            file=row.report.get("file", ""),
-            edition=row.report.get("edition", ""),
-            bucket=unpacked(row.bucket).astype(np.int8),
-            popularity=unpacked(row.popularity),
-            targets_valid=unpacked(row.targets_valid),
-            targets_test=unpacked(row.targets_test),
-            input_buckets=None if inputs is None else unpacked(inputs).reshape(-1, N_BUCKETS),
-        )
+        return data_of(row)
 
     def validation(self) -> ValidationReader:
         """The view of this store that selection code is given."""
         return ValidationReader(self)
-
-
-def _trial(row: Row[Any]) -> TrialRow:
-    same = {f.name: row._mapping[f.name] for f in fields(TrialRow) if f.name in row._mapping and f.name != "spec"}
-    spec = TrialSpec.model_validate_json(row.spec)
-    return TrialRow(key=row.trial_key, group=row.group_key, spec=spec, **same)
-
-
-def _fields(row: Row[Any]) -> dict[str, Any]:
-    return {name: value for name, value in row._mapping.items() if name != "trial_key"}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,10 +21,9 @@ from harness.geometry import geometry
 from harness.metrics import evaluate as metrics_of
 from harness.sample import sample_of
 from harness.train import Trained, Training
-from harness.values import EpochLog, Metric, Provenance, Sample, Split, TrialResult, UserRanks
+from harness.values import EpochLog, Metric, Part, Provenance, Sample, Split, TrialResult, UserRanks
 from models.kernels.used import kernels_used
 
-Part = Literal["valid", "test"]
 PARTS: tuple[Part, ...] = ("valid", "test")
 
 

@@ -12,6 +12,9 @@ from harness.config import DataConfig, TrialSpec
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+Part = Literal["valid", "test"]
+"""Of the evaluation: what is selected on, and what is reported."""
+
 N_BUCKETS = 3
 FailureKind = Literal["error", "diverged", "out_of_memory", "worker_died"]
 """Why a trial failed; only `diverged` would fail again in the same way, all others are worth another attempt."""
@@ -64,7 +67,7 @@ class Split:
     def n_test_users(self) -> int:
         return len(self.test_offsets) - 1
 
-    def targets(self, part: Literal["valid", "test"]) -> Int32:
+    def targets(self, part: Part) -> Int32:
         """[V] the target of each evaluated user: the last row (test) or the last but one (valid)."""
         return np.asarray(self.test_items[self.test_offsets[1:] - (1 if part == "test" else 2)])
 
@@ -106,7 +109,7 @@ class Sample:
 class Metric:
     """One number of one evaluation."""
 
-    part: Literal["valid", "test"]
+    part: Part
     name: str
     """hr, ndcg, mrr, cov, itemcov, ..."""
     k: int

@@ -7,7 +7,8 @@ from harness.config import Study, StudyOptions, TrialSpec
 from harness.errors import ConfigError, unknown_name
 from harness.options import WINNERS
 from harness.rules import PRECISION, best_setting
-from harness.store import Store, TrialRow
+from harness.store import Store
+from harness.stored import TrialRow
 
 ASKED = ("datasets", "methods", "seeds")
 """What may be asked for beside the study; the rest is that of the winners."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.config import DataConfig, TrainConfig, TrialSpec
 from harness.rules import Metric
-from harness.store import DataRow
+from harness.stored import DataRow
 from models.config import AuxConfig, EncoderConfig, Frozen, LossConfig
 from reports.measure import Measurer
 from reports.results import Evidence, Group

@@ -6,7 +6,8 @@ from dataclasses import replace
 from harness.config import StudyOptions
 from harness.errors import ConfigError
 from harness.rules import Metric
-from harness.store import DataRow, Store
+from harness.store import Store
+from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
 from reports.names import dataset_title, method_title
 from reports.notes import commands, settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.exposure import LOWER_IS_BETTER
 from harness.rules import Metric
-from harness.store import DataRow
+from harness.stored import DataRow
 from reports.measure import Measurer
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population

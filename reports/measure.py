@@ -9,8 +9,9 @@ from harness.errors import ConfigError
 from harness.exposure import EXPOSURE, Shown
 from harness.metrics import METRICS, USER_METRICS, Population
 from harness.rules import Metric, metric_of
-from harness.store import DataRow, Part, Store
-from harness.values import UserRanks
+from harness.store import Store
+from harness.stored import DataRow
+from harness.values import Part, UserRanks
 from reports.results import Group
 from reports.stats import Measured
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from harness.errors import BtsrError, ConfigError
-from harness.store import Store, TrialRow
+from harness.store import Store
+from harness.stored import TrialRow
 from reports.audit import audit
 from reports.claims import claims, gathered
 from reports.cost import costs

@@ -11,7 +11,8 @@ from typing import Literal
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import ConfigError, StoreError, unknown_name
 from harness.rules import best_setting, same_seeds, seed_order
-from harness.store import DataRow, Store, TrialRow
+from harness.store import Store
+from harness.stored import DataRow, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
 VALUES = {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.paths", "harness.profiles"}
-VALUES |= {"harness.values"}
+VALUES |= {"harness.stored", "harness.values"}
 
 STORE = {"harness.schema", "harness.rows", "harness.database", "harness.recording", "harness.upgrade", "harness"}
 SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
@@ -27,6 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.paths": ({"models.config", "harness.database"}, set()),
     "harness.profiles": ({"harness.choices", "harness.config"}, set()),
     "harness.values": ({"harness.config"}, {"numpy"}),
+    "harness.stored": ({"harness.config", "harness.values"}, {"numpy"}),
     "harness.data": (
         VALUES | {"harness.data", "harness.prepare"},
         {"numpy", "pandas", "pyarrow", "pooch", "requests", "urllib3", "filelock", "typer", "rich"},
@@ -70,7 +71,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.upgrade": (VALUES | {"harness.schema", "harness"}, {"sqlalchemy"}),
     "harness.recording": (VALUES | {"harness.schema", "harness.rows", "harness"}, {"sqlalchemy"}),
     "harness.validation": (VALUES | {"harness.store"}, set()),
-    "harness.store": (VALUES | STORE | {"harness.validation"}, {"sqlalchemy", "numpy"}),
+    "harness.store": (VALUES | STORE | {"harness.validation"}, {"sqlalchemy"}),
     "harness.exchange": (VALUES | STORE | {"harness.store"}, {"sqlalchemy"}),
     "harness.options": ({"models.config"}, {"pydantic"}),
     "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, set()),

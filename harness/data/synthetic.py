@@ -10,13 +10,12 @@ split finds test users who begin late. Everything is drawn from ``Generator.rand
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.values import Int32, Split
+from harness.values import Int32, Part, Split
 
 VERSION = 1
 """Raised whenever `generate` gives other rows than before; part of the key of prepared data."""
@@ -98,9 +97,7 @@ def generate(seed: int = SEED, users: int = USERS, items: int = ITEMS) -> pd.Dat
     })
 
 
-def oracle_ranks(
-    split: Split, part: Literal["valid", "test"] = "test", *, seed: int = SEED, items: int = ITEMS
-) -> Int32:
+def oracle_ranks(split: Split, part: Part = "test", *, seed: int = SEED, items: int = ITEMS) -> Int32:
     """[V] 1-based rank of each target when the unseen items are ranked by P(. | last input item); ties: smaller id.
 
     `split` must come from ``generate(seed, ..., items)``. The whole input is masked, as in spec 6.2; no user has an
@@ -121,9 +118,7 @@ def oracle_ranks(
     return ranks
 
 
-def best_achievable(
-    split: Split, part: Literal["valid", "test"] = "test", *, seed: int = SEED, items: int = ITEMS
-) -> float:
+def best_achievable(split: Split, part: Part = "test", *, seed: int = SEED, items: int = ITEMS) -> float:
     """NDCG@10 of `oracle_ranks`: no model can be expected to do better on this split."""
     rank = oracle_ranks(split, part, seed=seed, items=items)
     return float(np.where(rank <= 10, 1 / np.log2(rank + 1.0), 0.0).mean())

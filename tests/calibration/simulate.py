@@ -15,7 +15,8 @@ from harness.config import SEEDS, Profile
 from harness.errors import ConfigError
 from harness.metrics import USER_METRICS
 from harness.rules import seed_order
-from harness.store import TrialRow, open_store
+from harness.store import open_store
+from harness.stored import TrialRow
 from harness.values import Int32
 from reports.stats import Measured, compare, holm
 from reports.table import Contest
