@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from harness.asked import check_together, methods_named, study_asked, study_named
-from harness.choices import DataChoices, checked
+from harness.choices import checked
 from harness.config import DEFAULT_PROFILE, SEEDS, Profile, Study, StudyOptions, is_file
 from harness.data.catalogue import named_datasets
 from harness.data.options import (
@@ -31,6 +31,7 @@ from harness.data.options import (
     TieOption,
     TimeColOption,
     UserColOption,
+    choices_of,
 )
 from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
@@ -181,6 +182,7 @@ def sweep(
     from harness.launch import at_once, device_name, executor_of, merge_into
     from harness.plan import current_plan
     from harness.price import estimates_of, price
+    from harness.ray_cluster import Cluster
 
     check_together(_typed(context))
     if recipe is not None:
@@ -202,17 +204,6 @@ def sweep(
         raise ConfigError(
             f"--user-col, --item-col and --time-col are for files, and {', '.join(keys)} is none: drop them"
         )
-    choices = checked(
-        DataChoices,
-        filter=filter,
-        min_item=min_item,
-        min_user=min_user,
-        count=count,
-        repeats=repeats,
-        split=split,
-        quantile=quantile,
-        edition=edition,
-    )
     asked = StudyOptions(
         datasets=keys,
         profile=profile,
@@ -220,7 +211,7 @@ def sweep(
         reduced=reduced,
         max_epochs=max_epochs,
         tie=tie,
-        data=choices,
+        data=choices_of(context),
         precision=precision,
         columns=(user_col, item_col, time_col),
         methods=methods_named(methods),
@@ -248,6 +239,7 @@ def sweep(
         keep_checkpoints=keep_checkpoints,
         ask_each_epoch=prune is not None,
     )
+    room = Cluster(address=ray_address, workers=workers, cpus=cpus_per_trial, gpus=gpus_per_trial)
     plan = current_plan(wanted, paths, options)
     if status:
         show.status(plan, paths)
@@ -255,20 +247,9 @@ def sweep(
     estimates = estimates_of(plan, run, measure=calibrate)
     if dry_run:
         cost = price(plan, estimates)
-        room = 1
-        if cost.hours:
-            room = at_once(workers=workers, cpus=cpus_per_trial, gpus=gpus_per_trial, address=ray_address)
-        show.plan(plan, paths.shown, estimates, cost, room)
+        show.plan(plan, paths.shown, estimates, cost, at_once(room) if cost.hours else 1)
         return
-    runner = executor_of(
-        executor,
-        workers=workers,
-        cpus=cpus_per_trial,
-        gpus=gpus_per_trial,
-        address=ray_address,
-        device=run.device,
-        needed=bool(plan.upcoming),
-    )
+    runner = executor_of(executor, room, device=run.device, needed=bool(plan.upcoming))
     if plan.upcoming:
         from harness.prepare import raw_file
 

@@ -7,6 +7,7 @@ from typing import Literal
 from harness.errors import ConfigError, StoreError, told
 from harness.executors import Executor
 from harness.paths import RunPaths
+from harness.ray_cluster import Cluster
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What torch calls the devices that can train."""
@@ -39,61 +40,48 @@ def check_device(name: str, *, gpus: float = 0.0) -> None:
         )
 
 
-def executor_of(
-    kind: Literal["ray", "local"],
-    *,
-    workers: int | None,
-    cpus: int,
-    gpus: float,
-    address: str | None,
-    device: str,
-    needed: bool = True,
-) -> Executor:
+def executor_of(kind: Literal["ray", "local"], room: Cluster, *, device: str, needed: bool) -> Executor:
     """Who runs the trials; everything that can be known before a trial starts is checked here.
 
     A cluster is asked for its room only where it is needed, that is, where anything is to run.
 
     Raises ConfigError for options that contradict each other, and for more than this machine, or the cluster, has.
     """
-    for option, value in (("--gpus-per-trial", gpus), ("--ray-address", address)):
+    for option, value in (("--gpus-per-trial", room.gpus), ("--ray-address", room.address)):
         if value and kind == "local":
             raise ConfigError(f"{option} is for --executor ray: drop it, or use ray")
-    if address is None:
-        check_device(device, gpus=gpus)
+    if room.address is None:
+        check_device(device, gpus=room.gpus)
         here = os.cpu_count() or 1
-        if cpus > here:
-            raise ConfigError(f"--cpus-per-trial {cpus} is more than the {here} of this machine: ask for less")
+        if room.cpus > here:
+            raise ConfigError(f"--cpus-per-trial {room.cpus} is more than the {here} of this machine: ask for less")
     if kind == "ray":
-        from harness.ray_cluster import Cluster
         from harness.ray_executor import RayExecutor
 
-        cluster = Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus)
-        if address is not None and needed:
-            cluster.check()
-        return RayExecutor(cluster)
+        if room.address is not None and needed:
+            room.check()
+        return RayExecutor(room)
     from harness.local_executor import LocalExecutor
 
-    return LocalExecutor(workers or max(1, (os.cpu_count() or 1) // cpus))
+    return LocalExecutor(room.workers or max(1, (os.cpu_count() or 1) // room.cpus))
 
 
-def at_once(*, workers: int | None, cpus: int, gpus: float, address: str | None) -> int:
+def at_once(room: Cluster) -> int:
     """How many trials a start would run at once: on the cluster, which is asked, or here.
 
     Where GPUs are to be shared and this machine has none, as one GPU takes. Raises ConfigError for a cluster that does
     not answer, or has no room for a trial.
     """
-    if address is not None:
-        from harness.ray_cluster import Cluster
-
-        return Cluster(address=address, workers=workers, cpus=cpus, gpus=gpus).check()
-    fitting = max(1, (os.cpu_count() or 1) // cpus)
-    if gpus:
+    if room.address is not None:
+        return room.check()
+    fitting = max(1, (os.cpu_count() or 1) // room.cpus)
+    if room.gpus:
         from harness.trial import gpu_count
 
         there = gpu_count() or 1
-        fitting = min(fitting, max(1, int(1 / gpus) * there if gpus <= 1 else there // int(gpus)))
-        return min(workers or fitting, fitting)
-    return workers or fitting
+        fitting = min(fitting, max(1, int(1 / room.gpus) * there if room.gpus <= 1 else there // int(room.gpus)))
+        return min(room.workers or fitting, fitting)
+    return room.workers or fitting
 
 
 def merge_into(paths: RunPaths, other: str) -> str:

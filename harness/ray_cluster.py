@@ -51,7 +51,7 @@ STORE_BYTES = 80 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Which Ray, and what each trial takes of it."""
+    """Which Ray, how many trials at once, and what each of them takes."""
 
     address: str | None = None
     """Of a cluster; None: a Ray of our own on this machine, started and stopped by `connected`."""

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.choices import DataChoices, checked
+from harness.choices import DataChoices
 from harness.config import DEFAULT_PROFILE, DataConfig
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
 from harness.data.catalogue import dataset as registered
@@ -37,6 +37,7 @@ from harness.data.options import (
     TieOption,
     TimeColOption,
     UserColOption,
+    choices_of,
 )
 from harness.errors import BtsrError
 from harness.paths import RunPaths
@@ -143,6 +144,7 @@ def verify(
 
 @app.command()
 def prepare(
+    context: typer.Context,
     names: NamesArgument = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
@@ -165,17 +167,7 @@ def prepare(
     """Filter, split and check data sets, and keep them for training; what is there already is only checked."""
     from harness.prepare import prepare as prepare_one
 
-    choices = checked(
-        DataChoices,
-        filter=filter,
-        min_item=min_item,
-        min_user=min_user,
-        count=count,
-        repeats=repeats,
-        split=split,
-        quantile=quantile,
-        edition=edition,
-    )
+    choices = choices_of(context)
     columns = (user_col, item_col, time_col)
     configs = [
         profile_data(name, profile, choices, tie=tie, columns=columns) for name in named_datasets(names, dataset)
@@ -199,6 +191,7 @@ def prepare(
 
 @app.command()
 def describe(
+    context: typer.Context,
     names: NamesArgument = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
@@ -225,17 +218,7 @@ def describe(
     from harness.prepare import distributions_of
     from harness.prepare import prepare as prepare_one
 
-    choices = checked(
-        DataChoices,
-        filter=filter,
-        min_item=min_item,
-        min_user=min_user,
-        count=count,
-        repeats=repeats,
-        split=split,
-        quantile=quantile,
-        edition=edition,
-    )
+    choices = choices_of(context)
     placed = (user_col, item_col, time_col)
     configs = [profile_data(name, profile, choices, tie=tie, columns=placed) for name in named_datasets(names, dataset)]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.choices import Count, Filter, Repeats, SplitRule, Tie
+from harness.choices import Count, DataChoices, Filter, Repeats, SplitRule, Tie, checked
 from harness.config import Profile
 from harness.data.catalogue import DATA_DIR_VARIABLE
 
@@ -66,3 +66,11 @@ QuantileOption = Annotated[
 UserColOption = Annotated[str, typer.Option(help="user column of a file", rich_help_panel=DATA)]
 ItemColOption = Annotated[str, typer.Option(help="item column of a file", rich_help_panel=DATA)]
 TimeColOption = Annotated[str, typer.Option(help="time column of a file", rich_help_panel=DATA)]
+
+
+def choices_of(context: typer.Context) -> DataChoices:
+    """What a command was told of filter, repeats, split and edition: its parameters are named as the fields.
+
+    Raises ConfigError for choices that cannot be together.
+    """
+    return checked(DataChoices, **{name: context.params[name] for name in DataChoices.model_fields})

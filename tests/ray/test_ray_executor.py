@@ -131,7 +131,7 @@ def test_a_cluster_is_asked_for_its_room_before_anything_is_made(monkeypatch: py
     monkeypatch.delenv("RAY_AUTH_MODE")
     address = ray.get_runtime_context().gcs_address
     assert Cluster(address=address, gpus=0.5, cpus=4).check() == 1
-    assert at_once(workers=None, cpus=1, gpus=0.25, address=address) == 4
+    assert at_once(Cluster(gpus=0.25, address=address)) == 4
     for asked, says in (({"gpus": 2.0}, "2 is more than the 1 GPUs"), ({"cpus": 5}, "5 is more than the 4")):
         with pytest.raises(ConfigError, match=says):
             Cluster(address=address, **asked).check()  # type: ignore[arg-type]

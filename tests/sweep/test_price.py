@@ -15,6 +15,7 @@ from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import Plan, current_plan
 from harness.price import calibrate, from_calibration, from_past, price
+from harness.ray_cluster import Cluster
 from harness.store import open_store
 from harness.values import Cell, Estimate
 from studies.profiles import trial
@@ -102,7 +103,7 @@ def test_as_many_trials_at_once_as_a_start_would_run(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr("harness.trial.gpu_count", lambda: gpus_here)
-    assert at_once(**asked, address=None) == trials
+    assert at_once(Cluster(**asked)) == trials
 
 
 @pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])
