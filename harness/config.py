@@ -325,9 +325,7 @@ class StudyOptions(Frozen):
     profile: Profile = DEFAULT_PROFILE
     seeds: tuple[int, ...] = SEEDS
     reduced: bool = False
-    max_epochs: Annotated[int | None, Field(ge=1, description="cap the epochs of every trial (changes their keys)")] = (
-        None
-    )
+    max_epochs: Annotated[int | None, Field(ge=1, description="cap of every trial's epochs (changes the keys)")] = None
     tie: Tie = "stable"
     data: Annotated[
         DataChoices, Field(description="filter, split and edition of every data set, in place of the profile's")
@@ -335,13 +333,7 @@ class StudyOptions(Frozen):
     precision: Annotated[
         Precision, Field(description="of every trial of a study that says none (changes their keys)")
     ] = "fp32"
-    columns: Annotated[
-        tuple[str, str, str], Field(description="user, item and time column of data sets that are files")
-    ] = (
-        "",
-        "",
-        "",
-    )
+    columns: Annotated[tuple[str, str, str], Field(description="user, item and time column of files")] = ("", "", "")
     methods: Annotated[tuple[str, ...], Field(description="only these of the study's methods; empty: all")] = ()
 
     @property

@@ -1,4 +1,4 @@
-"""The Optuna studies of a sweep: its queue and display, in the same database; the only door to Optuna.
+"""The Optuna studies of a sweep: its queue and display, in the same database; the door to Optuna.
 
 A grid has one for each data set, a search one for each of its spaces, that is, for each method on each data set.
 
@@ -8,14 +8,11 @@ deleted in the dashboard is made anew. Only the driver writes to it.
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from harness import ledger_page
 from harness.config import SearchSpace, TrialSpec
@@ -23,22 +20,11 @@ from harness.database import one_line, shown
 from harness.errors import StoreError
 from harness.ledger_page import Draw, Facts
 from harness.ledger_pictures import attach
-from harness.ledger_storage import (
-    Page,
-    distributions,
-    is_of_another_space,
-    open_storage,
-    params_of,
-    pruner,
-    sampler,
-    study_name,
-)
+from harness.ledger_storage import open_storage
+from harness.ledger_study import Page, page_of
 from harness.options import Prune, Search
 from harness.store import Store
-from harness.values import EpochLog, TrialFailure, TrialPruned, TrialResult
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from harness.values import EpochLog, Outcome, TrialResult
 
 DRESS_SECONDS = 10.0
 """How often the note and the heat map are made anew while trials end."""
@@ -100,8 +86,7 @@ class Ledger:
         for place, page in self._pages.items():
             for key in [key for key, status in page.status.items() if status == "running"]:
                 with self._plain():
-                    self._storage.set_trial_state_values(page.trials[key], self._state("WAITING"))
-                    page.status[key] = "waiting"
+                    page.stand(key, "waiting")
             self.dress(place, force=True)
 
     def close(self) -> None:
@@ -165,9 +150,12 @@ class Ledger:
             by_place.setdefault(self._place(spec), []).append(spec)
         with self._plain(repair=False):
             for place, mine in by_place.items():
-                page = self._pages[place] = self._opened(place, {spec.key for spec in mine})
+                keys = {spec.key for spec in mine}
+                space = self._spaces.get(place)
+                page = page_of(self._storage, self._name, place, keys, search=self._search, space=space)
+                self._pages[place] = page
                 page.status = {s.key: statuses.get(s.key, "") if s.key in ended else "waiting" for s in mine}
-                there = self._clean(page)
+                there = page.clean()
                 shown_as = {"done", "pruned"}
                 missing = [s for s in mine if page.status[s.key] in shown_as and s.key not in there]
                 waiting = [s for s in mine if page.status[s.key] == "waiting"]
@@ -176,13 +164,12 @@ class Ledger:
                     continue
                 page.done = self._facts([s for s in mine if page.status[s.key] == "done"], store)
                 for spec in missing:
-                    self._add_ended(page, spec, store.epochs(spec.key))
+                    page.add_ended(spec, store.epochs(spec.key))
                 for spec in waiting:
                     if spec.key not in page.trials:
-                        self._add_waiting(page, spec)
+                        page.add_waiting(spec)
                 for key in set(running) & set(page.trials):
-                    self._storage.set_trial_state_values(page.trials[key], self._state("RUNNING"))
-                    page.status[key] = "running"
+                    page.stand(key, "running")
                 self.dress(place, force=True)
 
     @staticmethod
@@ -197,94 +184,6 @@ class Ledger:
             for spec in specs
         }
 
-    def _opened(self, place: str, keys: Collection[str]) -> Page:
-        """The page of this place, for trials with these keys."""
-        import optuna
-
-        space = self._spaces.get(place)
-        name = study_name(self._storage, self._name, place, space)
-        if space and is_of_another_space(self._storage, name, keys):
-            optuna.delete_study(study_name=name, storage=self._storage)
-        two = self._search == "nsga2"
-        study = optuna.create_study(
-            study_name=name,
-            storage=self._storage,
-            directions=["maximize"] * (2 if two else 1),
-            load_if_exists=True,
-        )
-        study_id = self._storage.get_study_id_from_name(name)
-        names = ["valid NDCG@10", "valid cov@10"][: 2 if two else 1]
-        if study.metric_names != names:
-            study.set_metric_names(names)
-        return Page(name=name, space=space, study=study, study_id=study_id)
-
-    def _clean(self, page: Page) -> set[str]:
-        """Fail what stood as running, and what waits twice or in vain; returns the keys that are shown as ended."""
-        from optuna.trial import TrialState
-
-        there: set[str] = set()
-        for trial in self._storage.get_all_trials(page.study_id, deepcopy=False):
-            key = trial.user_attrs.get("key")
-            if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}:
-                there.add(key)
-                continue
-            if trial.state == TrialState.FAIL:
-                continue
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
-            waits = trial.state == TrialState.WAITING
-            if waits and page.status.get(key) == "waiting" and key not in page.trials:
-                page.trials[key] = trial_id
-            else:
-                why = "not to be run: it has ended, waits twice, or is not asked for" if waits else "its driver ended"
-                self._storage.set_trial_user_attr(trial_id, "error", why)
-                self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        return there
-
-    def _describe(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        for name, value in attributes.items():
-            self._storage.set_trial_user_attr(trial_id, name, value)
-
-    def _add_waiting(self, page: Page, spec: TrialSpec) -> None:
-        page.trials[spec.key] = self._storage.create_new_trial(page.study_id, self._frozen(page, spec, "WAITING"))
-
-    def _add_ended(self, page: Page, spec: TrialSpec, epochs: Sequence[EpochLog]) -> None:
-        found = page.done.get(spec.key)
-        trial = self._frozen(page, spec, "COMPLETE" if found else "PRUNED", found, ledger_page.curve(epochs))
-        self._storage.create_new_trial(page.study_id, trial)
-
-    def _frozen(
-        self,
-        page: Page,
-        spec: TrialSpec,
-        state: str,
-        found: Facts | None = None,
-        curve: Mapping[int, float] | None = None,
-    ) -> "FrozenTrial":
-        import optuna
-
-        params, distributions = params_of(spec, page.space)
-        trial = optuna.trial.create_trial(
-            state=self._state(state),
-            values=self._values(found) if found else None,
-            params=params,
-            distributions=distributions,
-            user_attrs=ledger_page.labels(spec) | dict(found.attributes if found else {}),
-            intermediate_values={} if self._search == "nsga2" else dict(curve or {}),
-        )
-        if found:
-            trial.datetime_start = datetime.fromisoformat(found.started).astimezone().replace(tzinfo=None)
-            trial.datetime_complete = trial.datetime_start + timedelta(seconds=found.seconds)
-        return trial
-
-    @staticmethod
-    def _state(name: str) -> Any:
-        from optuna.trial import TrialState
-
-        return TrialState[name]
-
-    def _values(self, found: Facts) -> list[float]:
-        return [found.ndcg, found.cov] if self._search == "nsga2" else [found.ndcg]
-
     # -- while the sweep runs -------------------------------------------------------------------------------------
 
     def claim(self, spec: TrialSpec) -> None:
@@ -292,9 +191,8 @@ class Ledger:
         page = self._pages[self._place(spec)]
         with self._plain():
             if spec.key not in page.trials:
-                self._add_waiting(page, spec)
-            self._storage.set_trial_state_values(page.trials[spec.key], self._state("RUNNING"))
-            page.status[spec.key] = "running"
+                page.add_waiting(spec)
+            page.stand(spec.key, "running")
 
     def propose(self, place: str) -> TrialSpec | None:
         """A new point of the place's space, chosen by the sampler from all that has ended there; it waits from now on.
@@ -304,17 +202,7 @@ class Ledger:
         page, space = self._pages[place], self._spaces[place]
         proposed: TrialSpec | None = None
         with self._plain():
-            page.study.sampler = sampler(self._search, seed=len(page.study.get_trials(deepcopy=False)))
-            trial = page.study.ask(distributions(space))
-            spec = space.at(trial.params)
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(page.study_id, trial.number)
-            if spec.key in page.status:
-                self._storage.set_trial_user_attr(trial_id, "error", "proposed before")
-                self._storage.set_trial_state_values(trial_id, self._state("FAIL"))
-            else:
-                self._describe(trial_id, ledger_page.labels(spec))
-                page.trials[spec.key], page.status[spec.key] = trial_id, "waiting"
-                proposed = spec
+            proposed = page.propose(space)
         return proposed
 
     def known(self, place: str) -> set[str]:
@@ -327,34 +215,22 @@ class Ledger:
         value = ledger_page.curve((log,)).get(log.epoch)
         if value is None or self._search == "nsga2" or spec.key not in page.trials:
             return True
+        worth = True
         with self._plain():
-            trial_id = page.trials[spec.key]
-            self._storage.set_trial_intermediate_value(trial_id, log.epoch, value)
-            if self._prune:
-                return not pruner(self._prune).prune(page.study, self._storage.get_trial(trial_id))
-        return True
+            worth = page.report(spec.key, log.epoch, value, self._prune)
+        return worth
 
-    def ended(self, outcome: TrialResult | TrialPruned | TrialFailure, *, again: bool = False) -> None:
+    def ended(self, outcome: Outcome, *, again: bool = False) -> None:
         """Tell how a trial ended; a failure that is tried `again` waits from now on."""
-        spec = outcome.spec
+        spec, found = outcome.spec, None
         page = self._pages[self._place(spec)]
-        state, values, attributes = "FAIL", None, {}
         if isinstance(outcome, TrialResult):
             args = (outcome.metrics, outcome.epochs, outcome.best_epoch, outcome.provenance)
-            found = page.done[spec.key] = ledger_page.facts(spec, *args)
-            state, values, attributes = "COMPLETE", self._values(found), dict(found.attributes)
-        elif isinstance(outcome, TrialPruned):
-            state = "PRUNED"
-        else:
-            attributes = {"error": outcome.error, "last epoch": outcome.last_epoch}
-        page.status[spec.key] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}[state]
+            found = ledger_page.facts(spec, *args)
         with self._plain():
-            trial_id = page.trials.pop(spec.key)
-            self._describe(trial_id, attributes)
-            self._storage.set_trial_state_values(trial_id, self._state(state), values)
+            page.end(outcome, found)
             if again:
-                self._add_waiting(page, spec)
-                page.status[spec.key] = "waiting"
+                page.add_waiting(spec)
         self.dress(self._place(spec))
 
     def dress(self, place: str, *, force: bool = False, last: bool = False) -> None:
@@ -362,19 +238,10 @@ class Ledger:
         page = self._pages[place]
         if not page.changed or (not force and time.monotonic() - page.dressed_at < DRESS_SECONDS):
             return
-        from optuna_dashboard import save_note, save_plotly_graph_object
-
-        done = tuple(page.done.values())
         with self._plain():
-            counts = Counter(page.status.values())
-            text = ledger_page.note(self._title, page.name, done, counts, self._command, space=page.space)
-            save_note(page.study, text)
-            figure = ledger_page.heat_map(done)
-            if figure is not None:
-                drawn: Any = SimpleNamespace(to_json=lambda: figure)
-                save_plotly_graph_object(page.study, drawn, graph_object_id="alpha_lambda")
+            page.dress(self._title, self._command)
         page.dressed_at = time.monotonic()
         if self._draw and self._artifacts and (last or time.monotonic() - page.drawn_at >= PICTURE_SECONDS):
             with self._plain():
-                attach(page.study, self._artifacts, self._draw(page.name, done))
+                attach(page.study, self._artifacts, self._draw(page.name, tuple(page.done.values())))
             page.drawn_at = time.monotonic()

@@ -1,10 +1,8 @@
 """How the Optuna studies in a results database are reached, for writing by the driver and for a look from outside."""
 
 import json
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,36 +10,14 @@ from urllib.parse import quote
 from harness.config import SearchSpace, TrialSpec
 from harness.database import BUSY_SECONDS, engine_of, file_of, is_url, optuna_url, plain_errors, shown
 from harness.errors import SchemaError
-from harness.ledger_page import Facts
 from harness.options import Prune, Search
 
 if TYPE_CHECKING:
-    from optuna import Study as OptunaStudy
     from optuna.distributions import BaseDistribution
     from sqlalchemy import Connection
 
 WIDEST = 1e6
 """Upper end of the declared range of a grid's parameters: a later grid may have any value."""
-
-
-@dataclass(kw_only=True)
-class Page:
-    """One Optuna study."""
-
-    name: str
-    space: SearchSpace | None
-    """Whose points it holds; None for a grid."""
-    study: "OptunaStudy"
-    study_id: int
-    trials: dict[str, int] = field(default_factory=dict)
-    """Key -> Optuna's trial id, of those waiting or running."""
-    done: dict[str, Facts] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
-    """Key -> waiting, running, done, pruned or failed."""
-    changed: bool = False
-    """Whether there is anything to show that was not shown before this sweep."""
-    dressed_at: float = 0.0
-    drawn_at: float = field(default_factory=time.monotonic)
 
 
 def open_storage(where: str | Path, *, create: bool = True) -> Any:

@@ -80,15 +80,16 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
     "harness.ledger_page": (VALUES, set()),
     "harness.ledger_pictures": (VALUES, {"optuna"}),
-    "harness.ledger_storage": (
-        VALUES | {"harness.database", "harness.ledger_page", "harness.options"},
-        {"optuna", "sqlalchemy"},
+    "harness.ledger_storage": (VALUES | {"harness.database", "harness.options"}, {"optuna", "sqlalchemy"}),
+    "harness.ledger_study": (
+        VALUES | {"harness.ledger_page", "harness.ledger_storage", "harness.options", "harness"},
+        {"optuna", "optuna_dashboard"},
     ),
     "harness.ledger": (
         VALUES
         | {"harness.database", "harness.store", "harness.ledger_page", "harness.ledger_storage", "harness"}
-        | {"harness.options", "harness.ledger_pictures"},
-        {"optuna", "optuna_dashboard", "sqlalchemy"},
+        | {"harness.options", "harness.ledger_pictures", "harness.ledger_study"},
+        {"optuna", "sqlalchemy"},
     ),
     "harness.dashboard": (
         VALUES | {"harness.database", "harness.ledger_storage", "harness.local_executor"},

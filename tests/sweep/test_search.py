@@ -233,7 +233,7 @@ def test_a_search_of_an_earlier_version_goes_on(paths: RunPaths, monkeypatch: py
     """One Optuna study for each data set, and no base among the points."""
     study, of = of_space({"aux.alpha": Range(low=0.0, high=0.5)}), Trains()
     with monkeypatch.context() as patch:
-        patch.setattr("harness.ledger.study_name", lambda storage, name, place, space: f"{name}/synthetic")
+        patch.setattr("harness.ledger_study.study_name", lambda storage, name, place, space: f"{name}/synthetic")
         patch.setattr("harness.plan.search_of", without_base)
         sweep(paths, of, study, search="tpe", trials=4)
     assert len(of.runs) == 4 and study.search[0].base not in of.runs
