@@ -45,8 +45,8 @@ ORIGINAL_ENCODER: Mapping[str, Any] = {
 }  # fmt: skip
 """The encoder of CL4SRec's, DuoRec's and EC4SRec's own programs (spec 4), in place of the one that all methods share.
 
-For a study of your own: `varied(trial("duorec", ...), encoder=ORIGINAL_ENCODER)`. Scaled embeddings, the norm behind the
-last block, its eps and positions counted from the right stay those of section 1.
+For a study of your own: `varied(trial("duorec", ...), encoder=ORIGINAL_ENCODER)`. Scaled embeddings, the norm behind
+the last block, its eps and positions counted from the right stay those of section 1.
 """
 
 
