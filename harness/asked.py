@@ -84,8 +84,8 @@ def methods_named(words: list[str] | None) -> tuple[str, ...]:
 def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> Study:
     """The study for these options.
 
-    Raises ConfigError for what a study file does wrong, for data that there are not, and where the study ignores an
-    option of `DEMANDS` or --methods.
+    Raises ConfigError for what a study file does wrong, for data that there are not, where the study ignores an option
+    of `DEMANDS` or --methods, and where a trial would end before its auxiliary term begins.
     """
     built = _built(function, options, name)
     there = {spec.method for spec in built.specs}
@@ -95,6 +95,7 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> St
         raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
+    _refuse_late(built)
     _refuse_deaf(built, options, lambda silent: _built(function, silent, name))
     return built
 
@@ -112,6 +113,17 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
     if not isinstance(built, Study):
         raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
     return built
+
+
+def _refuse_late(built: Study) -> None:
+    """Raise ConfigError for a trial that would be another method's: its term begins after its last epoch."""
+    for spec in _trials(built):
+        first, last = spec.aux.first_epoch, spec.train.max_epochs
+        if first > last:
+            raise ConfigError(
+                f"the {spec.aux.kind} term of {spec.method} on {spec.data.dataset} begins with epoch {first}, but its "
+                f"trials end with epoch {last}: use --max-epochs {first} or more, or leave the method out by --methods"
+            )
 
 
 def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study]) -> None:

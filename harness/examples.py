@@ -123,7 +123,7 @@ class NegativeSource:
         if self.k >= n_items:
             raise ConfigError(
                 f"negatives={self.k}, but {spec.data.dataset} has {n_items} items after filtering: "
-                f"choose fewer than {n_items}"
+                f"choose fewer than {n_items}, or leave {spec.method} out by --methods"
             )
         self.sequences = sequences
         self.unseen = None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,11 @@ def read_histories(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def write_recommendations(path: Path, found: Sequence[Recommended]) -> None:
-    """Columns user, rank, item, score. Raises DataError where the file cannot be written."""
-    suffix = known_format(path)
+    """Columns user, rank, item, score; the file appears whole or not at all.
+
+    Raises DataError where it cannot be written.
+    """
+    suffix, fresh = known_format(path), path.with_name(f"{path.name}.new")
     frame = pd.DataFrame({
         "user": [row.user for row in found],
         "rank": [row.rank for row in found],
@@ -73,13 +77,16 @@ def write_recommendations(path: Path, found: Sequence[Recommended]) -> None:
         "score": [row.score for row in found],
     })
     writers: Mapping[str, Callable[[], object]] = {
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".parquet": lambda: frame.to_parquet(path, index=False),
-        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True, force_ascii=False, double_precision=15),
+        ".csv": lambda: frame.to_csv(fresh, index=False),
+        ".parquet": lambda: frame.to_parquet(fresh, index=False),
+        ".jsonl": lambda: frame.to_json(fresh, orient="records", lines=True, force_ascii=False, double_precision=15),
     }
     try:
         writers[suffix]()
+        fresh.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise DataError(
             f"{path} cannot be written ({error.strerror or error}): name another file by --output"
         ) from error

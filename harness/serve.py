@@ -201,7 +201,7 @@ def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
     split = prepare(spec.data, paths)
     n_items = int(weights["table"].shape[0]) - rows_beyond_items(spec.encoder)
     _check_catalogue(path, str(identity["fingerprint"]), n_items, split)
-    model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0))
+    model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0), spec.train.precision)
     model.load_state_dict({name: value for name, value in weights.items() if name in model.state_dict()})
     return Served(model=model.to(device), item_ids=tuple(split.item_ids.tolist()), device=torch.device(device))
 

@@ -46,7 +46,10 @@ class ViewSource:
             )
 
     def of(self, chosen: NDArray[np.int64], partner: np.random.Generator, augment: np.random.Generator) -> Views | None:
-        """The views of the chosen examples; None where the term is off: no explanation yet, or fewer than two rows."""
+        """The views of the chosen examples; None where there is no explanation yet.
+
+        Of fewer than two anchors with a partner there is their share alone.
+        """
         anchors, share, named = np.arange(len(chosen)), None, {}
         if self.aux.kind == "ec4srec" and self.importance is None:
             return None
@@ -61,7 +64,7 @@ class ViewSource:
                     self.sequences.flat, self.partners.starts[mine], self.partners.lengths[mine]
                 )
         if len(anchors) < 2:
-            return None
+            return Views(anchors=torch.from_numpy(anchors).to(self.device), named={}, partner_share=share)
         for name, made in self._augmented(chosen, augment).items():
             named[name] = self._view(made.items, made.starts, made.lengths)
         return Views(anchors=torch.from_numpy(anchors).to(self.device), named=named, partner_share=share)

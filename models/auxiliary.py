@@ -27,7 +27,7 @@ class Views:
     """What an auxiliary term sees beside the batch."""
 
     anchors: Tensor
-    """[K] the anchors' sequence numbers in the batch, K >= 2."""
+    """[K] the anchors' sequence numbers in the batch; with K < 2 the term is off, and no view is needed."""
     named: Mapping[str, View]
     """partner: same target; augmented; first, second, negative. No entry is needed for dropout copies."""
     partner_share: float | None = None

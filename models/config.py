@@ -208,6 +208,9 @@ VIEW_USES: Mapping[str, tuple[str, ...]] = {
 }
 """Which fields each second view of the Barlow Twins term reads."""
 
+NEGATIVE_USES: tuple[str, ...] = ("r_minus", "tau_negative")
+"""Which fields L_cl- of EC4SRec alone reads."""
+
 
 class AuxConfig(Frozen):
     """The auxiliary term: ``loss = prediction + alpha * auxiliary`` (spec sections 3 to 5)."""
@@ -293,6 +296,9 @@ class AuxConfig(Frozen):
         self._check_used(self.kind, AUX_USES)
         if self.kind == "barlow_twins":
             self._check_view()
+        idle = [name for name in self._not_default() if name in NEGATIVE_USES]
+        if not self.negative_weight and idle:
+            raise ValueError(f"{' and '.join(idle)} has no effect with negative_weight=0: drop it or give a weight")
         return self
 
     @property

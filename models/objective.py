@@ -83,7 +83,9 @@ class Objective(nn.Module):
         )
         parts = {"prediction": prediction.detach(), **named}
         views = step.views
-        if views is None:
+        if views is not None and views.partner_share is not None:
+            parts["partner_share"] = torch.tensor(views.partner_share)
+        if views is None or len(views.anchors) < 2:
             return prediction, parts
 
         def encode(name: str) -> Tensor:
@@ -98,6 +100,4 @@ class Objective(nn.Module):
         given = AuxInput(anchor=anchor, encode=encode, projector=self.projector)
         term, named = AUXILIARIES[self.aux.kind](self.aux, given)
         parts |= {"auxiliary": term.detach(), **named}
-        if views.partner_share is not None:
-            parts["partner_share"] = torch.tensor(views.partner_share)
         return prediction + self.aux.alpha * term, parts

@@ -66,7 +66,8 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
         theirs = f"; published {number(printed.value)}" if printed else ""
         mean = found.measured[dataset, c.key, metric].by_seed.mean()
         notes.append(
-            f"{c.title}: {number(float(mean))}{theirs}; {settings(choice.group.spec)}; group {choice.group.key}."
+            f"{c.title}: {number(float(mean))}{theirs}; {settings(choice.group.spec)}; "
+            f"loss: {choice.group.spec.loss.reduction}; group {choice.group.key}."
         )
     header = ("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by")
     commands = {_letter(i): command for i, command in enumerate(typed)}

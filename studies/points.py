@@ -40,6 +40,15 @@ class Point:
 Rows = Mapping[str, Point]
 """Data set -> its row."""
 
+ORIGINAL_ENCODER: Mapping[str, Any] = {
+    "max_len": 50, "heads": 2, "inner_dim": 256, "dropout": 0.5, "norm": "post", "activation": "gelu", "init": "normal",
+}  # fmt: skip
+"""The encoder of CL4SRec's, DuoRec's and EC4SRec's own programs (spec 4), in place of the one that all methods share.
+
+For a study of your own: `varied(trial("duorec", ...), encoder=ORIGINAL_ENCODER)`. Scaled embeddings, the norm behind
+the last block, its eps and positions counted from the right stay those of section 1.
+"""
+
 
 def _row(batch_size: int, dropout: float, epochs: int, patience: int, loss: LossConfig = CE) -> Point:
     return Point(batch_size=batch_size, dropout=dropout, epochs=epochs, patience=patience, loss=loss)
@@ -122,7 +131,7 @@ SASREC_SAMPLED: Rows = {
 BT_SR: Rows = {
     #                                                     alpha lambda
     "ml1m": _bt(_row(256, 0.1, 200, 30), 0.2, 0.05),
-    "yelp": _bt(_row(64, 0.3, 300, 10), 0.1, 0.05),
+    "yelp": _bt(_row(64, 0.3, 300, 20), 0.1, 0.05),
     "gowalla": _bt(_row(2048, 0.3, 300, 10, _sce(256)), 0.25, 0.05),
     "beauty": _bt(_row(512, 0.6, 300, 50), 0.25, 0.05),
     "kindle_store": _bt(_row(2048, 0.3, 300, 10, _sce(256, mix_x=True)), 0.08, 0.07, extra_dropout_view=True),

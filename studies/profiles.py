@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file
-from harness.errors import unknown_name
+from harness.errors import ConfigError, unknown_name
 from harness.profiles import profile_data
 from models.config import AuxConfig, EncoderConfig
 from studies.points import POINTS, Point
@@ -81,7 +81,11 @@ def trial(
 
 def _auxiliary(aux: AuxConfig, options: StudyOptions, alpha: float | None, lam: float | None) -> AuxConfig:
     if aux.kind != "barlow_twins":
-        assert alpha is None and lam is None, "this method has no Barlow Twins term"
+        if alpha is not None or lam is not None:
+            raise ConfigError(
+                f"alpha and lam are for methods with a Barlow Twins term, and this one has aux.kind='{aux.kind}': "
+                "leave them out; varied(trial, aux={'alpha': ...}) weighs another term"
+            )
         return aux
     return AuxConfig.model_validate(
         aux.model_dump()
@@ -94,9 +98,17 @@ def _auxiliary(aux: AuxConfig, options: StudyOptions, alpha: float | None, lam: 
 
 
 def varied(spec: TrialSpec, **changes: Mapping[str, Any]) -> TrialSpec:
-    """The trial with other values: varied(spec, train={"lr": 0.01}, data={"tie": "random"})."""
+    """The trial with other values: varied(spec, train={"lr": 0.01}, data={"tie": "random"}).
+
+    Raises ConfigError for a part or a field that there is not.
+    """
     content = spec.model_dump()
+    parts = [name for name, fields in content.items() if isinstance(fields, dict)]
     for part, fields in changes.items():
-        assert set(fields) <= set(content[part]), f"{part} has no {set(fields) - set(content[part])}"
+        if part not in parts:
+            raise unknown_name("part of a trial", part, parts)
+        for name in fields:
+            if name not in content[part]:
+                raise unknown_name(f"field of {part}", name, content[part])
         content[part] |= fields
     return TrialSpec.model_validate(content)

@@ -50,6 +50,8 @@ BT = {"kind": "barlow_twins", "alpha": 0.1}
         (BT | {"projector_dim": 8}, "belong together"),
         (BT | {"lam": -0.1}, "greater than or equal to 0"),
         ({"kind": "cl4srec", "alpha": 0.1, "mask_gamma": 1.0}, "less than 1"),
+        ({"kind": "ec4srec", "negative_weight": 0, "r_minus": 0.5}, "r_minus has no effect with negative_weight=0"),
+        ({"kind": "ec4srec", "negative_weight": 0, "tau_negative": 0.5}, "tau_negative has no effect with negative"),
     ],
 )
 def test_terms_refuse_idle_and_contradictory_settings(settings: dict[str, Any], message: str) -> None:

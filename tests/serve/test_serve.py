@@ -1,7 +1,7 @@
 """Using a kept model: the same lists as the evaluation's, the choice on validation, formats, and what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,7 @@ from harness.checkpoint import BEST, Checkpoint
 from harness.config import DataConfig, Study, TrainConfig, TrialSpec
 from harness.errors import BtsrError, ConfigError, DataError, StoreError
 from harness.evaluate import evaluate
-from harness.histories import read_histories
+from harness.histories import Recommended, read_histories, write_recommendations
 from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.rules import PRESETS
@@ -20,7 +20,7 @@ from harness.serve import choose_trial, load_model, recommend
 from harness.serve_cli import app, main
 from harness.store import open_store
 from harness.trial import trial_steps
-from harness.values import Split
+from harness.values import EpochLog, Split, TrialResult
 from models.config import AuxConfig, EncoderConfig
 from models.sasrec import NON_ITEMS
 from studies.profiles import varied
@@ -39,6 +39,16 @@ def spec(alpha: float = 0.1, seed: int = 1235) -> TrialSpec:
     )
 
 
+def ended(steps: Generator[EpochLog, None, TrialResult]) -> TrialResult:
+    """What a trial comes to."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: TrialResult = end.value
+        return result
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, Split]:
     """Two settings, the weights of the one kept."""
@@ -48,12 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, Split]:
         store.register_study(Study(name="tiny", title="Tiny", specs=(spec(), spec(0.4))))
         store.record_data(split)
         for one, keep in ((spec(), True), (spec(0.4), False)):
-            steps = trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=keep)
-            try:
-                while True:
-                    next(steps)
-            except StopIteration as end:
-                store.record(end.value)
+            store.record(ended(trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=keep)))
     return paths, split
 
 
@@ -85,6 +90,33 @@ def test_test_inputs_give_the_stored_lists_exactly(trained: tuple[RunPaths, Spli
         assert row.rank == len(lists[row.user])
     assert [mine + [-1] * (k - len(mine)) for mine in lists.values()] == top.tolist()
     assert all(a.score >= b.score for a, b in zip(found, found[1:], strict=False) if a.user == b.user)
+
+
+def test_a_model_trained_in_bf16_is_served_in_bf16(tmp_path: Path) -> None:
+    """In float32 most of these lists would be in another order than the evaluation's."""
+    mine = varied(spec(), encoder={"dim": 32}, train={"precision": "bf16"})
+    paths = RunPaths(work_dir=tmp_path)
+    split = prepare(mine.data, paths)
+    result = ended(trial_steps(mine, split, checkpoints=paths.checkpoints, keep_best=True))
+    lists: dict[str, list[str]] = {user: [] for user in split.user_ids.tolist()}
+    for row in load_model(mine.key, paths).recommend(inputs(split), k=result.test.top.shape[1]):
+        lists[row.user].append(row.item)
+    assert list(lists.values()) == [split.item_ids[row[row >= 0]].tolist() for row in result.test.top]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_file_that_cannot_be_whole_is_not_begun(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: pd.DataFrame, path: Path, **options: object) -> None:
+        path.write_text("user,ra")
+        raise OSError(28, "No space left on device")
+
+    for name in ("to_csv", "to_parquet", "to_json"):
+        monkeypatch.setattr(pd.DataFrame, name, full)
+    target = tmp_path / f"top{suffix}"
+    target.write_text("the last answer")
+    with pytest.raises(DataError, match="No space left on device"):
+        write_recommendations(target, [Recommended(user="u", rank=1, item="i", score=0.5)])
+    assert [path.name for path in tmp_path.iterdir()] == [target.name] and target.read_text() == "the last answer"
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])

@@ -15,8 +15,8 @@ from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
 from studies.alpha_lambda import GRID, LINE, lines
 from studies.augmentation import VIEWS
-from studies.points import POINTS, TABLE2
-from studies.profiles import trial
+from studies.points import ORIGINAL_ENCODER, POINTS, TABLE2
+from studies.profiles import trial, varied
 from studies.table1 import methods
 
 ALL = StudyOptions(datasets=PAPER_DATASETS)
@@ -147,6 +147,7 @@ def test_the_released_rows() -> None:
         ("bt_sr", "gowalla", 2048, ("sce", 256), 300, 10),
         ("sasrec_sce+bt", "beauty", 1024, ("sce", 256), 300, 30),
         ("sasrec_ce+bt", "kindle_store", 64, ("ce", None), 300, 10),
+        ("bt_sr", "yelp", 64, ("ce", None), 300, 20),
     ):
         spec = trial(method, dataset, ALL, 37)
         sampled = spec.loss.negatives or spec.loss.sce_b_y
@@ -184,6 +185,21 @@ def test_every_method_is_tuned_equally() -> None:
 def test_a_setting_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValidationError, match="alpha"):
         trial("bt_sr", "ml1m", ALL, 37, alpha=-1.0)
+    for method, named in (("sasrec_ce", {"alpha": 0.1}), ("duorec", {"lam": 0.1})):
+        with pytest.raises(ConfigError, match="alpha and lam are for methods with a Barlow Twins term"):
+            trial(method, "ml1m", ALL, 37, **named)
+    base = trial("bt_sr", "ml1m", ALL, 37)
+    with pytest.raises(ConfigError, match="unknown field of train 'le': did you mean 'lr'"):
+        varied(base, train={"le": 0.1})
+    with pytest.raises(ConfigError, match="unknown part of a trial 'trian': did you mean 'train'"):
+        varied(base, trian={"lr": 0.1})
+
+
+def test_a_baseline_on_the_encoder_of_its_own_program() -> None:
+    base = trial("duorec", "beauty", ALL, 37)
+    own = varied(base, encoder=ORIGINAL_ENCODER)
+    assert set(ORIGINAL_ENCODER) == {name for name, value in own.encoder if value != getattr(base.encoder, name)}
+    assert (own.encoder.norm, own.encoder.heads, own.encoder.inner_dim, own.encoder.dim) == ("post", 2, 256, 64)
 
 
 def test_the_protocol_switches_one_thing_at_a_time() -> None:

@@ -121,6 +121,10 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
         (("--study", "tune", "--seeds", "2"), "--seeds changes nothing in study tune: drop it"),
+        (
+            ("--study", "table2", "--dataset", "synthetic", "--max-epochs", "14"),
+            "use --max-epochs 15 or more, or leave",
+        ),
         (("--study", "deaf.py", "--profile", "paper"), "--profile changes nothing in study deaf"),
         (("--study", "deaf.py", "--reduced"), "--reduced changes nothing in study deaf"),
         (("--study", "deaf.py", "--precision", "bf16"), "--precision bf16 is ignored by study deaf"),

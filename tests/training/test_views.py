@@ -206,6 +206,23 @@ def test_dropped_anchors_leave_the_term() -> None:
     assert counts and min(counts) < 16
 
 
+def test_the_share_of_partners_is_logged_where_all_anchors_are_dropped() -> None:
+    alone = markov_split(n_items=3000, n_train=40, length=5)
+    dropped = spec_of(aux=bt(no_partner="drop"))
+    assert len(np.unique(Sequences.of(alone, 8).last_targets)) == 40, "no two share a target"
+    loss, parts = Trainer(dropped, alone, CPU).run_epoch(1)
+    assert parts["partner_share"] == 0 and "auxiliary" not in parts
+    assert loss == Trainer(spec_of(), alone, CPU).run_epoch(1)[0]
+
+
+def test_a_single_training_user_has_nothing_to_compare() -> None:
+    one = markov_split(n_train=1)
+    assert Trainer(spec_of(), one, CPU).batch_size == 1
+    assert Trainer(spec_of(aux=bt(alpha=0.0)), one, CPU).run_epoch(1)[1].keys() == {"prediction"}
+    with pytest.raises(ConfigError, match="synthetic has 1 training user .*kind='barlow_twins' nothing to compare"):
+        Trainer(spec_of(aux=bt()), one, CPU)
+
+
 @pytest.mark.parametrize("kind", ["bce", "ce_sampled"])
 def test_negatives_are_unseen(kind: str) -> None:
     trainer = Trainer(spec_of(loss={"kind": kind, "negatives": 6}), SPLIT, CPU)
