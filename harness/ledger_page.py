@@ -149,7 +149,7 @@ def heat_map(done: Sequence[Facts]) -> str | None:
     if len(alphas) < 2 or len(lams) < 2:
         return None
     grid = [[cells.get((alpha, lam)) for alpha in alphas] for lam in lams]
-    words = [[f"{c[0]:.4f}<br>{c[1]} seeds" if c else "" for c in row] for row in grid]
+    words = [[f"{c[0]:.4f}<br>{c[1]} seed{'s' if c[1] > 1 else ''}" if c else "" for c in row] for row in grid]
     axis = {"type": "category"}
     figure = {
         "data": [
