@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.config import TrialSpec
-from harness.errors import ConfigError
 from harness.values import Split
 from models.augment import Ragged
 from models.negatives import Negatives, UnseenItems, draw_any
@@ -117,14 +116,8 @@ class NegativeSource:
     """Draws the negatives of a batch (spec 2.1, 2.2 and 2.4)."""
 
     def __init__(self, spec: TrialSpec, sequences: Sequences, n_items: int, device: torch.device) -> None:
-        """Raises ConfigError where more negatives are wanted than there are other items."""
         assert spec.loss.negatives is not None
         self.kind, self.k, self.n_items, self.device = spec.loss.kind, spec.loss.negatives, n_items, device
-        if self.k >= n_items:
-            raise ConfigError(
-                f"negatives={self.k}, but {spec.data.dataset} has {n_items} items after filtering: "
-                f"choose fewer than {n_items}, or leave {spec.method} out by --methods"
-            )
         self.sequences = sequences
         self.unseen = None
         if self.kind != "gbce":

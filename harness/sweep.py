@@ -17,6 +17,7 @@ from harness.checkpoint import tidy
 from harness.config import DataConfig, SearchSpace, Study, TrialSpec
 from harness.errors import ConfigError, StoreError
 from harness.executors import Executor, RunContext
+from harness.fits import check_fits
 from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import Plan, current_plan, plan
@@ -45,8 +46,8 @@ def run_study(
 
     `draw` makes the pictures that the dashboard shows.
 
-    Only one sweep at a time: raises SweepLocked while another holds the database. Raises DataError before anything is
-    written where data are missing, ConfigError and StoreError as their messages say.
+    Only one sweep at a time: raises SweepLocked while another holds the database. Before a result is written: DataError
+    where data are missing, ConfigError where they are too few for a trial. ConfigError and StoreError as they say.
     """
     from harness.store import open_store
 
@@ -55,6 +56,8 @@ def run_study(
     before = current_plan(study, paths, options)
     _can_be_written(paths.results)
     splits = _prepared(before.upcoming, paths, console, quiet)
+    for spec in before.upcoming:
+        check_fits(spec, splits[spec.data])
     if splits:
         context = replace(context, prepared=_folders(splits, paths))
     with open_store(paths.results, create=True) as store, store.driver_lock():

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from harness.adam import Adam
 from harness.config import TrialSpec
-from harness.errors import ConfigError, TrialError
+from harness.errors import TrialError
 from harness.evaluate import evaluate
 from harness.examples import NegativeSource, Sequences, Stream, buckets_of, numpy_generator, torch_generator
+from harness.fits import check_fits
 from harness.metrics import evaluate as metrics_of
 from harness.values import EpochLog, Split
 from harness.views import ViewSource
@@ -28,6 +29,7 @@ class Trainer:
 
     def __init__(self, spec: TrialSpec, split: Split, device: torch.device) -> None:
         """Raises ConfigError where the data are too few for the specification."""
+        check_fits(spec, split)
         self.spec, self.split, self.device = spec, split, device
         self.sequences = Sequences.of(split, spec.encoder.max_len)
         self.batch_size = min(spec.train.batch_size, len(self.sequences.starts))
@@ -40,11 +42,6 @@ class Trainer:
             buckets=buckets_of(spec, split, self.batch_size),
             precision=spec.train.precision,
         ).to(device)
-        if self.objective.wants_views and self.batch_size < 2:
-            raise ConfigError(
-                f"{spec.data.dataset} has {len(self.sequences.starts)} training user with two interactions, which "
-                f"leaves aux.kind='{spec.aux.kind}' nothing to compare: use more data or a milder filter"
-            )
         self.negatives = None
         if spec.loss.negatives is not None:
             self.negatives = NegativeSource(spec, self.sequences, split.n_items, device)

@@ -44,8 +44,18 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
     "harness.adam": (set(), {"torch"}),
+    "harness.fits": (VALUES, {"numpy"}),
     "harness.train": (
-        VALUES | {"models", "harness.adam", "harness.evaluate", "harness.examples", "harness.metrics", "harness.views"},
+        VALUES
+        | {
+            "models",
+            "harness.adam",
+            "harness.evaluate",
+            "harness.fits",
+            "harness.examples",
+            "harness.metrics",
+            "harness.views",
+        },
         {"torch", "numpy"},
     ),
     "harness.evaluate": (VALUES | {"models"}, {"torch", "numpy"}),
@@ -103,7 +113,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         VALUES
         | SWEEP
         | {"harness.plan", "harness.driver", "harness.search", "harness.prepare", "harness.ledger_storage"}
-        | {"harness.checkpoint", "harness.ledger_page"},
+        | {"harness.checkpoint", "harness.fits", "harness.ledger_page"},
         {"rich"},
     ),
     "harness.price": (

@@ -295,6 +295,16 @@ def test_nothing_is_written_when_data_are_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_trial_that_the_data_are_too_few_for_stops_the_sweep_before_any_runs(fresh: RunPaths) -> None:
+    greedy = TrialSpec.model_validate(
+        SMOKE.specs[0].model_dump() | {"method": "sasrec_bce", "loss": {"kind": "bce", "negatives": 10**6}}
+    )
+    counting = Counting()
+    with pytest.raises(ConfigError, match="negatives=1000000, but synthetic has .* leave sasrec_bce out by --methods"):
+        sweep(SMOKE.model_copy(update={"specs": (SMOKE.specs[0], greedy)}), fresh, counting)
+    assert not counting.runs and not fresh.results.exists()
+
+
 def test_other_data_under_old_results_are_refused(fresh: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(SMOKE.model_copy(update={"specs": SMOKE.specs[:1]}), fresh, Counting())
     other = replace(prepare(SMOKE.specs[0].data, fresh), fingerprint="1" * 32)
