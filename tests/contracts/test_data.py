@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.config import DataConfig, RunPaths, TrialSpec
+from harness.config import DataConfig, TrialSpec
+from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.values import Split
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.config import SEEDS, RunPaths, StudyOptions
+from harness.config import SEEDS, StudyOptions
+from harness.paths import RunPaths
 from harness.executors import RunContext
 from harness.options import SweepOptions
 from harness.ray_cluster import QUIET, STORE_BYTES
