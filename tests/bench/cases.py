@@ -202,7 +202,10 @@ CASES: dict[str, Case] = {
         batches=_few(4, *PADDED) | _few(60, *OURS),
     ),
     "overhead-each": _overhead("each", "Sweep of 100 tiny trials, each trial beyond the bare `run_trial`"),
-    "overhead-start": _overhead("start", "Sweep of one tiny trial beyond the bare `run_trial`: start and end"),
+    "overhead-start": _overhead("start", "Sweep of one tiny trial until it is recorded, beyond the bare `run_trial`"),
+    "overhead-whole": _overhead(
+        "whole", "Sweep of one tiny trial beyond the bare `run_trial`: start, pictures and end"
+    ),
     "overhead-idle": _overhead("idle", "Sweep of 100 trials that are all done: nothing to do"),
     "gowalla-prepare": _preparation(checkins.ROWS),
     "gowalla-tenth-prepare": _preparation(checkins.ROWS // 10),

@@ -1,8 +1,9 @@
 """What `btsr-sweep` adds to the bare `run_trial`: run by `tests.bench.runner` in this project's environment.
 
 A study of tiny trials is swept by the command itself, as a user types it, one trial at a time. All numbers are of whole
-commands, with the bare trials taken off: of each trial beyond the first ("each"), of a sweep of one trial ("start"),
-and of a command that finds all trials done ("idle").
+commands, with the bare trials taken off: of each trial beyond the first ("each"), of a sweep of one trial ("whole"),
+and of a command that finds all trials done ("idle"). "start" is that of a sweep of one trial until the trial is
+recorded; its processor seconds are of the whole command.
 """
 
 import os
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from harness.config import SEEDS, Study, StudyOptions
 from harness.paths import RunPaths
 from studies.profiles import trial, varied
-from tests.bench.job import Answer, Job, peak_mib, serve, versions
+from tests.bench.job import Answer, CannotMeasure, Job, peak_mib, serve, versions
 
 EXECUTOR = "BENCH_EXECUTOR"
 """Environment variable: which executor is measured."""
@@ -52,24 +53,34 @@ def bare(folder: Path, trials: int) -> NDArray[np.float64]:
     return np.diff(clocks, axis=0)
 
 
-def sweep(folder: Path, trials: int, executor: str) -> NDArray[np.float64]:
-    """[2] seconds and processor seconds of the whole command."""
+def sweep(folder: Path, trials: int, executor: str, *, until: str = "") -> NDArray[np.float64]:
+    """[2] seconds and processor seconds of the whole command; seconds `until` it says a line that begins so."""
     (folder / "study.py").write_text(STUDY.format(trials=trials))
-    words = ["--study", "study.py", "--dataset", "synthetic", "--out", ".", "--quiet", "--workers", "1"]
+    words = ["--study", "study.py", "--dataset", "synthetic", "--out", ".", "--workers", "1"]
 
     def clocks() -> NDArray[np.float64]:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
 
     started = clocks()
-    subprocess.run(
-        [sys.executable, "-c", COMMAND, *words, "--executor", executor],
+    said = None
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words, "--executor", executor, *([] if until else ["--quiet"])],
         cwd=folder,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        check=True,
         stdout=subprocess.DEVNULL,
-    )
-    return clocks() - started
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        line = ""
+        for line in process.stderr:
+            if until and line.startswith(until):
+                said = said or time.perf_counter()
+    taken = clocks() - started
+    if process.returncode or (until and said is None):
+        raise CannotMeasure(f"the sweep of {trials} trials ended with exit code {process.returncode}: {line.strip()}")
+    return np.array([said - started[0], taken[1]]) if said else taken
 
 
 def measure(job: Job) -> Answer:
@@ -79,9 +90,9 @@ def measure(job: Job) -> Answer:
     with tempfile.TemporaryDirectory() as name:
         one, all_ = Path(name) / "one", Path(name) / "all"
         alone = bare(all_, job.trials)
-        if job.work == "start":
+        if job.work in {"start", "whole"}:
             bare(one, 1)
-            cost = sweep(one, 1, executor) - alone[0]
+            cost = sweep(one, 1, executor, until="[1/1]" if job.work == "start" else "") - alone[0]
         elif job.work == "each":
             bare(one, 1)
             beyond = sweep(all_, job.trials, executor) - sweep(one, 1, executor)

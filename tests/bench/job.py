@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-Overhead = Literal["each", "start", "idle"]
+Overhead = Literal["each", "start", "whole", "idle"]
 """Of a sweep of tiny trials: what each trial costs, the start, a start that finds nothing to do."""
-Work = Literal["train", "evaluate", "sweep", "prepare", "each", "start", "idle"]
-OVERHEADS: tuple[Overhead, ...] = ("each", "start", "idle")
+Work = Literal["train", "evaluate", "sweep", "prepare", "each", "start", "whole", "idle"]
+OVERHEADS: tuple[Overhead, ...] = ("each", "start", "whole", "idle")
 CHECKINS = "loc-gowalla_totalCheckins.txt"
 """File of a preparation's folder, in the layout and under the name of SNAP."""
 ATOMIC = "checkins"
