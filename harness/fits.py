@@ -14,9 +14,8 @@ def check_fits(spec: TrialSpec, split: Split) -> None:
             f"negatives={spec.loss.negatives}, but {spec.data.dataset} has {split.n_items} items after filtering: "
             f"choose fewer than {split.n_items}, or leave {spec.method} out by --methods"
         )
-    examples = int((np.diff(split.train_offsets) >= 2).sum())
-    if spec.aux.kind != "none" and spec.aux.alpha > 0 and min(examples, spec.train.batch_size) < 2:
+    if spec.aux.counts and (np.diff(split.train_offsets) >= 2).sum() < 2:
         raise ConfigError(
-            f"{spec.data.dataset} has {examples} training user with two interactions, which "
+            f"{spec.data.dataset} has 1 training user with two interactions, which "
             f"leaves aux.kind='{spec.aux.kind}' nothing to compare: use more data or a milder filter"
         )

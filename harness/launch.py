@@ -63,7 +63,7 @@ def executor_of(kind: Literal["ray", "local"], room: Cluster, *, device: str, ne
         return RayExecutor(room)
     from harness.local_executor import LocalExecutor
 
-    return LocalExecutor(room.workers or max(1, (os.cpu_count() or 1) // room.cpus))
+    return LocalExecutor(at_once(room))
 
 
 def at_once(room: Cluster) -> int:
@@ -74,14 +74,13 @@ def at_once(room: Cluster) -> int:
     """
     if room.address is not None:
         return room.check()
-    fitting = max(1, (os.cpu_count() or 1) // room.cpus)
-    if room.gpus:
-        from harness.trial import gpu_count
+    cpus = os.cpu_count() or 1
+    if not room.gpus:
+        return room.workers or room.held_by(cpus, 0)
+    from harness.trial import gpu_count
 
-        there = gpu_count() or 1
-        fitting = min(fitting, max(1, int(1 / room.gpus) * there if room.gpus <= 1 else there // int(room.gpus)))
-        return min(room.workers or fitting, fitting)
-    return room.workers or fitting
+    fitting = room.held_by(cpus, gpu_count() or 1)
+    return min(room.workers or fitting, fitting)
 
 
 def merge_into(paths: RunPaths, other: str) -> str:

@@ -79,9 +79,13 @@ class Cluster:
             )
         if self.cpus > cpus:
             raise ConfigError(f"--cpus-per-trial {self.cpus} is more than the {cpus:g} that Ray finds: ask for less")
-        by_gpu = int(1 / self.gpus) * int(gpus) if 0 < self.gpus <= 1 else gpus // self.gpus if self.gpus else cpus
-        fitting = max(1, int(min(cpus // self.cpus, by_gpu)))
+        fitting = self.held_by(cpus, gpus)
         return min(self.workers or fitting, fitting)
+
+    def held_by(self, cpus: float, gpus: float) -> int:
+        """How many trials these processors and GPUs take at once; at least one."""
+        by_gpu = int(1 / self.gpus) * int(gpus) if 0 < self.gpus <= 1 else gpus // self.gpus if self.gpus else cpus
+        return max(1, int(min(cpus // self.cpus, by_gpu)))
 
     @contextmanager
     def connected(self, folder: Path) -> Iterator[None]:

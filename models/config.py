@@ -302,9 +302,14 @@ class AuxConfig(Frozen):
         return self
 
     @property
+    def counts(self) -> bool:
+        """Whether the term is part of the loss; with alpha = 0 it is not, and nothing extra is drawn."""
+        return self.kind != "none" and self.alpha > 0
+
+    @property
     def first_epoch(self) -> int:
         """The epoch from which the term is on."""
-        return self.explain_start if self.kind == "ec4srec" and self.alpha > 0 else 1
+        return self.explain_start if self.kind == "ec4srec" and self.counts else 1
 
     def _check_view(self) -> None:
         every = {name for fields in VIEW_USES.values() for name in fields}

@@ -59,8 +59,8 @@ class Objective(nn.Module):
 
     @property
     def wants_views(self) -> bool:
-        """Whether the loss needs other views; with alpha = 0 it does not, and nothing extra is drawn."""
-        return self.aux.kind != "none" and self.aux.alpha > 0
+        """Whether the loss needs other views."""
+        return self.aux.counts
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss with gradient, and its parts (detached)."""

@@ -195,17 +195,17 @@ DUOREC: Rows = _contrastive("duorec", partner_pool="prefix")
 EC4SREC: Rows = _contrastive("ec4srec")
 
 
-def _released(weight: float) -> AuxConfig:
-    return AuxConfig(kind="duorec_released", alpha=weight)
+def _released(name: str, row: Point) -> Point:
+    return replace(row, aux=AuxConfig(kind="duorec_released", alpha=CONTRAST_WEIGHT[name]))
 
 
 DUOREC_RELEASED: Rows = {
     **_contrastive("duorec_released"),
-    "ml1m": replace(_row(256, 0.3, 100, 10), aux=_released(0.001)),
-    "yelp": replace(_row(64, 0.3, 300, 10), aux=_released(0.01)),
-    "gowalla": replace(_row(256, 0.3, 300, 10, _bce(256)), aux=_released(0.01)),
-    "beauty": replace(_row(256, 0.5, 300, 20), aux=_released(0.01)),
-    "kindle_store": replace(_row(64, 0.3, 300, 30), aux=_released(0.01)),
+    "ml1m": _released("ml1m", _row(256, 0.3, 100, 10)),
+    "yelp": _released("yelp", _row(64, 0.3, 300, 10)),
+    "gowalla": _released("gowalla", _row(256, 0.3, 300, 10, _bce(256))),
+    "beauty": _released("beauty", _row(256, 0.5, 300, 20)),
+    "kindle_store": _released("kindle_store", _row(64, 0.3, 300, 30)),
 }
 
 POINTS: Mapping[str, Rows] = {
