@@ -21,7 +21,8 @@ DEMANDS: Mapping[str, str] = {
 """Option -> the field of a trial that it is for."""
 
 
-ALONE: Mapping[str, tuple[str, ...]] = {"--recipe": (), "--list": (), "--merge": ("--out", "--db")}
+RESULTS = ("--out", "--db")
+ALONE: Mapping[str, tuple[str, ...]] = {"--recipe": (), "--list": (), "--merge": RESULTS}
 """Options that do one thing and end, each with those that say how."""
 
 IN_VAIN = (
@@ -43,6 +44,9 @@ def check_together(given: Collection[str]) -> None:
     for first, idle in IN_VAIN:
         if first in given and idle in given:
             raise ConfigError(f"{idle} has no effect with {first}: drop one of them")
+    if "--status" in given and not {"--study", "--winners-of"} & set(given):
+        if rest := sorted(set(given) - {"--status", *RESULTS}):
+            raise ConfigError(f"{rest[0]} has no effect with --status of all studies: drop it, or name one by --study")
     if "--dashboard-port" in given and "--dashboard" not in given:
         raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
 

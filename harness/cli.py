@@ -160,7 +160,10 @@ def sweep(
         bool,
         typer.Option("--calibrate", help="measure the price by short runs first", rich_help_panel=SHOW),
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="only show how far it is", rich_help_panel=SHOW)] = False,
+    status: Annotated[
+        bool,
+        typer.Option("--status", help="only show how far it is; without --study: all studies", rich_help_panel=SHOW),
+    ] = False,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="serve the Optuna dashboard meanwhile", rich_help_panel=SHOW)
     ] = False,
@@ -193,6 +196,9 @@ def sweep(
         return
     if merge is not None:
         typer.echo(merge_into(RunPaths(work_dir=out, database=db), merge))
+        return
+    if status and winners_of is None and study is None:
+        show.status_of_all(RunPaths(work_dir=out, database=db))
         return
     if winners_of is not None and study is not None:
         raise ConfigError("--winners-of stands in place of --study: drop one of them")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from harness.config import StudyOptions
+from harness.config import Study, StudyOptions, TrialSpec
 from harness.paths import RunPaths
 from harness.plan import Plan, results_so_far
+from harness.plan import plan as compared
 from harness.price import Price
 from harness.progress import describe, duration
 from harness.values import Cell, Estimate
@@ -72,28 +73,52 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
 
 
 def status(todo: Plan, paths: RunPaths) -> None:
-    """Who sweeps, how far it is, and what runs now."""
-    from harness.ledger_storage import running
-
-    study, store = todo.study, results_so_far(paths)
+    """Who sweeps, how far this study is, and what of it runs now."""
+    store = results_so_far(paths)
     if store is None:
-        print(f"{study.name}: nothing has run yet in {paths.shown}")
+        print(f"{todo.study.name}: nothing has run yet in {paths.shown}")
         return
     with store:
         holder = store.holder()
-    console = Console()
-    counts = f"{todo.done} of {todo.total} done, {todo.failed} failed, {todo.waiting} missing"
-    if todo.pruned:
-        counts += f", {todo.pruned} pruned by a search"
-    console.print(
-        f"{study.name}: {counts}; " + (f"running on {holder}" if holder else "nothing runs now"), highlight=False
-    )
-    specs = {spec.key: spec for spec in study.specs}
-    for key, epoch, value in running(paths.results) if holder else ():
-        if key in specs:
-            of = specs[key].train.max_epochs
+    _say(f"{_counted(todo)}; " + (f"running on {holder}" if holder else "nothing runs now"))
+    if holder:
+        _running(todo.study.specs, paths)
+
+
+def status_of_all(paths: RunPaths) -> None:
+    """How far every study is that was ever started in these results, who sweeps, and what runs now."""
+    store = results_so_far(paths)
+    if store is None:
+        print(f"nothing has run yet in {paths.shown}")
+        return
+    with store:
+        holder, found = store.holder(), [store.study(name) for name in store.studies()]
+        asked = [Study(name=row.name, title=row.title, specs=row.specs) for row in found]
+        for study in asked:
+            _say(_counted(compared(study, store)))
+    _say(f"running on {holder}" if holder else "nothing runs now")
+    if holder:
+        _running([spec for study in asked for spec in study.specs], paths)
+
+
+def _counted(todo: Plan) -> str:
+    counts = f"{todo.study.name}: {todo.done} of {todo.total} done, {todo.failed} failed, {todo.waiting} missing"
+    return counts + (f", {todo.pruned} pruned by a search" if todo.pruned else "")
+
+
+def _running(specs: Iterable[TrialSpec], paths: RunPaths) -> None:
+    """A line for each of these trials that runs."""
+    from harness.ledger_storage import running
+
+    known = {spec.key: spec for spec in specs}
+    for key, epoch, value in running(paths.results):
+        if key in known:
             shown = "" if value is None else f", validation ndcg@10 {value:.4f}"
-            console.print(f"  {describe(specs[key])}: epoch {epoch} of {of}{shown}", highlight=False)
+            _say(f"  {describe(known[key])}: epoch {epoch} of {known[key].train.max_epochs}{shown}")
+
+
+def _say(words: str) -> None:
+    Console().print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def failures(after: Plan, paths: RunPaths) -> None:

@@ -113,6 +113,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--list",), "--executor has no effect with --list: drop one of them"),
         (("--recipe", "slurm"), "--executor has no effect with --recipe: drop one of them"),
         (("--merge", "other.db", "--out", "here"), "--executor has no effect with --merge: drop one of them"),
+        (("--status", "--out", "here"), "--executor has no effect with --status of all studies: drop it, or name one"),
         (("--study", "smoke", "--status", "--dry-run"), "--dry-run has no effect with --status: drop one of them"),
         (("--study", "smoke", "--status", "--calibrate"), "--calibrate has no effect with --status"),
         (("--study", "smoke", "--only", "abcd", "--retry-failed"), "--retry-failed has no effect with --only"),
@@ -249,6 +250,11 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     assert ["total", "2", "2", "0", "0"] in [line.split() for line in shown.stdout.splitlines()]
     other = sweep(tmp_path, "--study", str(tmp_path / "tiny.py"), "--workers", "1", "--out", "two", "--quiet")
     assert other.returncode == 0
+    assert typed(tmp_path, "--status", "--out", "one").stdout == (
+        "tiny: 2 of 2 done, 0 failed, 0 missing\nnothing runs now\n"
+    )
+    assert typed(tmp_path, "--status", "--out", "three").stdout == "nothing has run yet in three/btsr.db\n"
+    assert not (tmp_path / "three").exists()
     assert numbers(tmp_path / "one") == numbers(tmp_path / "two") and len(numbers(tmp_path / "one")) == 486
     connection = sqlite3.connect(tmp_path / "one" / "btsr.db")
     commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
