@@ -21,7 +21,7 @@ class ValidationReader:
         for found in self._store.metrics((key,), part="valid", names=(name,)).get(key, ()):
             if (found.k, found.bucket) == (k, bucket) and found.value is not None:
                 return found.value
-        raise StoreError(f"{self._store.where} has no validation {name}@{k} (bucket {bucket}) of trial {key}")
+        raise StoreError(f"{self._store.shown} has no validation {name}@{k} (bucket {bucket}) of trial {key}")
 
     def metrics(self, keys: Collection[str], names: Sequence[str] | None = None) -> dict[str, tuple[Metric, ...]]:
         """The validation numbers of these trials."""

@@ -1,4 +1,4 @@
-"""A sweep in a process of its own, to be killed: driver.py OUT inline|local|ray smoke|chaos|chaos40 [DATABASE]."""
+"""A sweep in a process of its own, to be killed: driver.py OUT inline|local|ray smoke|chaos|chaos50 [DATABASE]."""
 
 import os
 import sys
@@ -44,8 +44,8 @@ def study(name: str) -> tuple[Study, Work]:
         whole = chaos("synthetic", SEEDS[:2], (0.0, 0.1, 0.3))
         specs = tuple(varied(spec, **small) for spec in whole.specs)
         return whole.model_copy(update={"specs": specs}), work.trained_and_logged
-    if name == "chaos40":
-        return chaos("ml100k", SEEDS[:5], (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)), work.trained_and_logged
+    if name == "chaos50":
+        return chaos("ml100k", SEEDS[:5], tuple(alpha / 10 for alpha in range(9))), work.trained_and_logged
     return STUDIES[name](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2])), work.slow_and_logged
 
 

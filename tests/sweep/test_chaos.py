@@ -133,7 +133,8 @@ def disturb(sweep: Sweep, schedule: list[str], rng: random.Random) -> list[str]:
     seen = len(work.log_lines(sweep.out))
     for place, kind in enumerate(schedule):
         left = total - len(work.log_lines(sweep.out))
-        alive = news(sweep, process, rng.randint(1, max(1, left // (len(schedule) - place + 1))))
+        share = left // (len(schedule) - place + 1)
+        alive = news(sweep, process, rng.randint(1, max(1, share * 2 // 3)))  # it goes on while a rival starts
         time.sleep(rng.uniform(0, 0.5))
         if alive and kind == RIVAL:
             rival = sweep.start()
@@ -282,8 +283,8 @@ def test_a_few_kills_change_no_number(
 
 @pytest.fixture(scope="module")
 def long_tables(tmp_path_factory: pytest.TempPathFactory, research_data: Path) -> dict[str, list[tuple[object, ...]]]:
-    found = undisturbed(tmp_path_factory.mktemp("quiet"), "chaos40")
-    assert len(found["trial"]) == 40 and len(found["epoch"]) == 120
+    found = undisturbed(tmp_path_factory.mktemp("quiet"), "chaos50")
+    assert len(found["trial"]) == 50 and len(found["epoch"]) == 150
     return found
 
 
@@ -299,4 +300,4 @@ def test_twenty_five_kills_and_five_rivals_change_no_number(
     rng = random.Random(seed)
     schedule = [*[DRIVER] * 10, *[WORKER] * 15, *[RAYLET] * 5, *[RIVAL] * 6]
     rng.shuffle(schedule)
-    chaos(Sweep(out=tmp_path, executor="ray", study="chaos40"), long_tables, schedule, rng, least=(25, 5))
+    chaos(Sweep(out=tmp_path, executor="ray", study="chaos50"), long_tables, schedule, rng, least=(25, 5))
