@@ -23,6 +23,7 @@ from reports.plans import PART_OF, PLANS
 from reports.results import Evidence, Request, Tie, gather, narrowed, never_started
 from reports.verdict import verdicts
 from reports.why import place_of, why
+from reports.width import TEXT, Width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Asked:
     datasets: tuple[str, ...]
     tie: Tie | None
     fingerprints: tuple[str, ...]
+    width: Width = TEXT
+    """Of figures that are files; those of the page keep theirs."""
 
     def request(self, study: str) -> Request:
         """What to gather, of this study unless another one was named.
@@ -65,7 +68,7 @@ class Asked:
 
     def figure(self, number: int) -> None:
         """A figure of the paper."""
-        for stem, figure in figures.drawn(number, self.store, self.request):
+        for stem, figure in figures.drawn(number, self.store, self.request, self.width):
             self.output.figure(stem, figure)
 
     def _gathered(self, study: str) -> tuple[Evidence, tuple[str, ...]]:
@@ -102,12 +105,12 @@ class Asked:
         evidence, datasets = self._gathered("alpha_lambda")
         if is_search(evidence.study):
             for dataset in datasets:
-                self.output.figure(f"pareto_{dataset}", draw_search(evidence, dataset))
+                self.output.figure(f"pareto_{dataset}", draw_search(evidence, dataset, self.width))
             return
         for dataset in datasets:
             found = dial(evidence, dataset)
-            self.output.figure(f"pareto_{dataset}", draw_front(evidence, found))
-            interaction = draw_interaction(evidence, found)
+            self.output.figure(f"pareto_{dataset}", draw_front(evidence, found, self.width))
+            interaction = draw_interaction(evidence, found, self.width)
             if interaction is None:
                 typer.echo(f"{dataset}: no complete grid of alpha and lambda yet, hence no heat map", err=True)
             else:

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 from harness.errors import ConfigError
 from harness.rules import Metric
 from harness.values import N_BUCKETS
 from reports.findings import candidates
-from reports.lines import CAPTION_CHARACTERS, kept_together
 from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
@@ -40,7 +38,7 @@ class Bars:
     title: str
     panels: tuple[tuple[Series, ...], ...]
     """[metrics][series], in the order of BAR_METRICS."""
-    caption: tuple[str, ...]
+    caption: str
 
 
 def bars(evidence: Evidence, datasets: Sequence[str], columns: Sequence[ColumnPlan]) -> tuple[Bars, ...]:
@@ -97,5 +95,5 @@ def _bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan], measu
         dataset=dataset,
         title=dataset_title(dataset),
         panels=tuple(panels),
-        caption=tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS)),
+        caption="; ".join(sentences),
     )

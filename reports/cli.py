@@ -122,6 +122,13 @@ def report(
     fingerprint: Annotated[
         list[str] | None, typer.Option(help="Beginning of the data fingerprint, where a data set has several versions.")
     ] = None,
+    width: Annotated[
+        str | None,
+        typer.Option(
+            help="Of figures as they are printed, drawn anew for it: column (3.33 inches, of two), text (5.5, the "
+            "default), or inches from 3 to 8."
+        ),
+    ] = None,
     db: Annotated[str, typer.Option(help="Results database: a file or a URL.")] = "runs/btsr.db",
     style: Annotated[
         list[Format] | None, typer.Option("--format", help="Of a table (default: text; with --out all five).")
@@ -135,6 +142,7 @@ def report(
 ) -> None:
     """Tables and figures from the results of btsr-sweep, the published numbers beside ours."""
     from reports.output import Output
+    from reports.width import width_of
 
     tables, figures = tuple(table or ()), tuple(figure or ())
     folder = Path("report") if "://" in db else Path(db).parent / "report"
@@ -161,6 +169,11 @@ def report(
         raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
     if style and not any((tables, everything, claims, effects, pick, why, sql, audit)):
         raise ConfigError("--format is of tables; figures are always written as PNG, SVG and PDF: drop it")
+    drawn = width_of("text" if width is None else width)
+    if width is not None and not any((figures, everything, pareto)):
+        raise ConfigError(
+            "--width is of figures that are files (the page keeps its own): add --figure 3, --pareto or --all"
+        )
     for number in tables:
         if number not in TABLES:
             raise ConfigError(f"there is no table {number}: use --table {', '.join(map(str, TABLES))}")
@@ -189,6 +202,7 @@ def report(
             datasets=_names(dataset or []),
             tie=tie.value if tie else None,
             fingerprints=tuple(fingerprint or ()),
+            width=drawn,
         )
         for number in tables:
             asked.table(number, metrics, verdict=verdict)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
@@ -17,12 +18,13 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 from reports.bars import BAR_METRICS, Bars
 from reports.lines import Line, Point
 from reports.output import whole
+from reports.width import TEXT, Width
 
 SUFFIXES: tuple[str, ...] = (".png", ".svg", ".pdf")
-WIDTH_INCHES, FONT_POINTS, DPI = 5.5, 8.0, 220
+DPI = 220
 COMMON: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 5), ("hr", 10), ("cov", 1), ("cov", 5), ("cov", 10))
 BUCKETED: tuple[tuple[str, int], ...] = (("hr", 1), ("hr", 10), ("cov", 10))
-BUCKET_TITLES: tuple[str, ...] = ("head", "mid", "tail")
+BUCKET, BUCKET_TITLES = "bucket of the target", ("head", "mid", "tail")
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v")
 METHOD_COLORS: Mapping[str, int] = {
     "bt_sr": 0,
@@ -38,13 +40,8 @@ BUCKET_COLORS: tuple[int, ...] = (0, 1, 4)
 """In seaborn's colour-blind palette."""
 
 STYLE: dict[Any, Any] = {
-    "font.size": FONT_POINTS,
-    "axes.titlesize": FONT_POINTS,
-    "axes.labelsize": FONT_POINTS,
-    "xtick.labelsize": FONT_POINTS - 1,
-    "ytick.labelsize": FONT_POINTS - 1,
-    "legend.fontsize": FONT_POINTS,
-    "legend.title_fontsize": FONT_POINTS,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
@@ -56,29 +53,73 @@ STYLE: dict[Any, Any] = {
 }
 Colors = Sequence[Any]
 CAPTION_INCHES = 0.135
-"""Height of a caption's line."""
+"""Height of a caption's line in a figure of the default width."""
+HEADING_INCHES = 0.15
+"""Height of each further line of the title."""
 
 
 def framed(
-    height_inches: float, title: str, caption: Sequence[str], fill: Callable[[SubFigure, Colors], None]
+    height_inches: float,
+    title: str,
+    caption: Sequence[str],
+    fill: Callable[[SubFigure, Colors], None],
+    width: Width = TEXT,
 ) -> Figure:
-    """A figure with its title, what `fill` draws in `height_inches`, and the caption below in small print."""
-    style: dict[Any, Any] = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **STYLE}
+    """A figure with its title, what `fill` draws in `height_inches`, and the caption's paragraphs in small print."""
+    style: dict[Any, Any] = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **STYLE, **_type(width)}
     with mpl.rc_context(style):
-        below = CAPTION_INCHES * (len(caption) + 0.6)
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches + below), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width.inches, height_inches), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
+        heading = _broken(figure, title, width.type + 1)
+        height_inches += HEADING_INCHES * heading.count("\n")
+        rows = width.wrapped(caption)
+        below = CAPTION_INCHES * (width.caption / TEXT.caption) * (len(rows) + 0.6)
+        figure.set_size_inches(width.inches, height_inches + below)
         parts = figure.subfigures(2, 1, height_ratios=(height_inches, below), squeeze=False)[:, 0]
         fill(parts[0], sns.color_palette("colorblind"))
         sns.despine(fig=figure)
-        parts[0].suptitle(title, fontsize=FONT_POINTS + 1)
-        words = "\n".join(caption)
+        parts[0].suptitle(heading, fontsize=width.type + 1)
         parts[1].text(
-            0.5, 0.5, words, ha="center", va="center", fontsize=FONT_POINTS - 1.5, color="0.25", linespacing=1.4
+            0.5, 0.5, "\n".join(rows), ha="center", va="center", fontsize=width.caption, color="0.25", linespacing=1.4
         )
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: every file shows the same
     return figure
+
+
+def _type(width: Width) -> dict[str, float]:
+    names = ("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize", "legend.title_fontsize")
+    return dict.fromkeys(names, width.type)
+
+
+def _broken(figure: Figure, words: str, points: float) -> str:
+    """The words in as few lines as the figure is wide for, none much shorter than the others."""
+    fitting: list[str] = []
+    for characters in range(len(words), 0, -1):
+        rows = wrap(words, characters)
+        if fitting and len(rows) > len(fitting):
+            break
+        probe = figure.text(0, 0, "\n".join(rows), fontsize=points)
+        if probe.get_window_extent().width <= figure.bbox.width:
+            fitting = rows
+        probe.remove()
+    return "\n".join(fitting)
+
+
+def panels(figure: SubFigure, width: Width) -> list[Axes]:
+    """Two panels beside each other, in a narrow figure one below the other."""
+    return list(figure.subplots(2, 1) if width.narrow else figure.subplots(1, 2))
+
+
+def legend_below(
+    figure: SubFigure, handles: Sequence[Any], labels: Sequence[str], columns: int, title: str | None = None
+) -> None:
+    """A legend below all panels, in as many columns as the figure is wide for."""
+    for count in range(columns, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False, title=title)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def svg(figure: Figure) -> str:
@@ -142,47 +183,59 @@ def _bucket_curves(axes: Axes, line: Line, name: str, k: int, colors: Colors) ->
             _curve(axes, points, color, MARKERS[bucket - 1], BUCKET_TITLES[bucket - 1])
 
 
-def _finish(axes: Axes, optimum: float) -> None:
+def _finish(axes: Axes, optimum: float, most_ticks: int = 6) -> None:
     """Mark the optimum; few ticks; no words but those that are set afterwards."""
     legend = axes.get_legend()
     if legend is not None:
         legend.remove()
     axes.axvline(optimum, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(most_ticks))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.set(xlabel="", ylabel="")
 
 
-def draw_line(line: Line) -> Figure:
-    """Left: hr and cov at 1, 5, 10 over all users, an axis each; right: hr@1, hr@10, cov@10 per popularity bucket."""
+def draw_line(line: Line, width: Width = TEXT) -> Figure:
+    """hr and cov at 1, 5, 10 over all users, an axis each; hr@1, hr@10, cov@10 per popularity bucket right of them, in
+    a narrow figure below."""
 
     def fill(figure: SubFigure, colors: Colors) -> None:
-        grid = figure.subplots(3, 3, sharex=True)
-        for index, (name, k) in enumerate(COMMON):
-            axes = grid[index % 3, index // 3]
+        grid = figure.subplots(*((5, 2) if width.narrow else (3, 3)), sharex=True)
+        cells = [*grid[:3].T.flat, *grid[3:].flat]
+        shown, rest = cells[:9], cells[9:]
+        for axes, (name, k) in zip(shown[:6], COMMON, strict=True):
             _curve(axes, line.points(name, k, 0), colors[0 if name == "hr" else 2], "o", "")
             axes.set_title(f"{name.upper()}@{k}", pad=3)
-        for row, (name, k) in enumerate(BUCKETED):
-            _bucket_curves(grid[row, 2], line, name, k, colors)
-            grid[row, 2].set_title(f"{name.upper()}@{k} by bucket", pad=3)
-        handles, labels = grid[0, 2].get_legend_handles_labels()
-        for axes in grid.flat:
+        for axes, (name, k) in zip(shown[6:], BUCKETED, strict=True):
+            _bucket_curves(axes, line, name, k, colors)
+            axes.set_title(f"{name.upper()}@{k} by bucket", pad=3)
+        handles, labels = shown[6].get_legend_handles_labels()
+        for axes in shown:
             _finish(axes, line.optimum)
-        for axes in grid[-1]:
-            axes.set_xlabel(rf"$\{line.axis}$")
-        _bucket_legend(figure, handles, labels)
+        for column in grid.T:
+            lowest = [axes for axes in column if axes in shown][-1]
+            lowest.tick_params(labelbottom=True)
+            lowest.set_xlabel(rf"$\{line.axis}$", visible=True)
+        for axes in rest:
+            axes.set_axis_off()
+            if handles:
+                axes.legend(handles, labels, loc="center", title=BUCKET, frameon=False)
+        if not rest:
+            _bucket_legend(figure, handles, labels, width)
 
-    return framed(4.2, line.title, line.caption, fill)
+    return framed(5.2 if width.narrow else 4.2, line.title, (line.caption,), fill, width)
 
 
-def _bucket_legend(figure: SubFigure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    if handles:
-        names = [f"target in {label} bucket" for label in labels]
-        figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
+def _bucket_legend(figure: SubFigure, handles: Sequence[Any], labels: Sequence[str], width: Width) -> None:
+    if handles and width.narrow:
+        legend_below(figure, handles, labels, 3, BUCKET)
+    elif handles:
+        legend_below(figure, handles, [f"target in {label} bucket" for label in labels], 3)
 
 
-def draw_lines(lines: Sequence[Line], title: str, caption: Sequence[str], *, buckets: bool) -> Figure:
+def draw_lines(
+    lines: Sequence[Line], title: str, caption: Sequence[str], width: Width = TEXT, *, buckets: bool
+) -> Figure:
     """A row for each data set. Over all users: hr and cov, a curve for each of K = 1, 5, 10; per popularity bucket:
     hr@1, hr@10 and cov@10, a curve for each bucket."""
 
@@ -197,22 +250,24 @@ def draw_lines(lines: Sequence[Line], title: str, caption: Sequence[str], *, buc
                     for i, cutoff in enumerate((1, 5, 10)):
                         _curve(axes, line.points(name, cutoff, 0), colors[(0, 2, 3)[i]], MARKERS[i], f"K = {cutoff}")
                 handles, labels = axes.get_legend_handles_labels()
-                _finish(axes, line.optimum)
+                _finish(axes, line.optimum, 3 if width.narrow and buckets else 6)
                 axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
                 if row == 0:
-                    axes.set_title(f"{name.upper()}@{k if buckets else 'K'}{' by bucket' if buckets else ''}", pad=3)
+                    words = " by bucket" if buckets and not width.narrow else ""
+                    axes.set_title(f"{name.upper()}@{k if buckets else 'K'}{words}", pad=3)
             grid[row, 0].set_ylabel(line.title.split(":")[0])
         for axes in grid[-1]:
             axes.set_xlabel(rf"$\{lines[0].axis}$")
         if buckets:
-            _bucket_legend(figure, handles, labels)
+            _bucket_legend(figure, handles, labels, width)
         else:
-            figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+            legend_below(figure, handles, labels, 3)
 
-    return framed(0.9 + 1.25 * len(lines), title, caption, fill)
+    height = 0.9 + (1.0 if width.narrow else 1.25) * len(lines)
+    return framed(height, title, caption, fill, width)
 
 
-def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figure:
+def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str], width: Width = TEXT) -> Figure:
     """A row for each data set, hr@1 left and hr@10 right; groups of bars by bucket, std over seeds as whiskers."""
 
     def fill(figure: SubFigure, colors: Colors) -> None:
@@ -221,14 +276,14 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figu
         handles: dict[str, Any] = {}
         for row, bars in enumerate(found):
             for axes, panel, (name, k) in zip(grid[row], bars.panels, BAR_METRICS, strict=True):
-                width = 0.8 / len(panel)
+                wide = 0.8 / len(panel)
                 for i, series in enumerate(panel):
                     there = [(b, spread) for b, spread in enumerate(series.buckets) if spread is not None]
-                    places = np.array([b for b, _ in there]) + (i - (len(panel) - 1) / 2) * width
+                    places = np.array([b for b, _ in there]) + (i - (len(panel) - 1) / 2) * wide
                     handles[series.title] = axes.bar(
                         places,
                         [spread.mean for _, spread in there],
-                        width * 0.92,
+                        wide * 0.92,
                         yerr=[np.nan if spread.std is None else spread.std for _, spread in there],
                         color=colors[METHOD_COLORS[series.key]],
                         error_kw={"elinewidth": 0.7, "capsize": 1.5, "capthick": 0.7, "ecolor": "0.25"},
@@ -239,13 +294,8 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str]) -> Figu
                     axes.set_title(f"{name.upper()}@{k}", pad=3)
             grid[row, 0].set_ylabel(bars.title)
         for axes in grid[-1]:
-            axes.set_xlabel("popularity bucket of the target")
-        figure.legend(
-            [handles[name] for name in names],
-            names,
-            loc="outside lower center",
-            ncols=min(3, len(names)),
-            frameon=False,
-        )
+            axes.set_xlabel(BUCKET if width.narrow else "popularity bucket of the target")
+        legend_below(figure, [handles[name] for name in names], names, min(3, len(names)))
 
-    return framed(1.1 + 1.35 * len(found), title, caption, fill)
+    height = (1.15 if len(found) <= 3 else 0.9) if width.narrow else 1.35  # five data sets on one page
+    return framed(1.1 + height * len(found), title, caption, fill, width)

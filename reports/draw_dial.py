@@ -1,30 +1,27 @@
 """The pictures of the dial: Pareto front and interaction of alpha and lambda."""
 
-from textwrap import wrap
+from collections.abc import Sequence
 
 import numpy as np
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from harness.rules import DIVERSITY, PRECISION, PRESETS, rule_of
 from reports.dial import Dial, grid, importance
-from reports.draw import Colors, framed
-from reports.lines import CAPTION_CHARACTERS, kept_together
+from reports.draw import Colors, framed, legend_below, panels
 from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.ran import mixed_words
 from reports.results import Evidence
 from reports.stats import interval
+from reports.width import TEXT, Width
 
 RESAMPLES_PER_POINT = 2_000
+MOST_NAMES = 14
+"""Along an axis of a heat map."""
 MARKERS: tuple[tuple[str, int], ...] = (("D", 40), ("s", 75), ("^", 150))
 """Sign and size in square points of each rule with a name: one fits around the other where they pick the same."""
-
-
-def _wrapped(sentences: list[str]) -> tuple[str, ...]:
-    return tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS))
 
 
 def _base_caption(evidence: Evidence, found: Dial) -> list[str]:
@@ -38,7 +35,7 @@ def _base_caption(evidence: Evidence, found: Dial) -> list[str]:
     ]
 
 
-def draw_front(evidence: Evidence, found: Dial) -> Figure:
+def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
     """ndcg@10 against cov@10 of every setting: on validation with its Pareto front, and on test, where the members of
     that front have 95 % intervals."""
     measure = Measurer(evidence.store)
@@ -52,7 +49,7 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
         test.append((pair[0].by_seed.mean(), pair[1].by_seed.mean(), spans))
 
     def fill(figure: SubFigure, colors: Colors) -> None:
-        axes: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
+        axes = panels(figure, width)
         values = [(found.valid(PRECISION), found.valid(DIVERSITY))]
         values.append((np.array([t[0] for t in test]), np.array([t[1] for t in test])))
         for ax, (x, y), part in zip(axes, values, ("validation", "test"), strict=True):
@@ -70,13 +67,13 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
                 ax.scatter(
                     x[place], y[place], s=size, marker=marker, facecolors="none", edgecolors=colors[3], label=rule
                 )
-            ax.set(xlabel="NDCG@10", title=part)
+            ax.set(xlabel="NDCG@10", ylabel="COV@10" if ax is axes[0] or width.narrow else "", title=part)
+            ax.margins(y=0.12 if width.narrow else None)  # room for the signs of the rules
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.yaxis.set_major_locator(MaxNLocator(5))
-        axes[0].set_ylabel("COV@10")
-        figure.colorbar(drawn, ax=list(axes), label=r"$\alpha$", shrink=0.9, pad=0.02)
+        figure.colorbar(drawn, ax=axes, label=r"$\alpha$", shrink=0.9, pad=0.02)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        legend_below(figure, handles, labels, 3)
 
     caption = [
         *_base_caption(evidence, found),
@@ -84,10 +81,17 @@ def draw_front(evidence: Evidence, found: Dial) -> Figure:
         "of one seed users alone; cov: seeds, none of one seed)",
         *(f"{rule} ({rule_of(rule).words}): {found.settings[place].name}" for rule, place in named.items()),
     ]
-    return framed(2.9, f"{dataset_title(found.dataset)}: precision against coverage", _wrapped(caption), fill)
+    title = f"{dataset_title(found.dataset)}: precision against coverage"
+    return framed(4.2 if width.narrow else 2.9, title, ("; ".join(caption),), fill, width)
 
 
-def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
+def _thinned(values: Sequence[float]) -> list[str]:
+    """Names of ticks: of many values every second, or third, so that they stay apart."""
+    step = -(-len(values) // MOST_NAMES)
+    return ["" if place % step else f"{value:g}" for place, value in enumerate(values)]
+
+
+def draw_interaction(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure | None:
     """Heat maps of validation ndcg@10 and cov@10 over the complete grid; None where there is no grid."""
     grids = [grid(found, metric) for metric in (PRECISION, DIVERSITY)]
     if grids[0] is None or grids[1] is None:
@@ -95,16 +99,15 @@ def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
     shares = [importance(g[2]) for g in grids if g is not None]
 
     def fill(figure: SubFigure, colors: Colors) -> None:
-        axes = figure.subplots(1, 2)
-        for ax, made, (name, k) in zip(axes, grids, (PRECISION, DIVERSITY), strict=True):
+        for ax, made, (name, k) in zip(panels(figure, width), grids, (PRECISION, DIVERSITY), strict=True):
             assert made is not None
             alphas, lams, values = made
             sns.heatmap(
                 values[::-1],
                 ax=ax,
                 cmap="viridis",
-                xticklabels=[f"{lam:g}" for lam in lams],
-                yticklabels=[f"{alpha:g}" for alpha in alphas[::-1]],
+                xticklabels=_thinned(lams),
+                yticklabels=_thinned(alphas)[::-1],
                 cbar_kws={"shrink": 0.9},
             )
             best = np.argwhere(values[::-1] == values.max()) + 0.5
@@ -122,4 +125,5 @@ def draw_interaction(evidence: Evidence, found: Dial) -> Figure | None:
             if alpha or lam or both
             else f"{name}@{k} does not vary over the grid"
         )
-    return framed(2.9, f"{dataset_title(found.dataset)}: alpha and lambda on validation", _wrapped(caption), fill)
+    title = f"{dataset_title(found.dataset)}: alpha and lambda on validation"
+    return framed(4.6 if width.narrow else 2.9, title, ("; ".join(caption),), fill, width)

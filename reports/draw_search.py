@@ -1,21 +1,18 @@
 """The front of a search: every point that it tried, NDCG@10 against cov@10."""
 
-from textwrap import wrap
-
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from harness.errors import ConfigError
 from harness.options import SEARCHES
 from harness.rules import DIVERSITY, PRECISION, pareto
-from reports.draw import Colors, framed
-from reports.lines import CAPTION_CHARACTERS, kept_together
+from reports.draw import Colors, framed, legend_below, panels
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.ran import mixed_words
 from reports.results import Evidence, Group
+from reports.width import TEXT, Width
 
 
 def is_search(study: str) -> bool:
@@ -23,7 +20,7 @@ def is_search(study: str) -> bool:
     return study.rpartition("_")[2] in SEARCHES
 
 
-def draw_search(evidence: Evidence, dataset: str) -> Figure:
+def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure:
     """Validation with its Pareto front over all methods, and the test values of that front's members.
 
     Raises ConfigError (with the command to run) for fewer than two points.
@@ -40,7 +37,7 @@ def draw_search(evidence: Evidence, dataset: str) -> Figure:
     measure = Measurer(evidence.store)
 
     def fill(figure: SubFigure, colors: Colors) -> None:
-        axes: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
+        axes = panels(figure, width)
         axes[0].plot(x[list(front)], y[list(front)], color="0.3", linewidth=0.9, zorder=1)
         for number, method in enumerate(methods):
             color = colors[number % len(colors)]
@@ -50,19 +47,18 @@ def draw_search(evidence: Evidence, dataset: str) -> Figure:
             values = np.array([[m.by_seed.mean() for m in pair if m is not None] for pair in tested]).reshape(-1, 2)
             axes[1].scatter(values[:, 0], values[:, 1], s=14, linewidths=0, color=color)
         for ax, title in zip(axes, ("validation", "test, of the front"), strict=True):
-            ax.set(xlabel="NDCG@10", title=title)
+            ax.set(xlabel="NDCG@10", ylabel="COV@10" if ax is axes[0] or width.narrow else "", title=title)
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.yaxis.set_major_locator(MaxNLocator(5))
-        axes[0].set_ylabel("COV@10")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        legend_below(figure, *axes[0].get_legend_handles_labels(), 4)
 
     caption = [
         f"study {evidence.study}, profile {evidence.profile}, data {groups[0].fingerprint[:8]}",
         f"{len(groups)} points, chosen and compared on validation; line: Pareto front, {len(front)} of them",
         *mixed_words(evidence.store, groups),
     ]
-    words = tuple(wrap(kept_together("; ".join(caption)), CAPTION_CHARACTERS))
-    return framed(2.9, f"{dataset_title(dataset)}: precision against coverage", words, fill)
+    title = f"{dataset_title(dataset)}: precision against coverage"
+    return framed(4.2 if width.narrow else 2.9, title, ("; ".join(caption),), fill, width)
 
 
 def _valid(evidence: Evidence, group: Group, name: str, k: int) -> float:

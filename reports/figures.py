@@ -2,23 +2,30 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
+from typing import Protocol
 
 from matplotlib.figure import Figure
 
 from harness.errors import ConfigError
 from harness.store import Store
-from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, bars
+from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, Bars, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
-from reports.lines import CAPTION_CHARACTERS, Axis, Line, kept_together, line, lines
+from reports.lines import Axis, Line, line, lines
 from reports.names import dataset_title
 from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence, Request, gather, narrowed
 from reports.separation import separation
+from reports.width import TEXT, Width
 
 Drawn = Iterator[tuple[str, Figure]]
 """Stem of the files, and the figure."""
+
+
+class Draw(Protocol):
+    """Draws the pictures of one figure of the paper."""
+
+    def __call__(self, evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,30 +38,30 @@ class FigurePlan:
     """Read by default."""
     datasets: tuple[str, ...]
     """Of the paper's figure; empty: all that have results."""
-    draw: Callable[[Evidence, Sequence[str]], Drawn]
+    draw: Draw
 
 
-def _sensitivity(number: int) -> Callable[[Evidence, Sequence[str]], Drawn]:
-    def draw(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+def _sensitivity(number: int) -> Draw:
+    def draw(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
         for dataset in datasets:
-            yield f"figure{number}_{dataset}", draw_line(line(evidence, dataset, "alpha"))
+            yield f"figure{number}_{dataset}", draw_line(line(evidence, dataset, "alpha"), width)
 
     return draw
 
 
-def _overview(number: int, axis: Axis, *, buckets: bool) -> Callable[[Evidence, Sequence[str]], Drawn]:
-    def draw(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+def _overview(number: int, axis: Axis, *, buckets: bool) -> Draw:
+    def draw(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
         found = lines(evidence, datasets, axis)
         title = f"Sensitivity to {axis}{' per popularity bucket' if buckets else ''}"
         caption = _common_caption(
             evidence, found, [name for name in datasets if name not in {f.dataset for f in found}]
         )
-        yield f"figure{number}", draw_lines(found, title, caption, buckets=buckets)
+        yield f"figure{number}", draw_lines(found, title, caption, width, buckets=buckets)
 
     return draw
 
 
-def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> tuple[str, ...]:
+def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> list[str]:
     """What all data sets share, then what each has of its own."""
     hollow = any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups)
     sentences = [
@@ -72,23 +79,23 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
         )
     if absent:
         sentences.append(f"not run: {', '.join(map(dataset_title, absent))}")
-    return tuple(row for words in sentences for row in wrap(kept_together(words), CAPTION_CHARACTERS))
+    return sentences
 
 
-def _bar_caption(evidence: Evidence, captions: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def _bar_caption(evidence: Evidence, found: Sequence[Bars]) -> list[str]:
     first = f"study {evidence.study}, profile {evidence.profile}; mean over seeds, whisker: one sample std (n > 1)"
-    return (first, *(words for caption in captions for words in caption))
+    return [first, *(one.caption for one in found)]
 
 
-def _figure1(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+def _figure1(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
     found = bars(evidence, datasets, FIGURE1_COLUMNS)
     yield (
         "figure1",
-        draw_bars(found, "Hit rate per popularity bucket", _bar_caption(evidence, [b.caption for b in found])),
+        draw_bars(found, "Hit rate per popularity bucket", _bar_caption(evidence, found), width),
     )
 
 
-def _figure2(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+def _figure2(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
     found = separation(evidence, datasets)
     first = (
         f"study {evidence.study}, profile {evidence.profile}; at most 1,000 test users with 300 unseen items each, the "
@@ -96,16 +103,16 @@ def _figure2(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
         "seed; bars, spectra and effective ranks: mean over seeds, whisker: one sample std; singular values of the "
         "states, not centred"
     )
-    caption = (*wrap(first, CAPTION_CHARACTERS), *(words for one in found for words in one.caption))
-    yield "figure2", draw_separation(found, "Score separation and singular values", caption)
+    caption = [first, *(one.caption for one in found)]
+    yield "figure2", draw_separation(found, "Score separation and singular values", caption, width)
 
 
-def _figure5(evidence: Evidence, datasets: Sequence[str]) -> Drawn:
+def _figure5(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
     for dataset in datasets:
         found = bars(evidence, (dataset,), FIGURE5_COLUMNS)
         name = "figure5" if dataset == "yelp" else f"figure5_{dataset}"
         title = f"{found[0].title}: hit rate per popularity bucket at two values of alpha"
-        yield name, draw_bars(found, title, _bar_caption(evidence, [b.caption for b in found]))
+        yield name, draw_bars(found, title, _bar_caption(evidence, found), width)
 
 
 FIGURES: Mapping[int, FigurePlan] = {
@@ -179,7 +186,7 @@ def plan_of(number: int) -> FigurePlan:
     return FIGURES[number]
 
 
-def drawn(number: int, store: Store, request: Callable[[str], Request]) -> Drawn:
+def drawn(number: int, store: Store, request: Callable[[str], Request], width: Width = TEXT) -> Drawn:
     """The figure's pictures: of the data sets named; else the paper's if the study has any of them, else all that have
     results. `request` says what to gather of a study.
 
@@ -191,4 +198,4 @@ def drawn(number: int, store: Store, request: Callable[[str], Request]) -> Drawn
         asked = narrowed(asked, plan.datasets)  # the command that the error names
     evidence = gather(store, asked)
     shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
-    yield from plan.draw(evidence, evidence.datasets if asked.datasets else shown)
+    yield from plan.draw(evidence, evidence.datasets if asked.datasets else shown, width)

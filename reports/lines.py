@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import Literal
 
 from harness.config import TrialSpec
@@ -12,9 +11,6 @@ from reports.plans import OURS
 from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence, Group, choose, replicated
 from reports.stats import summarise
-
-CAPTION_CHARACTERS = 92
-NO_BREAK = "\u00a0"
 
 Axis = Literal["alpha", "lambda"]
 
@@ -54,7 +50,7 @@ class Line:
     metrics: Mapping[tuple[str, int, int], tuple[Point, ...]]
     """Test points by (name, k, bucket), ascending; empty where the bucket has no targets."""
     title: str
-    caption: tuple[str, ...]
+    caption: str
 
     def points(self, name: str, k: int, bucket: int) -> tuple[Point, ...]:
         """The line of one metric."""
@@ -152,16 +148,9 @@ def _points(
     return points
 
 
-def kept_together(words: str) -> str:
-    """The same with B, alpha and lambda never apart from their values."""
-    for name in ("B ", "lambda ", "alpha ", "n = "):
-        words = words.replace(name, name.replace(" ", NO_BREAK))
-    return words
-
-
 def _caption(
     evidence: Evidence, groups: Sequence[Group], axis: Axis, optimum: Group, most: int, n_families: int
-) -> tuple[str, ...]:
+) -> str:
     """Profile, data, B, base loss, reduction, seeds, how the optimum was found: never an alpha without them."""
     spec, data = groups[-1].spec, evidence.data(optimum)
     best, fixed = _COORDINATES[axis](optimum.spec)[0], _COORDINATES[axis](spec)[1]
@@ -182,4 +171,4 @@ def _caption(
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
         sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")
-    return tuple(wrap(kept_together("; ".join(sentences)), CAPTION_CHARACTERS))
+    return "; ".join(sentences)

@@ -5,13 +5,12 @@ from io import BytesIO
 
 import numpy as np
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from harness.ledger_page import Facts, groups
 from harness.rules import pareto
-from reports.draw import Colors, framed
+from reports.draw import Colors, framed, legend_below
 from reports.names import method_title
 
 HEIGHT_INCHES = 2.9
@@ -42,11 +41,6 @@ def _methods(done: Sequence[Facts]) -> list[str]:
     return list(dict.fromkeys(fact.spec.method for fact in done))
 
 
-def _legend(figure: SubFigure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-
-
 def _curves(title: str, done: Sequence[Facts]) -> Figure:
     methods = _methods(done)
 
@@ -61,7 +55,7 @@ def _curves(title: str, done: Sequence[Facts]) -> Figure:
                 label = "_"
         axes.set(xlabel="epoch", ylabel="validation NDCG@10")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend(figure, axes)
+        legend_below(figure, *axes.get_legend_handles_labels(), 4)
 
     return framed(HEIGHT_INCHES, f"{title}: learning curves", (f"{len(done)} finished trials, a line each",), fill)
 
@@ -81,7 +75,7 @@ def _front(title: str, done: Sequence[Facts]) -> Figure:
             color = colors[place % len(colors)]
             axes.scatter(ndcg[mine], cov[mine], s=size, linewidths=0, color=color, label=method_title(method), zorder=2)
         axes.set(xlabel="validation NDCG@10", ylabel="validation cov@10")
-        _legend(figure, axes)
+        legend_below(figure, *axes.get_legend_handles_labels(), 4)
 
     seeds = sorted({row[1] for row in rows})
     caption = f"{len(rows)} settings, mean over {' to '.join(map(str, seeds[:: max(1, len(seeds) - 1)]))} seeds"

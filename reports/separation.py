@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from harness.errors import ConfigError
 from harness.geometry import Densities, densities, effective_rank, overlap_hist, overlap_kde
 from reports.findings import candidates
-from reports.lines import CAPTION_CHARACTERS, kept_together
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, ColumnPlan
 from reports.results import Evidence
@@ -48,7 +46,7 @@ class Separation:
 
     title: str
     models: tuple[Separated, ...]
-    caption: tuple[str, ...]
+    caption: str
 
 
 def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation, ...]:
@@ -79,8 +77,7 @@ def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation,
             fingerprint = choice.group.fingerprint
             found.append(model)
         if found:
-            text = "; ".join([f"{dataset_title(dataset)}: data {fingerprint[:8]}", *sentences, *without])
-            caption = tuple(wrap(kept_together(text), CAPTION_CHARACTERS))
+            caption = "; ".join([f"{dataset_title(dataset)}: data {fingerprint[:8]}", *sentences, *without])
             out.append(Separation(title=dataset_title(dataset), models=tuple(found), caption=caption))
     if not out:
         names, where = ", ".join(column.title for column in COLUMNS), ", ".join(datasets)

@@ -10,7 +10,6 @@ import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Annotated
 
 import numpy as np
@@ -24,7 +23,6 @@ from scipy import stats
 from harness.config import Profile
 from harness.errors import BtsrError, ConfigError, told
 from reports.draw import Colors, framed, save
-from reports.lines import CAPTION_CHARACTERS
 from reports.results import SELECT_ON
 from reports.sheet import Sheet, sheet_markdown, show_sheet
 from reports.stats import LEVEL, paired_t
@@ -141,8 +139,8 @@ def draw_power(curve: Sequence[tuple[float, float, float]], words: str, folder: 
         axes.axhline(LEVEL, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)))
         axes.set(xlabel="true gain in NDCG@10, %", ylabel="share of tables marked", ylim=(-0.02, 1.02))
 
-    caption = tuple(wrap(f"resampled from {words}", CAPTION_CHARACTERS))
-    save(framed(2.6, "How large a gain is found with five runs", caption, fill), folder / "power")
+    title, caption = "How large a gain is found with five runs", (f"resampled from {words}",)
+    save(framed(2.6, title, caption, fill), folder / "power")
 
 
 def main(

@@ -15,7 +15,7 @@ from harness.store import open_store
 from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
 from reports.results import Request, gather
-from tests.reports.test_figures import assert_legible
+from tests.reports.legible import assert_legible
 from tests.reports.world import data_config, result, spec, split_of, write
 
 

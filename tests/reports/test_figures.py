@@ -19,6 +19,7 @@ from reports.figures import FIGURES
 from reports.lines import Axis, Line
 from reports.lines import line as line_of
 from reports.results import Request, gather
+from tests.reports.legible import assert_legible, boxes
 from tests.reports.world import data_config, result, spec, split_of, write
 
 VALID = {0.0: 1.0, 0.1: 1.3, 0.2: 1.6, 0.5: 1.1}
@@ -54,7 +55,7 @@ def _line(database: Path, dataset: str = "ml1m", axis: Axis = "alpha", study: st
 
 
 def _words(line: Line) -> str:
-    return " ".join(line.caption).replace("\u00a0", " ")
+    return line.caption
 
 
 def _values(of: TrialSpec, quality: float, name: str, k: int, bucket: int) -> float:
@@ -177,30 +178,6 @@ def test_the_drawing_shows_the_points(database: Path) -> None:
     assert dict(mpl.rcParams) == before, "drawing leaves no global state"
 
 
-def _boxes(figure: Figure) -> list[tuple[str, mpl.transforms.Bbox]]:
-    """Every text that is seen; of ticks only those within the view."""
-    hidden = set()
-    for axes in figure.findobj(mpl.axes.Axes):
-        assert isinstance(axes, mpl.axes.Axes)
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-            hidden |= {id(label) for t in ticks for label in (t.label1, t.label2) if not low <= t.get_loc() <= high}
-    texts = [t for t in figure.findobj(mpl.text.Text) if isinstance(t, mpl.text.Text) and id(t) not in hidden]
-    return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and t.get_visible()]
-
-
-def assert_legible(figure: Figure, at_least: int) -> None:
-    """No text overlaps another, and none leaves the page."""
-    boxes = _boxes(figure)
-    assert len(boxes) > at_least
-    width, height = figure.canvas.get_width_height()
-    for i, (words, box) in enumerate(boxes):
-        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, words
-        for others, other in boxes[i + 1 :]:
-            assert not box.padded(-1).overlaps(other.padded(-1)), f"{words!r} overlaps {others!r}"
-
-
 def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
     assert_legible(draw_line(_line(database)), 50)
 
@@ -264,7 +241,7 @@ def test_every_figure_of_the_paper(number: int, stems: list[str], words: list[st
     assert [stem for stem, _ in drawn] == stems
     for _, figure in drawn:
         assert_legible(figure, 10)
-        said = " ".join(words for words, _ in _boxes(figure)).replace("\u00a0", " ").replace("\n", " ")
+        said = " ".join(words for words, _ in boxes(figure)).replace("\u00a0", " ").replace("\n", " ")
         assert all(word in said for word in words), said
         assert "profile released" in said and "B 256" in said
 
@@ -284,7 +261,7 @@ def test_a_method_has_one_colour_in_every_figure(several: Path) -> None:
 def test_bars_tell_the_standard_error_over_users(several: Path) -> None:
     with open_store(several, read_only=True) as store:
         found = bars(gather(store, Request(study="alpha_lambda")), ("yelp",), FIGURE5_COLUMNS)
-    said = re.search(r"over them up to (0\.\d{3}) \(hr@1\), (0\.\d{3}) \(hr@10\)", " ".join(found[0].caption))
+    said = re.search(r"over them up to (0\.\d{3}) \(hr@1\), (0\.\d{3}) \(hr@10\)", found[0].caption)
     assert said is not None
     split = split_of(data_config("yelp"), 90)
     sizes = [int((split.bucket[split.targets("test")] == bucket).sum()) for bucket in (1, 2, 3)]
