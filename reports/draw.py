@@ -1,8 +1,9 @@
 """How figures are drawn: one style for all, no pyplot state, every figure its own object with the Agg canvas."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
+from itertools import cycle
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -32,6 +33,8 @@ METHOD_COLORS: Mapping[str, int] = {
     "sasrec_ce": 2,
     "sasrec_sce": 3,
     "duorec": 4,
+    "cl4srec": 5,
+    "ec4srec": 6,
     "bt_sr[alpha=0.1]": 9,
     "bt_sr[alpha=0.4]": 0,
 }
@@ -56,6 +59,14 @@ CAPTION_INCHES = 0.135
 """Height of a caption's line in a figure of the default width."""
 HEADING_INCHES = 0.15
 """Height of each further line of the title."""
+
+
+def colors_of(methods: Iterable[str], colors: Colors) -> dict[str, Any]:
+    """A colour for each method: its own where it has one, else the next that none of the others has."""
+    names = list(dict.fromkeys(methods))
+    taken = {METHOD_COLORS[name] for name in names if name in METHOD_COLORS}
+    free = cycle([place for place in range(len(colors)) if place not in taken] or range(len(colors)))
+    return {name: colors[METHOD_COLORS[name] if name in METHOD_COLORS else next(free)] for name in names}
 
 
 def framed(

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.errors import ConfigError
 from harness.options import SEARCHES
 from harness.rules import DIVERSITY, PRECISION, pareto
-from reports.draw import Colors, framed, legend_below, panels
+from reports.draw import Colors, colors_of, framed, legend_below, panels
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.ran import mixed_words
@@ -39,8 +39,7 @@ def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure
     def fill(figure: SubFigure, colors: Colors) -> None:
         axes = panels(figure, width)
         axes[0].plot(x[list(front)], y[list(front)], color="0.3", linewidth=0.9, zorder=1)
-        for number, method in enumerate(methods):
-            color = colors[number % len(colors)]
+        for method, color in colors_of(methods, colors).items():
             mine = np.array([group.spec.method == method for group in groups])
             axes[0].scatter(x[mine], y[mine], s=14, linewidths=0, color=color, label=method_title(method), zorder=2)
             tested = [[measure(groups[i], *m) for m in (PRECISION, DIVERSITY)] for i in front if mine[i]]

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.ledger_page import Facts, groups
 from harness.rules import pareto
-from reports.draw import Colors, framed, legend_below
+from reports.draw import Colors, colors_of, framed, legend_below
 from reports.names import method_title
 
 HEIGHT_INCHES = 2.9
@@ -42,15 +42,12 @@ def _methods(done: Sequence[Facts]) -> list[str]:
 
 
 def _curves(title: str, done: Sequence[Facts]) -> Figure:
-    methods = _methods(done)
-
     def fill(figure: SubFigure, colors: Colors) -> None:
         axes = figure.subplots()
-        for place, method in enumerate(methods):
+        for method, color in colors_of(_methods(done), colors).items():
             label = method_title(method)
             for fact in (fact for fact in done if fact.spec.method == method):
                 epochs, values = list(fact.curve), list(fact.curve.values())
-                color = colors[place % len(colors)]
                 axes.plot(epochs, values, color=color, linewidth=0.7, alpha=0.7, marker=".", markersize=2, label=label)
                 label = "_"
         axes.set(xlabel="epoch", ylabel="validation NDCG@10")
@@ -69,10 +66,9 @@ def _front(title: str, done: Sequence[Facts]) -> Figure:
         axes = figure.subplots()
         axes.plot(ndcg[best], cov[best], color="0.3", linewidth=0.9, zorder=1)
         methods = _methods(done)
-        for place, method in enumerate(methods):
+        for place, (method, color) in enumerate(colors_of(methods, colors).items()):
             size = 14 + 12 * (len(methods) - 1 - place)  # equals, such as alpha = 0 and its base, both show
             mine = np.array([row[0].method == method for row in rows])
-            color = colors[place % len(colors)]
             axes.scatter(ndcg[mine], cov[mine], s=size, linewidths=0, color=color, label=method_title(method), zorder=2)
         axes.set(xlabel="validation NDCG@10", ylabel="validation cov@10")
         legend_below(figure, *axes.get_legend_handles_labels(), 4)

@@ -1,11 +1,15 @@
 """Pictures of a sweep for its dashboard."""
 
+from dataclasses import replace
+
 import pytest
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.ledger_page import Facts
 from reports import live
+from reports.draw import colors_of
 from tests.store import fake
 
 
@@ -66,3 +70,20 @@ def test_what_has_ended_is_drawn(drawn: list[Figure]) -> None:
 def test_without_a_grid_there_is_no_heat_map_and_of_nothing_no_picture() -> None:
     assert list(live.pictures("t", GRID[:2])) == ["learning_curves.png", "ndcg_cov.png"]
     assert live.pictures("t", ()) == {}
+
+
+def test_a_method_has_the_colour_that_it_has_in_the_report(drawn: list[Figure]) -> None:
+    colors = sns.color_palette("colorblind")
+    assert colors_of(["bt_sr[alpha=0.1]", "mine", "sasrec_ce", "yours", "bt_sr"], colors) == {
+        "bt_sr[alpha=0.1]": colors[9],
+        "mine": colors[1],
+        "sasrec_ce": colors[2],
+        "yours": colors[3],
+        "bt_sr": colors[0],
+    }, "and another one that nobody has"
+    assert len(colors_of(map(str, range(12)), colors)) == 12, "more methods than colours"
+    base = replace(GRID[0], spec=GRID[0].spec.model_copy(update={"method": "sasrec_ce"}))
+    live.pictures("table2/ml1m", (base, *GRID))
+    curves, front, _ = drawn
+    assert [line.get_color() for line in panels(curves)[0].lines] == [colors[2], *[colors[0]] * 4]
+    assert [tuple(each.get_facecolor()[0][:3]) for each in panels(front)[0].collections] == [colors[2], colors[0]]  # type: ignore[index, call-overload]
