@@ -8,7 +8,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from harness.errors import ConfigError
-from harness.options import SEARCHES
 from harness.rules import DIVERSITY, PRECISION, pareto
 from reports.draw import Colors, framed
 from reports.lines import CAPTION_CHARACTERS, kept_together
@@ -16,11 +15,6 @@ from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.ran import mixed_words
 from reports.results import Evidence, Group
-
-
-def is_search(study: str) -> bool:
-    """Whether a study is named as one whose points a search chose."""
-    return study.rpartition("_")[2] in SEARCHES
 
 
 def draw_search(evidence: Evidence, dataset: str) -> Figure:
