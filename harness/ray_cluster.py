@@ -136,6 +136,7 @@ class Cluster:
             try:
                 with _few_processes():
                     ray.init(
+                        address="local",  # whatever RAY_ADDRESS says: a cluster is used where it is asked for
                         num_cpus=cpus,
                         num_gpus=self.machine_gpus,
                         object_store_memory=STORE_BYTES,
