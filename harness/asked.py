@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness.choices import DataChoices, option
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
+from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
 DEMANDS: Mapping[str, str] = {
@@ -49,6 +51,16 @@ def check_together(given: Collection[str]) -> None:
             raise ConfigError(f"{rest[0]} has no effect with --status of all studies: drop it, or name one by --study")
     if "--dashboard-port" in given and "--dashboard" not in given:
         raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
+
+
+def command_typed(words: Sequence[str]) -> str:
+    """The command, program first, as a shell takes it, to be kept with results: without a database's password."""
+
+    def told(word: str) -> str:
+        option, sign, value = word.partition("=") if word.startswith("--") and "=" in word else ("", "", word)
+        return option + sign + (RunPaths(database=value).shown if "://" in value else value)
+
+    return shlex.join([Path(words[0]).name, *map(told, words[1:])])
 
 
 def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
