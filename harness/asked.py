@@ -97,8 +97,8 @@ def methods_named(words: list[str] | None) -> tuple[str, ...]:
     return found
 
 
-def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> Study:
-    """The study for these options.
+def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, searched: bool = False) -> Study:
+    """The study for these options; whether its spaces are to be `searched`, its trials then not run.
 
     Raises ConfigError for what a study file does wrong, for data that there are not, where the study ignores an option
     of `DEMANDS` or --methods, and where a trial would end before its auxiliary term begins.
@@ -112,7 +112,7 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> St
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
     _refuse_late(built)
-    _refuse_deaf(built, options, lambda silent: _built(function, silent, name))
+    _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
 
 
@@ -142,7 +142,9 @@ def _refuse_late(built: Study) -> None:
             )
 
 
-def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study]) -> None:
+def _refuse_deaf(
+    built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study], *, searched: bool
+) -> None:
     """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
 
     A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
@@ -160,8 +162,11 @@ def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOp
         silence = StudyOptions.model_fields[field].default
         if getattr(options, field) == silence or (field == "reduced" and len(options.seeds) <= REDUCED_SEEDS):
             continue  # fewer seeds may be all that the smaller form is
-        if rebuild(options.model_copy(update={field: silence})) == built:
+        without = rebuild(options.model_copy(update={field: silence}))
+        if without == built:
             raise ConfigError(f"{option(field)} changes nothing in study {built.name}: drop it")
+        if searched and built.search and without.search == built.search:
+            raise ConfigError(f"{option(field)} changes nothing in a search of study {built.name}: drop it")
 
 
 def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:

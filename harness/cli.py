@@ -234,7 +234,7 @@ def sweep(
     )
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
     if function is not None and study is not None:
-        wanted = study_asked(function, asked, study)
+        wanted = study_asked(function, asked, study, searched=search != "grid")
     else:
         wanted = _winners(str(winners_of), asked, paths)
     run = RunContext(

@@ -122,6 +122,20 @@ def running(where: str | Path) -> list[tuple[str, int, float | None]]:
         storage.engine.dispose()
 
 
+def put_back(storage: Any, but: Collection[str]) -> None:
+    """What other studies show as running is the trace of a dead driver, since one sweeps at a time: it waits again.
+
+    Studies named in `but` are left alone, as are trials that are not ours.
+    """
+    from optuna.trial import TrialState
+
+    for study in storage.get_all_studies():
+        if study.study_name not in but:
+            for trial in storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+                if "key" in trial.user_attrs:
+                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+
 def usual_name(name: str, place: str) -> str:
     """What the Optuna study of a place is called; `place` is the data set for a grid."""
     return f"{name}/{place}"

@@ -26,6 +26,7 @@ from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import Plan, current_plan
 from harness.prepare import prepare
+from harness.progress import describe
 from harness.store import open_store
 from harness.sweep import run_study
 from models.config import AuxConfig
@@ -211,6 +212,30 @@ def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) ->
     assert found == {"COMPLETE": 10, "FAIL": 4}, "nothing waits for ever"
     errors = Counter(t.user_attrs["error"].partition(":")[0] for t in shown(paths).trials if t.state.name == "FAIL")
     assert errors == {"its driver ended": 1, "not to be run": 3}
+
+
+def test_what_a_killed_sweep_of_another_study_left_is_not_shown_as_running(
+    paths: RunPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dies(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        raise Killed
+
+    with pytest.raises(Killed):
+        sweep(paths, dies)
+    optuna.create_study(study_name="somebody's", storage=storage(paths)).ask()
+    other = SMOKE.model_copy(update={"name": "other", "specs": SMOKE.specs[5:7]})
+
+    def looks(spec: TrialSpec, context: RunContext) -> Steps:
+        capsys.readouterr()
+        show.status_of_all(paths)
+        running = [line.partition(":")[0].strip() for line in capsys.readouterr().out.splitlines() if ": epoch" in line]
+        assert running == [describe(spec)]
+        return (yield from trains(spec, context))
+
+    assert sweep(paths, looks, study=other).complete
+    assert states(shown(paths)) == {"WAITING": 10} and states(shown(paths, "somebody's")) == {"RUNNING": 1}
+    assert sweep(paths).complete and states(shown(paths)) == {"COMPLETE": 10, "FAIL": 2}
 
 
 def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:

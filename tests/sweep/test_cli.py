@@ -124,6 +124,10 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
         (("--study", "tune", "--seeds", "2"), "--seeds changes nothing in study tune: drop it"),
         (
+            ("--study", "smoke", "--seeds", "1", "--search", "tpe", "--trials", "3"),
+            "--seeds changes nothing in a search of study smoke: drop it",
+        ),
+        (
             ("--study", "table2", "--dataset", "synthetic", "--max-epochs", "14"),
             "use --max-epochs 15 or more, or leave",
         ),
