@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness.choices import DataChoices, option
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
+from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
 DEMANDS: Mapping[str, str] = {
@@ -51,6 +53,16 @@ def check_together(given: Collection[str]) -> None:
         raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
 
 
+def command_typed(words: Sequence[str]) -> str:
+    """The command, program first, as a shell takes it, to be kept with results: without a database's password."""
+
+    def told(word: str) -> str:
+        option, sign, value = word.partition("=") if word.startswith("--") and "=" in word else ("", "", word)
+        return option + sign + (RunPaths(database=value).shown if "://" in value else value)
+
+    return shlex.join([Path(words[0]).name, *map(told, words[1:])])
+
+
 def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
     """The study function and its usual data sets; a name that looks like a file is one.
 
@@ -85,8 +97,8 @@ def methods_named(words: list[str] | None) -> tuple[str, ...]:
     return found
 
 
-def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> Study:
-    """The study for these options.
+def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, searched: bool = False) -> Study:
+    """The study for these options; whether its spaces are to be `searched`, its trials then not run.
 
     Raises ConfigError for what a study file does wrong, for data that there are not, where the study ignores an option
     of `DEMANDS` or --methods, and where a trial would end before its auxiliary term begins.
@@ -100,7 +112,7 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str) -> St
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
     _refuse_late(built)
-    _refuse_deaf(built, options, lambda silent: _built(function, silent, name))
+    _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
 
 
@@ -130,7 +142,9 @@ def _refuse_late(built: Study) -> None:
             )
 
 
-def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study]) -> None:
+def _refuse_deaf(
+    built: Study, options: StudyOptions, rebuild: Callable[[StudyOptions], Study], *, searched: bool
+) -> None:
     """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
 
     A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
@@ -148,8 +162,11 @@ def _refuse_deaf(built: Study, options: StudyOptions, rebuild: Callable[[StudyOp
         silence = StudyOptions.model_fields[field].default
         if getattr(options, field) == silence or (field == "reduced" and len(options.seeds) <= REDUCED_SEEDS):
             continue  # fewer seeds may be all that the smaller form is
-        if rebuild(options.model_copy(update={field: silence})) == built:
+        without = rebuild(options.model_copy(update={field: silence}))
+        if without == built:
             raise ConfigError(f"{option(field)} changes nothing in study {built.name}: drop it")
+        if searched and built.search and without.search == built.search:
+            raise ConfigError(f"{option(field)} changes nothing in a search of study {built.name}: drop it")
 
 
 def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:

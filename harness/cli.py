@@ -1,6 +1,5 @@
 """`btsr-sweep`: run what is missing of a study. Heavy libraries are imported inside the commands."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from harness.asked import check_together, methods_named, study_asked, study_named
+from harness.asked import check_together, command_typed, methods_named, study_asked, study_named
 from harness.choices import checked
 from harness.config import DEFAULT_PROFILE, SEEDS, Profile, Study, StudyOptions, is_file
 from harness.data.catalogue import named_datasets
@@ -186,6 +185,7 @@ def sweep(
     from harness.plan import current_plan
     from harness.price import estimates_of, price
     from harness.ray_cluster import Cluster
+    from harness.sweep import check_unchanged
 
     check_together(_typed(context))
     if recipe is not None:
@@ -234,14 +234,14 @@ def sweep(
     )
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db, download=not no_download)
     if function is not None and study is not None:
-        wanted = study_asked(function, asked, study)
+        wanted = study_asked(function, asked, study, searched=search != "grid")
     else:
         wanted = _winners(str(winners_of), asked, paths)
     run = RunContext(
         paths=paths,
         device=device_name(device, gpus=gpus_per_trial),
         threads=cpus_per_trial,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_typed(sys.argv),
         keep_checkpoints=keep_checkpoints,
         ask_each_epoch=prune is not None,
     )
@@ -250,6 +250,7 @@ def sweep(
     if status:
         show.status(plan, paths)
         return
+    check_unchanged(wanted, paths, options)
     estimates = estimates_of(plan, run, measure=calibrate)
     if dry_run:
         cost = price(plan, estimates)

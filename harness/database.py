@@ -76,16 +76,13 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
         raise StoreError(f"{where} cannot be used ({error.strerror}): {ELSEWHERE}") from error
     if not read_only:
         _refuse_network(path)
-    options = {"uri": "true", "mode": "rwc" if create else "rw"}
+    options = {"mode": "rwc" if create else "rw"}
     if read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         log = path.with_name(path.name + "-wal")
         options["mode"] = "ro"
         if not (log.exists() and log.stat().st_size):
             options["immutable"] = "1"
-    query = "&".join(f"{name}={value}" for name, value in options.items())
-    engine = create_engine(
-        f"sqlite+pysqlite:///file:{quote(str(path))}?{query}", connect_args={"timeout": BUSY_SECONDS}
-    )
+    engine = create_engine(file_url(path, **options), connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _connected(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -100,6 +97,11 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def file_url(path: Path, **options: str) -> URL:
+    """The URL of a SQLite file with options of SQLite's own; any character may be in its path."""
+    return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query={"uri": "true", **options})
 
 
 def _server_engine(where: str) -> Engine:

@@ -33,6 +33,11 @@ def check_device(name: str, *, gpus: float = 0.0) -> None:
         return
     from harness.trial import device_of, gpu_count
 
+    if gpus and not gpu_count():
+        raise ConfigError(
+            f"--gpus-per-trial {gpus:g}: torch finds no GPU on this machine: drop it to train on the processor, or "
+            "install the torch build that fits your driver"
+        )
     device_of(name)
     if gpus > gpu_count():
         raise ConfigError(

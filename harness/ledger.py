@@ -20,7 +20,7 @@ from harness.database import one_line, shown
 from harness.errors import StoreError
 from harness.ledger_page import Draw, Facts
 from harness.ledger_pictures import attach
-from harness.ledger_storage import open_storage
+from harness.ledger_storage import open_storage, put_back
 from harness.ledger_study import Page, page_of
 from harness.options import Prune, Search
 from harness.store import Store
@@ -171,6 +171,7 @@ class Ledger:
                 for key in set(running) & set(page.trials):
                     page.stand(key, "running")
                 self.dress(place, force=True)
+            put_back(self._storage, {page.name for page in self._pages.values()})
 
     @staticmethod
     def _facts(specs: Sequence[TrialSpec], store: Store) -> dict[str, Facts]:

@@ -5,10 +5,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from harness.config import SearchSpace, TrialSpec
-from harness.database import BUSY_SECONDS, engine_of, file_of, is_url, optuna_url, plain_errors, shown
+from harness.database import BUSY_SECONDS, engine_of, file_of, file_url, is_url, optuna_url, plain_errors, shown
 from harness.errors import SchemaError
 from harness.options import Prune, Search
 
@@ -103,10 +102,12 @@ def _has_tables(connection: "Connection") -> bool:
 
 def running(where: str | Path) -> list[tuple[str, int, float | None]]:
     """Key, last epoch and its validation NDCG@10 of every trial that stands as running; for reading only."""
+    if not is_there(where):  # a driver has it that is about to make them, or merges
+        return []
     from optuna.storages import RDBStorage
     from optuna.trial import TrialState
 
-    url = optuna_url(where) if is_url(where) else f"sqlite:///file:{quote(str(file_of(where)))}?mode=ro&uri=true"
+    url = optuna_url(where) if is_url(where) else file_url(file_of(where), mode="ro").render_as_string()
     storage = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
     try:
         found = []
@@ -119,6 +120,20 @@ def running(where: str | Path) -> list[tuple[str, int, float | None]]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def put_back(storage: Any, but: Collection[str]) -> None:
+    """What other studies show as running is the trace of a dead driver, since one sweeps at a time: it waits again.
+
+    Studies named in `but` are left alone, as are trials that are not ours.
+    """
+    from optuna.trial import TrialState
+
+    for study in storage.get_all_studies():
+        if study.study_name not in but:
+            for trial in storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+                if "key" in trial.user_attrs:
+                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
 def usual_name(name: str, place: str) -> str:

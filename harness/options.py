@@ -16,6 +16,11 @@ WINNERS = "_winners"
 Prune = Literal["halving", "median"]
 
 
+def is_search(study: str) -> bool:
+    """Whether a study is named as one whose points a search chose."""
+    return study.rpartition("_")[2] in SEARCHES
+
+
 class SweepOptions(Frozen):
     """How a study is swept; none of it is part of a trial's key."""
 

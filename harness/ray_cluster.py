@@ -45,6 +45,9 @@ QUIET = {
 }
 """Environment of Ray, where the user has not set it: no statistics, no files nobody reads, Ctrl-C is ours."""
 
+LONGEST_ROOT = 17
+"""Bytes in the path of the folder that ours is made in: a socket's has 103 at most, and Ray's names below take 86."""
+
 STORE_BYTES = 80 * 2**20
 """Of Ray's object store on this machine, which carries nothing but results."""
 
@@ -136,6 +139,7 @@ class Cluster:
             try:
                 with _few_processes():
                     ray.init(
+                        address="local",  # whatever RAY_ADDRESS says: a cluster is used where it is asked for
                         num_cpus=cpus,
                         num_gpus=self.machine_gpus,
                         object_store_memory=STORE_BYTES,
@@ -187,13 +191,16 @@ class Watch:
 def short_folder() -> Iterator[Path]:
     """A folder for Ray's sockets and logs, whose path is short enough for them; removed at the end.
 
-    Those of drivers that were killed are removed too.
+    In /tmp where the usual place, such as a batch job's own, has too long a name. Those of drivers that were killed are
+    removed too.
     """
     root = Path(tempfile.gettempdir())
+    if len(os.fsencode(root)) > LONGEST_ROOT and os.access("/tmp", os.W_OK):
+        root = Path("/tmp")
     for old in root.glob("btsr-[0-9]*-*"):
         if not _lives(old.name.split("-")[1]) and time.time() - old.stat().st_mtime > 3600:
             shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"btsr-{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"btsr-{os.getpid()}-", dir=root))
     try:
         yield folder
     finally:

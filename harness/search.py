@@ -42,11 +42,10 @@ def search_of(study: Study, store: "Store | None", options: SweepOptions) -> Stu
     return study.model_copy(update={"name": name, "specs": tuple(inside)})
 
 
-def begin_search(search: Study, store: "Store", *, extend: bool) -> tuple[TrialSpec, ...]:
-    """Write down that the search exists; returns the trials that its spaces hold.
+def refuse_other_space(search: Study, store: "Store") -> None:
+    """Raise ConfigError where trials of the same data and profile were searched in another space.
 
-    Raises ConfigError where trials of the same data and profile were searched in another space, unless `extend`: they
-    stay, and the space as it is now gets trials of its own.
+    Where that is allowed, they stay, and the space as it is now gets trials of its own.
     """
     strays = [
         (space, spec, found)
@@ -55,15 +54,13 @@ def begin_search(search: Study, store: "Store", *, extend: bool) -> tuple[TrialS
         if (spec.place, spec.profile, spec.data) == (space.place, space.base.profile, space.base.data)
         and (found := space.strays(spec))
     ]
-    if strays and not extend:
+    if strays:
         space, spec, found = strays[0]
         raise ConfigError(
             f"study {search.name} is not what it was when it was stored: {len(strays)} of its trials are in another "
             f"space, such as {spec.key[:8]} of {space.place} ({_words(space, found)}): add --extend to search the new "
             "space too, or give the study another name or --out"
         )
-    store.register_study(search, keep_wishes=True)
-    return search.specs
 
 
 def _stored(name: str, store: "Store | None") -> Sequence[TrialSpec]:

@@ -3,14 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from harness.config import Study, StudyOptions, TrialSpec
+from harness.options import is_search
 from harness.paths import RunPaths
 from harness.plan import Plan, results_so_far
 from harness.plan import plan as compared
@@ -18,6 +21,9 @@ from harness.price import Price
 from harness.progress import describe, duration
 from harness.values import Cell, Estimate
 from studies import STUDIES, default_datasets
+
+if TYPE_CHECKING:
+    from harness.store import Store
 
 RECIPES = {"slurm": "slurm.sh", "onprem": "onprem.yaml", "aws": "aws.yaml"}
 """Files of the folder `recipes`: how a cluster is begun, a sweep run on it, and the cluster ended."""
@@ -95,10 +101,16 @@ def status_of_all(paths: RunPaths) -> None:
         holder, found = store.holder(), [store.study(name) for name in store.studies()]
         asked = [Study(name=row.name, title=row.title, specs=row.specs) for row in found]
         for study in asked:
-            _say(_counted(compared(study, store)))
+            _say(_counted(_as_started(study, store)))
     _say(f"running on {holder}" if holder else "nothing runs now")
     if holder:
         _running([spec for study in asked for spec in study.specs], paths)
+
+
+def _as_started(study: Study, store: "Store") -> Plan:
+    """The plan of a stored study: of a search, which its name tells, what was given up is not missing."""
+    todo = compared(study, store)
+    return replace(todo, ended=frozenset({"done", "pruned"})) if is_search(study.name) else todo
 
 
 def _counted(todo: Plan) -> str:

@@ -20,9 +20,9 @@ from harness.executors import Executor, RunContext
 from harness.fits import check_fits
 from harness.options import SweepOptions
 from harness.paths import RunPaths
-from harness.plan import Plan, current_plan, plan
+from harness.plan import Plan, current_plan, plan, results_so_far
 from harness.progress import Display, describe
-from harness.search import begin_search
+from harness.search import refuse_other_space, search_of
 from harness.values import Estimate, Split
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run_study(
 
     options = options or SweepOptions()
     paths = context.paths
+    check_unchanged(study, paths, options)
     before = current_plan(study, paths, options)
     _can_be_written(paths.results)
     splits = _prepared(before.upcoming, paths, console, quiet)
@@ -61,13 +62,15 @@ def run_study(
     if splits:
         context = replace(context, prepared=_folders(splits, paths))
     with open_store(paths.results, create=True) as store, store.driver_lock():
+        _refuse_changed(study, store, options)
         spaces: dict[str, SearchSpace] = {}
         if options.search == "grid":
-            whole = _registered(study, store, extend=options.extend)
+            whole = _registered(study, store)
             todo = plan(study, store, options)
         else:
             todo = plan(study, store, options)
-            whole = begin_search(todo.study, store, extend=options.extend)
+            store.register_study(todo.study, keep_wishes=True)
+            whole = todo.study.specs
             spaces = {space.place: space for space in todo.study.search}
         for split in splits.values():
             store.record_data(split)
@@ -146,23 +149,42 @@ def _can_be_written(where: str | Path) -> None:
         ) from error
 
 
-def _registered(study: Study, store: "Store", *, extend: bool) -> tuple[TrialSpec, ...]:
-    """Write down what the study asks for; returns all that it ever asked for on these data sets.
+def check_unchanged(study: Study, paths: RunPaths, options: SweepOptions) -> None:
+    """Raise ConfigError where a start would, since the study, or the space of a search, is not what it was when it was
+    stored, unless it may be extended; asking for less changes nothing."""
+    if store := results_so_far(paths):
+        with store:
+            _refuse_changed(study, store, options)
 
-    Raises ConfigError where it is not what it was, unless it may be extended; asking for less changes nothing.
-    """
-    stored = store.study(study.name).specs if study.name in store.studies() else ()
-    here = {(spec.profile, spec.data) for spec in study.specs}
-    former = [spec for spec in stored if (spec.profile, spec.data) in here]
+
+def _refuse_changed(study: Study, store: "Store", options: SweepOptions) -> None:
+    if options.extend:
+        return
+    if options.search != "grid":
+        refuse_other_space(search_of(study, store, options), store)
+        return
+    former = _former(study, store)
     known, places = {spec.key for spec in former}, {(spec.profile, spec.data) for spec in former}
     new = [spec for spec in study.specs if spec.key not in known and (spec.profile, spec.data) in places]
-    if new and not extend:
+    if new:
         raise ConfigError(
             f"study {study.name} is not what it was when it was stored: {len(new)} of its {len(study.specs)} trials "
             f"are new, such as {describe(new[0])} ({_difference(former, study.specs)}): add --extend to run them "
             "too, or give the study another name or --out"
         )
-    if {spec.key for spec in study.specs} - known:
+
+
+def _former(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
+    """What the study asked for before on these data sets."""
+    stored = store.study(study.name).specs if study.name in store.studies() else ()
+    here = {(spec.profile, spec.data) for spec in study.specs}
+    return tuple(spec for spec in stored if (spec.profile, spec.data) in here)
+
+
+def _registered(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
+    """Write down what the study asks for; returns all that it ever asked for on these data sets."""
+    former = _former(study, store)
+    if {spec.key for spec in study.specs} - {spec.key for spec in former}:
         store.register_study(study, keep_wishes=True)
     return tuple({spec.key: spec for spec in (*former, *study.specs)}.values())
 

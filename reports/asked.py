@@ -9,6 +9,7 @@ import typer
 
 from harness.config import Profile
 from harness.errors import BtsrError, ConfigError
+from harness.options import is_search
 from harness.rules import Metric, rule_of
 from harness.store import Store
 from reports import figures, tables
@@ -100,7 +101,7 @@ class Asked:
     def pareto(self) -> None:
         """The dial's pictures: the front, and the interaction where there is a grid; of a search its front."""
         from reports.draw_dial import draw_front, draw_interaction
-        from reports.draw_search import draw_search, is_search
+        from reports.draw_search import draw_search
 
         evidence, datasets = self._gathered("alpha_lambda")
         if is_search(evidence.study):

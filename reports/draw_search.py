@@ -5,7 +5,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from harness.errors import ConfigError
-from harness.options import SEARCHES
 from harness.rules import DIVERSITY, PRECISION, pareto
 from reports.draw import Colors, colors_of, framed, legend_below, panels
 from reports.measure import Measurer
@@ -13,11 +12,6 @@ from reports.names import dataset_title, method_title
 from reports.ran import mixed_words
 from reports.results import Evidence, Group
 from reports.width import TEXT, Width
-
-
-def is_search(study: str) -> bool:
-    """Whether a study is named as one whose points a search chose."""
-    return study.rpartition("_")[2] in SEARCHES
 
 
 def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure:

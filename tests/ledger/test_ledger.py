@@ -15,7 +15,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from rich.console import Console
 
-from harness import ledger_page
+from harness import ledger_page, show
 from harness.config import SEEDS, Range, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.errors import SchemaError, StoreError
 from harness.executors import FakeExecutor, RunContext, Work
@@ -24,8 +24,9 @@ from harness.ledger_page import Draw, Facts
 from harness.ledger_storage import is_shown, is_there, params_of, running
 from harness.options import SweepOptions
 from harness.paths import RunPaths
-from harness.plan import Plan
+from harness.plan import Plan, current_plan
 from harness.prepare import prepare
+from harness.progress import describe
 from harness.store import open_store
 from harness.sweep import run_study
 from models.config import AuxConfig
@@ -213,6 +214,30 @@ def test_stale_and_double_and_unwanted_entries_are_put_right(paths: RunPaths) ->
     assert errors == {"its driver ended": 1, "not to be run": 3}
 
 
+def test_what_a_killed_sweep_of_another_study_left_is_not_shown_as_running(
+    paths: RunPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dies(spec: TrialSpec, context: RunContext) -> Steps:
+        yield next(trains(spec, context))
+        raise Killed
+
+    with pytest.raises(Killed):
+        sweep(paths, dies)
+    optuna.create_study(study_name="somebody's", storage=storage(paths)).ask()
+    other = SMOKE.model_copy(update={"name": "other", "specs": SMOKE.specs[5:7]})
+
+    def looks(spec: TrialSpec, context: RunContext) -> Steps:
+        capsys.readouterr()
+        show.status_of_all(paths)
+        running = [line.partition(":")[0].strip() for line in capsys.readouterr().out.splitlines() if ": epoch" in line]
+        assert running == [describe(spec)]
+        return (yield from trains(spec, context))
+
+    assert sweep(paths, looks, study=other).complete
+    assert states(shown(paths)) == {"WAITING": 10} and states(shown(paths, "somebody's")) == {"RUNNING": 1}
+    assert sweep(paths).complete and states(shown(paths)) == {"COMPLETE": 10, "FAIL": 2}
+
+
 def test_a_crash_between_recording_and_telling_is_repaired(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(self: Ledger, outcome: object, *, again: bool = False) -> None:
         raise Killed
@@ -274,6 +299,29 @@ def test_failures_are_shown_with_their_reason(paths: RunPaths) -> None:
     assert states(shown(paths)) == {"COMPLETE": 9, "FAIL": 2}, "what failed for good does not wait"
 
 
+@pytest.mark.parametrize("name", ["run #3", "what?", "50%20off", "größer 日本"])
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path, prepared: Path) -> None:
+    paths = RunPaths(work_dir=tmp_path / name)
+    paths.work_dir.mkdir()
+    paths.prepared.symlink_to(prepared)
+    two = SMOKE.model_copy(update={"specs": SMOKE.specs[:2]})
+    assert sweep(paths, study=two).complete and sweep(paths, study=two).complete
+    assert is_shown(paths.results, {"smoke/synthetic": [spec.key for spec in two.specs]})
+    assert running(paths.results) == []
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing is written beside it"
+
+
+def test_the_status_while_there_is_no_queue_yet(paths: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
+    """A driver has just begun, or merges."""
+    with open_store(paths.results, create=True) as store, store.driver_lock():
+        store.register_study(SMOKE)
+        show.status(current_plan(SMOKE, paths), paths)
+        show.status_of_all(paths)
+        alone, first, second = capsys.readouterr().out.splitlines()
+    assert alone.startswith("smoke: 0 of 10 done, 0 failed, 10 missing; running on host")
+    assert first == "smoke: 0 of 10 done, 0 failed, 10 missing" and second.startswith("running on host")
+
+
 # -- searches ---------------------------------------------------------------------------------------------------------
 
 
@@ -313,10 +361,14 @@ def test_a_search_tries_as_many_points_as_were_asked_for_and_goes_on(search: str
     assert states(shown(paths, f"smoke_{search}/synthetic/bt_sr"))["COMPLETE"] == 9
 
 
-def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths) -> None:
+def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
     after = sweep(paths, search="random", trials=14, prune="median")
     counts = Counter(after.statuses.values())
     assert after.complete and counts["pruned"] >= 1 and counts["done"] >= 5
+    capsys.readouterr()
+    show.status_of_all(paths)
+    told = f"smoke_random: {counts['done']} of 28 done, 0 failed, 0 missing, {counts['pruned']} pruned by a search\n"
+    assert capsys.readouterr().out == told + "nothing runs now\n"
     pages = [states(shown(paths, f"smoke_random/synthetic/{method}")) for method in ("sasrec_ce", "bt_sr")]
     assert pages[0] == {"COMPLETE": 14}, "its trials are equals, and are compared with each other alone"
     assert pages[0] + pages[1] == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}

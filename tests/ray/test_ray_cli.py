@@ -43,8 +43,9 @@ def children(process: int) -> set[int]:
 
 def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
+    job = {"RAY_ADDRESS": "127.0.0.1:1", "TMPDIR": str(tmp_path)}  # as inside of a batch job
     for words in (("--out", "ray"), ("--out", "local", "--executor", "local", "--workers", "1")):
-        ended = sweep(tmp_path, "--study", "tiny.py", *words)
+        ended = sweep(tmp_path, "--study", "tiny.py", *words, environment=job)
         assert ended.returncode == 0 and "2 of 2 trials are done (2 now, 0 before)" in ended.stdout, ended.stderr
         assert ended.stderr.count("\n") == 3, f"nothing of Ray's own is printed: {ended.stderr}"
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from harness.config import Study, TrialSpec
 from harness.errors import ConfigError
+from harness.options import is_search
 from harness.store import Store, open_store
 from reports import draw_search
 from reports.results import Request, gather
@@ -71,4 +72,4 @@ def test_the_command_draws_it(store: Store, tmp_path: Path) -> None:
     ended = typed(tmp_path, *words, code=REPORT)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "here" / "pareto_synthetic.png").read_bytes().startswith(b"\x89PNG")
-    assert draw_search.is_search("tune_tpe") and not draw_search.is_search("alpha_lambda")
+    assert is_search("tune_tpe") and not is_search("alpha_lambda")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.asked import command_typed
 from harness.choices import DataChoices, option
 
 MAIN = "from harness.cli import main; main()"
@@ -122,6 +123,10 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
         (("--study", "tune", "--seeds", "2"), "--seeds changes nothing in study tune: drop it"),
+        (
+            ("--study", "smoke", "--seeds", "1", "--search", "tpe", "--trials", "3"),
+            "--seeds changes nothing in a search of study smoke: drop it",
+        ),
         (
             ("--study", "table2", "--dataset", "synthetic", "--max-epochs", "14"),
             "use --max-epochs 15 or more, or leave",
@@ -260,6 +265,28 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     commands = {command for (command,) in connection.execute("SELECT command FROM provenance")}
     connection.close()
     assert commands == {"-c --executor local --study tiny.py --workers 2 --out one"}
+
+
+def test_a_changed_study_is_refused_before_its_price_is_asked(tmp_path: Path) -> None:
+    words = ("--study", "tiny.py", "--dataset", "synthetic", "--workers", "1", "--quiet")
+    (tmp_path / "tiny.py").write_text(TINY.replace('("sasrec_ce", "bt_sr")', '("sasrec_ce",)'))
+    assert sweep(tmp_path, *words).returncode == 0
+    (tmp_path / "tiny.py").write_text(TINY)
+    for more in (("--dry-run",), ("--dry-run", "--calibrate")):
+        ended = sweep(tmp_path, *words, *more)
+        assert ended.returncode == 2 and ended.stdout == "" and ended.stderr.count("\n") == 1
+        assert "1 of its 2 trials are new, such as synthetic bt_sr" in ended.stderr
+    assert "1 missing" in sweep(tmp_path, *words, "--status").stdout
+    plan = sweep(tmp_path, *words, "--dry-run", "--extend").stdout
+    assert ["total", "2", "1", "0", "1"] in [line.split()[:5] for line in plan.splitlines()]
+
+
+def test_the_command_that_is_kept_has_no_password() -> None:
+    words = ("/bin/btsr-sweep", "--study", "a b.py", "--db", "postgresql://me:secret@host/name", "--out=x=y")
+    assert command_typed(words) == "btsr-sweep --study 'a b.py' --db 'postgresql://me:***@host/name' --out=x=y"
+    url = "postgresql+psycopg://me:secret@host/name?sslmode=require"
+    assert command_typed(("btsr-sweep", f"--db={url}")) == f"btsr-sweep '--db={url.replace('secret', '***')}'"
+    assert "cret" not in command_typed(("btsr-sweep", "--db", "postgresql://me:se/cret@host:port/name"))
 
 
 def test_data_that_are_asked_for_are_trained_on_and_named_in_the_report(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_what_diverges_is_not_tried_again_and_want_of_memory_doubles_the_share(f
     }  # fmt: skip
 
 
-def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths) -> None:
+def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     small = SMOKE.model_copy(update={"specs": SMOKE.specs[:5]})
     sweep(small, fresh, Counting())
     of = Counting()
@@ -181,7 +181,8 @@ def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths) -> None
             )
         }
     )
-    with pytest.raises(ConfigError, match="train.max_epochs 9 beside 8"):
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="train.max_epochs 9 beside 8"):
+        patch.setattr("harness.prepare.prepare", None)  # data, which can take minutes, are not asked for
         sweep(longer, fresh, of)
     assert of.runs == []
     sweep(SMOKE, fresh, of, extend=True)

@@ -90,4 +90,7 @@ def test_gpus_are_counted_before_anything_runs(monkeypatch: pytest.MonkeyPatch) 
     check_device("cuda", gpus=2.0)
     with pytest.raises(ConfigError, match="--gpus-per-trial 3 is more than the 2 GPUs of this machine"):
         check_device("cuda", gpus=3.0)
+    monkeypatch.setattr(trial, "gpu_count", lambda: 0)
+    with pytest.raises(ConfigError, match="--gpus-per-trial 0.25: torch finds no GPU on this machine: drop it"):
+        check_device("cuda", gpus=0.25)
     assert device_name(None, gpus=0.25) == "cuda" and device_name(None, gpus=0.0) == "cpu"
