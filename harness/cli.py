@@ -267,7 +267,7 @@ def sweep(
             from harness.dashboard import dashboard as served
 
             address = stack.enter_context(served(paths.results, paths.artifacts, dashboard_port))
-            typer.echo(f"dashboard: {address}", err=True)
+            typer.echo(f"dashboard while the sweep runs: {address}", err=True)
         _run(wanted, runner, run, options, tuple(estimates.values()), quiet=quiet)
 
 

@@ -132,6 +132,10 @@ class Store:
             finally:
                 database.fold_log(self._engine)
 
+    def check_free(self) -> None:
+        """Raise SweepLocked while another driver sweeps into this database."""
+        database.check_free(self._engine, self.where)
+
     def holder(self) -> str | None:
         """Host and process of the driver that sweeps into this database now; None where nobody does."""
         return database.lock_holder(self._engine, self.where)

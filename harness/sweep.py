@@ -53,6 +53,9 @@ def run_study(
 
     options = options or SweepOptions()
     paths = context.paths
+    if free := results_so_far(paths):
+        with free:
+            free.check_free()
     check_unchanged(study, paths, options)
     before = current_plan(study, paths, options)
     _can_be_written(paths.results)

@@ -1,9 +1,12 @@
 """The results database: what goes in comes out, once, whole or not at all; and what it refuses."""
 
+import fcntl
 import os
+import platform
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -272,6 +275,16 @@ def test_a_second_driver_is_told_who_holds_the_database(store: Store, tmp_path: 
         holder.wait()
         with store.driver_lock():
             pass
+
+
+def test_who_looks_at_the_lock_does_not_keep_a_driver_out(store: Store, tmp_path: Path) -> None:
+    with (tmp_path / "btsr.db.lock").open("w") as looked:
+        fcntl.flock(looked, fcntl.LOCK_SH)
+        timer = threading.Timer(0.05, fcntl.flock, (looked, fcntl.LOCK_UN))
+        timer.start()
+        with store.driver_lock():
+            timer.join()
+            assert (tmp_path / "btsr.db.lock").read_text() == f"host {platform.node()}, process {os.getpid()}\n"
 
 
 def message(caught: pytest.ExceptionInfo[StoreError]) -> str:

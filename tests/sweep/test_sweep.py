@@ -315,12 +315,14 @@ def test_other_data_under_old_results_are_refused(fresh: RunPaths, monkeypatch: 
     assert current_plan(SMOKE, fresh).done == 1
 
 
-def test_one_sweep_at_a_time(fresh: RunPaths) -> None:
+def test_one_sweep_at_a_time(fresh: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[object] = []
+    monkeypatch.setattr("harness.prepare.prepare", lambda config, paths: prepared.append(config))
     with open_store(fresh.results, create=True) as store, store.driver_lock():
         of = Counting()
         with pytest.raises(SweepLocked, match="process"):
             sweep(SMOKE, fresh, of)
-        assert isinstance(store, Store) and of.runs == []
+        assert isinstance(store, Store) and of.runs == [] and prepared == [], "it is told before data are prepared"
 
 
 def test_a_store_that_breaks_stops_the_sweep(fresh: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
