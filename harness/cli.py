@@ -2,8 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -251,17 +251,18 @@ def sweep(
         show.status(plan, paths)
         return
     check_unchanged(wanted, paths, options)
-    estimates = estimates_of(plan, run, measure=calibrate)
-    if dry_run:
-        cost = price(plan, estimates)
-        show.plan(plan, paths.shown, estimates, cost, at_once(room) if cost.hours else 1)
-        return
-    runner = executor_of(executor, room, device=run.device, needed=bool(plan.upcoming))
-    if plan.upcoming:
-        from harness.prepare import raw_file
+    with _stoppable(lambda: " before the first trial"):
+        estimates = estimates_of(plan, run, measure=calibrate)
+        if dry_run:
+            cost = price(plan, estimates)
+            show.plan(plan, paths.shown, estimates, cost, at_once(room) if cost.hours else 1)
+            return
+        runner = executor_of(executor, room, device=run.device, needed=bool(plan.upcoming))
+        if plan.upcoming:
+            from harness.prepare import raw_file
 
-        for config in dict.fromkeys(spec.data for spec in plan.upcoming):
-            raw_file(config, paths)
+            for config in dict.fromkeys(spec.data for spec in plan.upcoming):
+                raw_file(config, paths)
     with ExitStack() as stack:
         if dashboard:
             from harness.dashboard import dashboard as served
@@ -269,6 +270,26 @@ def sweep(
             address = stack.enter_context(served(paths.results, paths.artifacts, dashboard_port))
             typer.echo(f"dashboard while the sweep runs: {address}", err=True)
         _run(wanted, runner, run, options, tuple(estimates.values()), quiet=quiet)
+
+
+@contextmanager
+def _stoppable(stand: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C, or the SIGTERM of a batch scheduler, leaves the ``with`` block by typer.Exit and says how to go on."""
+    stopped_by = INTERRUPTED
+
+    def terminate(_: int, __: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = TERMINATED
+        raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted{stand()}; give the same command again to go on", err=True)
+        raise typer.Exit(stopped_by) from None
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def main() -> None:
@@ -317,37 +338,24 @@ def _run(
     from harness.plan import current_plan
     from harness.sweep import run_study
 
-    stopped_by, paths = INTERRUPTED, context.paths
+    paths = context.paths
 
-    def terminate(_: int, __: FrameType | None) -> None:
-        nonlocal stopped_by
-        stopped_by = TERMINATED
-        raise KeyboardInterrupt
+    def kept() -> str:
+        there = current_plan(study, paths, options)
+        return f": {there.done} of {there.total} trials are done and kept in {paths.shown}"
 
     before = current_plan(study, paths, options)
-    usual = signal.signal(signal.SIGTERM, terminate)
-    try:
-        console = Console(stderr=True)
+    with _stoppable(kept):
         after = run_study(
             study,
             executor,
             context,
-            console=console,
+            console=Console(stderr=True),
             quiet=quiet,
             options=options,
             estimates=estimates,
             draw=_pictures,
         )
-    except KeyboardInterrupt:
-        after = current_plan(study, paths, options)
-        typer.echo(
-            f"interrupted: {after.done} of {after.total} trials are done and kept in {paths.shown}; "
-            "give the same command again to go on",
-            err=True,
-        )
-        raise typer.Exit(stopped_by) from None
-    finally:
-        signal.signal(signal.SIGTERM, usual)
     counts = f"{after.done} of {after.total} trials are done ({after.done - before.done} now, {before.done} before)"
     if after.pruned:
         counts += f", {after.pruned} were given up early"

@@ -34,6 +34,7 @@ def negative_contrast_rows(a: Tensor, b: Tensor, negative: Tensor, *, tau: float
     """[B] L_cl- of EC4SRec: each negative view n_i is drawn to the other negative views and away from all else.
 
     -(1/(B-1)) sum_{j != i} log(exp(n_i.n_j/tau) / sum_{r != i} exp(n_i.r/tau)), r over the 3B stacked rows; B >= 2.
+    As in the released program, states are not normalised: with those of a layer norm it is of the order of 100.
     """
     with torch.autocast(a.device.type, enabled=False):
         count = negative.shape[0]

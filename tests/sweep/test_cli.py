@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.asked import command_typed
 from harness.choices import DataChoices, option
+from harness.cli import app
 
 MAIN = "from harness.cli import main; main()"
 REPORT = "from reports.cli import main; main()"
@@ -358,6 +360,18 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
     shown = sweep(tmp_path, *words, "--dry-run")
     total = next(line.split() for line in shown.stdout.splitlines() if line.split()[:1] == ["total"])
     assert int(total[2]) >= 1 and int(total[4]) == 10 - int(total[2])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_download_says_how_to_go_on(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.prepare.raw_file", lambda config, paths: signal.raise_signal(number))
+    before = signal.getsignal(signal.SIGTERM)
+    ended = CliRunner().invoke(app, ["--study", "smoke", "--out", str(tmp_path / "runs"), "--executor", "local"])
+    assert ended.exit_code == code and signal.getsignal(signal.SIGTERM) == before
+    assert ended.stderr == "interrupted before the first trial; give the same command again to go on\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_failures_end_with_code_1_and_are_named(tmp_path: Path) -> None:
