@@ -129,6 +129,12 @@ def report(
             "default), or inches from 3 to 8."
         ),
     ] = None,
+    bare: Annotated[
+        bool,
+        typer.Option(
+            "--bare", help="Figures without title and notes; a .tex beside each sets it with these as the caption."
+        ),
+    ] = False,
     db: Annotated[str, typer.Option(help="Results database: a file or a URL.")] = "runs/btsr.db",
     style: Annotated[
         list[Format] | None, typer.Option("--format", help="Of a table (default: text; with --out all five).")
@@ -169,11 +175,12 @@ def report(
         raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
     if style and not any((tables, everything, claims, effects, pick, why, sql, audit)):
         raise ConfigError("--format is of tables; figures are always written as PNG, SVG and PDF: drop it")
-    drawn = width_of("text" if width is None else width)
-    if width is not None and not any((figures, everything, pareto)):
-        raise ConfigError(
-            "--width is of figures that are files (the page keeps its own): add --figure 3, --pareto or --all"
-        )
+    drawn = width_of("text" if width is None else width, bare=bare)
+    if not any((figures, everything, pareto)):
+        if option := "--bare" if bare else "" if width is None else "--width":
+            raise ConfigError(
+                f"{option} is of figures that are files (the page keeps its own): add --figure 3, --pareto or --all"
+            )
     for number in tables:
         if number not in TABLES:
             raise ConfigError(f"there is no table {number}: use --table {', '.join(map(str, TABLES))}")

@@ -76,23 +76,30 @@ def framed(
     fill: Callable[[SubFigure, Colors], None],
     width: Width = TEXT,
 ) -> Figure:
-    """A figure with its title, what `fill` draws in `height_inches`, and the caption's paragraphs in small print."""
+    """A figure with its title, what `fill` draws in `height_inches`, and the caption's paragraphs in small print.
+
+    A bare one has its title and the paragraphs as its label, a line each, in place of the drawn words.
+    """
     style: dict[Any, Any] = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **STYLE, **_type(width)}
     with mpl.rc_context(style):
         figure = Figure(figsize=(width.inches, height_inches), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        heading = _broken(figure, title, width.type + 1)
-        height_inches += HEADING_INCHES * heading.count("\n")
-        rows = width.wrapped(caption)
-        below = CAPTION_INCHES * (width.caption / TEXT.caption) * (len(rows) + 0.6)
-        figure.set_size_inches(width.inches, height_inches + below)
-        parts = figure.subfigures(2, 1, height_ratios=(height_inches, below), squeeze=False)[:, 0]
-        fill(parts[0], sns.color_palette("colorblind"))
+        palette = sns.color_palette("colorblind")
+        if width.bare:
+            figure.set_label("\n".join([title, *caption]))
+            fill(figure.subfigures(1, 1, squeeze=False)[0, 0], palette)
+        else:
+            heading = _broken(figure, title, width.type + 1)
+            height_inches += HEADING_INCHES * heading.count("\n")
+            rows = width.wrapped(caption)
+            below = CAPTION_INCHES * (width.caption / TEXT.caption) * (len(rows) + 0.6)
+            figure.set_size_inches(width.inches, height_inches + below)
+            parts = figure.subfigures(2, 1, height_ratios=(height_inches, below), squeeze=False)[:, 0]
+            fill(parts[0], palette)
+            parts[0].suptitle(heading, fontsize=width.type + 1)
+            look: dict[str, Any] = {"fontsize": width.caption, "color": "0.25", "linespacing": 1.4}
+            parts[1].text(0.5, 0.5, "\n".join(rows), ha="center", va="center", **look)
         sns.despine(fig=figure)
-        parts[0].suptitle(heading, fontsize=width.type + 1)
-        parts[1].text(
-            0.5, 0.5, "\n".join(rows), ha="center", va="center", fontsize=width.caption, color="0.25", linespacing=1.4
-        )
         figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: every file shows the same
     return figure

@@ -41,7 +41,8 @@ def draw_separation(found: Sequence[Separation], title: str, caption: Sequence[s
                 _ranks(grid[row, 3], grid[row, 2], small, "center left")
             else:
                 _ranks(grid[row, 2], grid[row, 2], {"fontsize": 6.5, "handlelength": 2.2}, "best")
-            grid[row, 0].set_ylabel(f"{one.title}\nscore / std of unseen")
+            unit = "score / std\nof unseen" if width.narrow else "score / std of unseen"
+            grid[row, 0].set_ylabel(f"{one.title}\n{unit}")
         for axes, words in zip(grid[0, :3], ("Scores", "Overlap", "Singular values / largest"), strict=True):
             axes.set_title(words, pad=4)
         grid[-1, 2].set_xlabel("index")

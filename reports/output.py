@@ -64,8 +64,9 @@ class Output:
             write(self._out / f"{stem}{suffix}", render())
 
     def figure(self, stem: str, figure: "Figure") -> None:
-        """As PNG, SVG and PDF."""
+        """As PNG, SVG and PDF; of a bare one also the LaTeX that sets it with its title and notes as the caption."""
         from reports.draw import save
+        from reports.words import latex_figure
 
         folder = made(self._figures)
         try:
@@ -76,6 +77,8 @@ class Output:
             ) from error
         for path in paths:
             typer.echo(f"wrote {path}", err=True)
+        if words := str(figure.get_label()).splitlines():
+            write(folder / f"{stem}.tex", latex_figure(stem, words))
 
 
 @contextmanager

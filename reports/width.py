@@ -1,7 +1,7 @@
-"""How wide a figure is, and what follows from it: panels side by side, size of type, length of a caption's line."""
+"""How a figure is printed: its width and what follows from it, such as panels side by side and the size of type."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import wrap
 
 from harness.errors import ConfigError
@@ -18,6 +18,8 @@ class Width:
     """The width of a figure as it is printed. Sizes of type are in points."""
 
     inches: float
+    bare: bool = False
+    """Without title and notes, which go into a LaTeX caption."""
 
     @property
     def narrow(self) -> bool:
@@ -51,10 +53,10 @@ WIDTHS: Mapping[str, Width] = {"column": COLUMN, "text": TEXT}
 """One of two columns as ACM has them; the text of a page with one column."""
 
 
-def width_of(words: str) -> Width:
+def width_of(words: str, *, bare: bool = False) -> Width:
     """The width that a name or a number of inches says. Raises ConfigError for others, and beyond the bounds."""
     if words in WIDTHS:
-        return WIDTHS[words]
+        return replace(WIDTHS[words], bare=bare)
     try:
         inches = float(words)
     except ValueError:
@@ -64,4 +66,4 @@ def width_of(words: str) -> Width:
         raise ConfigError(
             f"--width '{words}' is no width of a figure: use {names}, or inches from {NARROWEST:g} to {WIDEST:g}"
         )
-    return Width(inches)
+    return Width(inches, bare)

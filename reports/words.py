@@ -47,3 +47,18 @@ def latex_notes(lines: Sequence[str]) -> str:
         return ""
     body = "\\par\n".join(latex_words(lines))
     return f"{{\\scriptsize\\setlength{{\\parindent}}{{0pt}}\n{body}\\par}}\n"
+
+
+def latex_figure(stem: str, lines: Sequence[str]) -> str:
+    """A float with the picture STEM.pdf in its own size; the first line is its title (needs graphicx)."""
+    title, *notes = (f"{words}." for words in latex_words([line[:1].upper() + line[1:] for line in lines]))
+    rows = (
+        r"% needs \usepackage{graphicx}",
+        r"\begin{figure}",
+        r"\centering",
+        rf"\includegraphics{{{stem}.pdf}}",
+        rf"\caption[{title}]{{{' '.join((title, *notes))}}}",
+        rf"\label{{fig:{stem}}}",
+        r"\end{figure}",
+    )
+    return "\n".join(rows) + "\n"

@@ -1,6 +1,8 @@
 """Every figure at the width of a column and of a text, of all data sets of the paper: legible, and so wide."""
 
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -121,9 +123,16 @@ def _cases() -> Iterator[tuple[str, Width]]:
         for name in ALL:
             if width in (COLUMN, TEXT) or name not in ("figure4", "figure7", "figure9"):
                 yield name, width
+    for width in (COLUMN, TEXT):
+        for name in ("figure1", "figure2", "figure3", "figure6", "front", "interaction"):
+            yield name, replace(width, bare=True)
 
 
-@pytest.mark.parametrize(("name", "width"), list(_cases()), ids=lambda value: str(getattr(value, "inches", value)))
+def _named(value: str | Width) -> str:
+    return value if isinstance(value, str) else f"{value.inches}{'bare' * value.bare}"
+
+
+@pytest.mark.parametrize(("name", "width"), list(_cases()), ids=_named)
 def test_every_figure_is_legible(name: str, width: Width, five: Path) -> None:
     with open_store(five, read_only=True) as store:
         figures = ALL[name](store, width)
@@ -175,6 +184,28 @@ def test_files_are_so_wide(
     assert sizes and min(sizes) >= 6.0
 
 
+def test_a_bare_figure_has_its_words_in_latex(five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("--figure", 1, "--figure", 7, "--dataset", "ml1m", "--width", "column", "--db", five, "--out")
+    assert _run(monkeypatch, *asked, tmp_path / "worded") == 0
+    assert _run(monkeypatch, *asked, tmp_path, "--bare") == 0
+    assert not list((tmp_path / "worded").glob("*.tex"))
+    with Image.open(tmp_path / "figure1.png") as bare, Image.open(tmp_path / "worded" / "figure1.png") as worded:
+        assert bare.height < 0.9 * worded.height, "title and notes leave no room behind"
+    words, drawn = (tmp_path / "figure1.tex").read_text(), (tmp_path / "figure1.svg").read_text()
+    title = "Hit rate per popularity bucket."
+    assert f"\\caption[{title}]{{{title} Study table2, profile released; mean" in words and words.count(title) == 2
+    assert "\\includegraphics{figure1.pdf}" in words and "(n $>$ 1)" in words and "\\label{fig:figure1}" in words
+    assert "popularity" not in drawn and "SASRec (CE)" in drawn
+    if shutil.which("pdflatex"):
+        (tmp_path / "x.tex").write_text(
+            "\\documentclass{article}\n\\usepackage{graphicx}\n\\begin{document}\n\\listoffigures\n"
+            "\\input{figure1}\n\\input{figure7}\n\\end{document}\n"
+        )
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
+
+
 def test_words_for_a_width() -> None:
     assert (width_of("column"), width_of("text"), width_of(" 4 ")) == (COLUMN, TEXT, Width(4.0))
     assert (width_of("3"), width_of("8.0")) == (Width(NARROWEST), Width(WIDEST))
@@ -188,6 +219,7 @@ def test_words_for_a_width() -> None:
     [
         (("--figure", 7, "--width", "9"), "--width '9' is no width of a figure: use column"),
         (("--table", 2, "--width", "column"), "--width is of figures that are files"),
+        (("--table", 2, "--bare"), "--bare is of figures that are files"),
         (("--page", "x.html", "--width", "column"), "the page keeps its own"),
         (("--width", "column"), "nothing asked for"),
     ],
