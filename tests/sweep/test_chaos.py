@@ -273,7 +273,7 @@ def short_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.chaos, RARELY])])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.chaos])])
 def test_a_few_kills_change_no_number(
     executor: str, tmp_path: Path, short_tables: dict[str, list[tuple[object, ...]]]
 ) -> None:
