@@ -68,7 +68,7 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
                     x[place], y[place], s=size, marker=marker, facecolors="none", edgecolors=colors[3], label=rule
                 )
             ax.set(xlabel="NDCG@10", ylabel="COV@10" if ax is axes[0] or width.narrow else "", title=part)
-            ax.margins(y=0.12 if width.narrow else None)  # room for the signs of the rules
+            ax.margins(y=0.12)  # room for the signs of the rules
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.yaxis.set_major_locator(MaxNLocator(5))
         figure.colorbar(drawn, ax=axes, label=r"$\alpha$", shrink=0.9, pad=0.02)
