@@ -18,6 +18,8 @@ from reports.stats import interval
 from reports.width import TEXT, Width
 
 RESAMPLES_PER_POINT = 2_000
+LEAST_DOT, MOST_DOT = 6.0, 28.0
+"""Square points of a setting's dot at lambda 0 and at the largest lambda."""
 MOST_NAMES = 14
 """Along an axis of a heat map."""
 MARKERS: tuple[tuple[str, int], ...] = (("D", 40), ("s", 75), ("^", 150))
@@ -40,6 +42,8 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
     that front have 95 % intervals."""
     measure = Measurer(evidence.store)
     alphas = np.array([setting.spec.aux.alpha for setting in found.settings])
+    lams = np.array([setting.spec.aux.lam for setting in found.settings])
+    sizes = LEAST_DOT + (MOST_DOT - LEAST_DOT) * lams / (lams.max() or 1.0)
     named = {rule: found.pick(rule_of(rule)) for rule in PRESETS}
     test = []
     for place, setting in enumerate(found.settings):
@@ -62,7 +66,7 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
                         ax.vlines(x[place], up.low, up.high, color="0.6", linewidth=0.7, zorder=1)
             else:
                 ax.plot(x[list(found.front)], y[list(found.front)], color="0.3", linewidth=0.9, zorder=1)
-            drawn = ax.scatter(x, y, c=alphas, cmap="viridis", s=14, linewidths=0, zorder=2)
+            drawn = ax.scatter(x, y, c=alphas, cmap="viridis", s=sizes, linewidths=0, zorder=2)
             for (rule, place), (marker, size) in zip(named.items(), MARKERS, strict=True):
                 ax.scatter(
                     x[place], y[place], s=size, marker=marker, facecolors="none", edgecolors=colors[3], label=rule
@@ -72,8 +76,11 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.yaxis.set_major_locator(MaxNLocator(5))
         figure.colorbar(drawn, ax=axes, label=r"$\alpha$", shrink=0.9, pad=0.02)
+        for place in dict.fromkeys((int(lams.argmin()), int(lams.argmax()))):
+            words = rf"$\lambda$ = {lams[place]:g}"
+            axes[0].scatter([], [], s=sizes[place], linewidths=0, color="0.4", label=words)
         handles, labels = axes[0].get_legend_handles_labels()
-        legend_below(figure, handles, labels, 3)
+        legend_below(figure, handles, labels, 5)
 
     caption = [
         *_base_caption(evidence, found),

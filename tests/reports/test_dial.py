@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from harness.config import SEEDS
@@ -144,7 +145,11 @@ def test_pictures(database: Path, tmp_path: Path) -> None:
     for figure in figures:
         assert isinstance(figure, Figure)
         assert_legible(figure, 15)
-    assert isinstance(figures[1], Figure)
+    assert isinstance(figures[0], Figure) and isinstance(figures[1], Figure)
+    dots = figures[0].subfigs[0].axes[0].collections[0]
+    assert isinstance(dots, PathCollection)
+    lams_of = [setting.spec.aux.lam for setting in found.settings]
+    assert dict(zip(lams_of, dots.get_sizes().round(2), strict=True)) == {0.1: 17.0, 0.2: 28.0}, "larger with lambda"
     (star,) = figures[1].subfigs[0].axes[0].collections[1].get_offsets()
     x, y = star - 0.5
     alphas, lams, values = made
