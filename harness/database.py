@@ -48,15 +48,15 @@ def file_of(where: str | Path) -> Path:
 
 
 def shown(where: str | Path) -> str:
-    """For messages: without the password."""
+    """For messages: without passwords."""
+    if not isinstance(where, str) or not is_url(where):
+        return str(where)
     try:
-        return (
-            make_url(where).render_as_string(hide_password=True)
-            if isinstance(where, str) and is_url(where)
-            else str(where)
-        )
+        url = make_url(where)
     except (ArgumentError, ValueError):
         return "the database URL"
+    hidden = {name: "..." for name in url.query if "password" in name}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def engine_of(where: str | Path, *, create: bool = False, read_only: bool = False) -> Engine:

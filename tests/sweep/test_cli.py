@@ -288,6 +288,10 @@ def test_the_command_that_is_kept_has_no_password() -> None:
     assert command_typed(words) == "btsr-sweep --study 'a b.py' --db 'postgresql://me:***@host/name' --out=x=y"
     url = "postgresql+psycopg://me:secret@host/name?sslmode=require"
     assert command_typed(("btsr-sweep", f"--db={url}")) == f"btsr-sweep '--db={url.replace('secret', '***')}'"
+    asked = "postgresql://me@host/name?password="
+    assert command_typed(("btsr-sweep", "--db", f"{asked}secret&sslmode=require")) == (
+        f"btsr-sweep --db '{asked}...&sslmode=require'"
+    )
     assert "cret" not in command_typed(("btsr-sweep", "--db", "postgresql://me:se/cret@host:port/name"))
 
 
