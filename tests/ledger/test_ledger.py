@@ -1,86 +1,24 @@
 """The Optuna studies beside the results: queue and display, made to agree at every start, never the truth."""
 
-import io
-import json
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from optuna.artifacts import get_all_artifact_meta
-from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-from rich.console import Console
 
-from harness import ledger_page, show
-from harness.config import SEEDS, Range, SearchSpace, Study, StudyOptions, TrialSpec
-from harness.errors import SchemaError, StoreError
-from harness.executors import FakeExecutor, RunContext, Work
+from harness import show
+from harness.config import TrialSpec
+from harness.errors import SchemaError
+from harness.executors import RunContext
 from harness.ledger import Ledger
-from harness.ledger_page import Draw, Facts
-from harness.ledger_storage import is_shown, is_there, params_of, running
-from harness.options import SweepOptions
+from harness.ledger_storage import is_shown, running
 from harness.paths import RunPaths
-from harness.plan import Plan, current_plan
-from harness.prepare import prepare
+from harness.plan import current_plan
 from harness.progress import describe
 from harness.store import open_store
-from harness.sweep import run_study
-from models.config import AuxConfig
-from studies import STUDIES
-from tests.store import fake
+from tests.ledger.world import SMOKE, shown, states, storage, sweep, trains, valid
 from tests.sweep.work import Steps
-
-SMOKE = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2]))
-EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(SMOKE.specs[0].data, RunPaths(work_dir=folder))
-    return folder / "prepared"
-
-
-@pytest.fixture
-def paths(tmp_path: Path, prepared: Path) -> RunPaths:
-    (tmp_path / "prepared").symlink_to(prepared)
-    return RunPaths(work_dir=tmp_path)
-
-
-def trains(spec: TrialSpec, context: RunContext) -> Steps:
-    """Scores by alpha: the closer to 0.3 the better."""
-    split = prepare(spec.data, context.paths)
-    logs = tuple(fake.epoch(e, e / 10 - abs(spec.aux.alpha - 0.3) / 10) for e in range(1, EPOCHS + 1))
-    yield from logs
-    return replace(fake.result(spec, split, epochs=EPOCHS), epochs=logs)
-
-
-def sweep(paths: RunPaths, work: Work = trains, study: Study = SMOKE, draw: Draw | None = None, **options: Any) -> Plan:
-    context = RunContext(paths=paths, command="btsr-sweep --study smoke", ask_each_epoch="prune" in options)
-    console = Console(file=io.StringIO())
-    return run_study(study, FakeExecutor(work), context, console=console, options=SweepOptions(**options), draw=draw)
-
-
-def storage(paths: RunPaths) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{paths.results}")
-
-
-def shown(paths: RunPaths, name: str = "smoke/synthetic") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=storage(paths))
-
-
-def states(study: optuna.Study) -> Counter[str]:
-    return Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
-
-
-def valid(spec: TrialSpec, paths: RunPaths, name: str = "ndcg", bucket: int = 0) -> float | None:
-    with open_store(paths.results, read_only=True) as store:
-        found = store.metrics([spec.key], part="valid", names=[name])[spec.key]
-    return next(metric.value for metric in found if (metric.k, metric.bucket) == (10, bucket))
 
 
 def test_a_finished_sweep_is_shown_whole(paths: RunPaths) -> None:
@@ -320,193 +258,3 @@ def test_the_status_while_there_is_no_queue_yet(paths: RunPaths, capsys: pytest.
         alone, first, second = capsys.readouterr().out.splitlines()
     assert alone.startswith("smoke: 0 of 10 done, 0 failed, 10 missing; running on host")
     assert first == "smoke: 0 of 10 done, 0 failed, 10 missing" and second.startswith("running on host")
-
-
-# -- searches ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("search", ["random", "tpe", "nsga2"])
-def test_a_search_tries_as_many_points_as_were_asked_for_and_goes_on(search: str, paths: RunPaths) -> None:
-    runs: list[TrialSpec] = []
-
-    def counted(spec: TrialSpec, context: RunContext) -> Steps:
-        runs.append(spec)
-        if len(runs) == 7:
-            raise KeyboardInterrupt
-        return (yield from trains(spec, context))
-
-    with pytest.raises(KeyboardInterrupt):
-        sweep(paths, counted, search=search, trials=8)
-    after = sweep(paths, counted, search=search, trials=8)
-    assert after.complete and len(after.study.specs) == 16 and after.study.name == f"smoke_{search}"
-    assert len(runs) == 17 and runs[6] == runs[7], "the one that was stopped goes first"
-    once = {spec.key: spec for spec in runs}
-    assert Counter(spec.method for spec in once.values()) == {"sasrec_ce": 8, "bt_sr": 8}
-    assert {spec.seed for spec in runs} == {SMOKE.search[0].base.seed}, "seeds are not searched"
-    assert set(runs[:2]) == {space.base for space in SMOKE.search}, "what is not tuned is the first point"
-    for space in SMOKE.search:
-        mine = {spec.key: spec for spec in runs if spec.method == space.base.method}
-        assert not any(space.strays(spec) for spec in mine.values())
-        name = f"smoke_{search}/synthetic/{space.base.method}"
-        finished = [trial for trial in shown(paths, name).trials if trial.state.name == "COMPLETE"]
-        assert {trial.user_attrs["key"] for trial in finished} == set(mine) and len(finished) == 8
-        for trial in finished:
-            spec = mine[trial.user_attrs["key"]]
-            assert trial.params == space.point(spec) and trial.params.keys() == space.ranges.keys()
-            scores = [valid(spec, paths), valid(spec, paths, "cov")]
-            assert trial.values == scores[: 2 if search == "nsga2" else 1]
-    optuna.delete_study(study_name=f"smoke_{search}/synthetic/bt_sr", storage=storage(paths))
-    assert len(sweep(paths, counted, search=search, trials=9).study.specs) == 18
-    assert len(runs) == 19
-    assert states(shown(paths, f"smoke_{search}/synthetic/bt_sr"))["COMPLETE"] == 9
-
-
-def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths, capsys: pytest.CaptureFixture[str]) -> None:
-    after = sweep(paths, search="random", trials=14, prune="median")
-    counts = Counter(after.statuses.values())
-    assert after.complete and counts["pruned"] >= 1 and counts["done"] >= 5
-    capsys.readouterr()
-    show.status_of_all(paths)
-    told = f"smoke_random: {counts['done']} of 28 done, 0 failed, 0 missing, {counts['pruned']} pruned by a search\n"
-    assert capsys.readouterr().out == told + "nothing runs now\n"
-    pages = [states(shown(paths, f"smoke_random/synthetic/{method}")) for method in ("sasrec_ce", "bt_sr")]
-    assert pages[0] == {"COMPLETE": 14}, "its trials are equals, and are compared with each other alone"
-    assert pages[0] + pages[1] == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}
-    with open_store(paths.results, read_only=True) as store:
-        pruned = store.trials(status="pruned")
-        assert len(pruned) == counts["pruned"]
-        assert all(len(store.epochs(row.key)) == row.last_epoch <= EPOCHS for row in pruned)
-
-    def never(spec: TrialSpec, context: RunContext) -> Steps:
-        raise AssertionError("nothing is to run")
-        yield
-
-    assert sweep(paths, never, search="random", trials=14, prune="median").complete
-
-
-def test_a_space_refuses_what_cannot_be() -> None:
-    base = SMOKE.search[0].base
-    for ranges in (
-        {"seed": Range(low=1, high=5)},
-        {"aux.alhpa": Range(low=0, high=1)},
-        {"train.lr.x": Range(low=1, high=2)},
-    ):
-        with pytest.raises(ValueError, match="a search cannot vary"):
-            SearchSpace(base=base, ranges=ranges)
-    with pytest.raises(ValueError, match="greater than 0"):
-        SearchSpace(base=base, ranges={"train.lr": Range(low=-1, high=1)})
-    with pytest.raises(ValueError, match="low must be below high"):
-        Range(low=2, high=1)
-    space = SearchSpace(base=base, ranges={"train.batch_size": Range(low=16, high=64, integer=True)})
-    spec = space.at({"train.batch_size": 32})
-    assert (
-        spec.train.batch_size == 32 and spec.train.lr == base.train.lr and space.point(spec) == {"train.batch_size": 32}
-    )
-
-
-# -- the page ---------------------------------------------------------------------------------------------------------
-
-
-def facts(alpha: float, lam: float, seed: int, score: float) -> ledger_page.Facts:
-    return ledger_page.Facts(
-        spec=fake.spec(alpha=alpha, lam=lam, seed=seed),
-        ndcg=score,
-        cov=0.5,
-        curve={},
-        attributes={},
-        started="2026-01-01T00:00:00+00:00",
-        seconds=1.0,
-    )
-
-
-def test_the_heat_map_shows_means_over_seeds_and_gaps_where_nothing_was_run() -> None:
-    done = [facts(0.1, 0.05, 1, 0.2), facts(0.1, 0.05, 2, 0.4), facts(0.2, 0.5, 1, 0.7)]
-    drawn = ledger_page.heat_map(done)
-    assert drawn is not None
-    (data,) = json.loads(drawn)["data"]
-    assert (data["x"], data["y"]) == (["0.1", "0.2"], ["0.05", "0.5"])
-    assert data["z"] == [[pytest.approx(0.3), None], [None, 0.7]]
-    assert data["text"][0] == ["0.3000<br>2 seeds", ""]
-    assert ledger_page.heat_map(done[:2]) is None
-
-
-def test_the_heat_map_is_kept_with_the_study(paths: RunPaths) -> None:
-    base = SMOKE.specs[1]
-    cells = [(alpha, lam) for alpha in (0.1, 0.3) for lam in (0.05, 0.5)]
-    specs = tuple(
-        base.model_copy(update={"aux": base.aux.model_copy(update={"alpha": alpha, "lam": lam})})
-        for alpha, lam in cells
-    )
-    sweep(paths, study=SMOKE.model_copy(update={"specs": specs}))
-    (kept,) = get_plotly_graph_objects(storage(paths).get_study_system_attrs(shown(paths)._study_id)).values()
-    (data,) = json.loads(kept)["data"]
-    by_cell = {(float(x), float(y)): data["z"][j][i] for i, x in enumerate(data["x"]) for j, y in enumerate(data["y"])}
-    assert by_cell == {cell: pytest.approx(valid(spec, paths)) for cell, spec in zip(cells, specs, strict=True)}
-
-
-def test_the_note_names_the_best_first() -> None:
-    text = ledger_page.note(
-        "Title", "s/d", [facts(0.1, 0.05, 1, 0.2), facts(0.2, 0.5, 1, 0.7)], {"done": 2, "waiting": 3}, "cmd"
-    )
-    lines = text.splitlines()
-    assert "**2 of 5 trials are done**, 3 waiting" in lines
-    rows = [line for line in lines if line.startswith("| bt_sr")]
-    assert rows[0] == "| bt_sr | 0.2 | 0.5 | 1 | 0.7000 | 0.5000 |" and len(rows) == 2
-
-
-def test_pictures_are_artifacts_that_are_replaced_and_come_back(
-    paths: RunPaths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Drawn of what is done, at the end and now and then before it."""
-    seen: list[int] = []
-
-    def draw(title: str, done: Sequence[Facts]) -> dict[str, bytes]:
-        assert title == "smoke/synthetic"
-        seen.append(len(done))
-        return {"one.png": b"%d" % len(done), "two.png": b"2"}
-
-    def shows() -> dict[str, bytes]:
-        found = get_all_artifact_meta(shown(paths))
-        return {meta.filename: (paths.artifacts / meta.artifact_id).read_bytes() for meta in found}
-
-    part = SMOKE.model_copy(update={"specs": SMOKE.specs[:2]})
-    sweep(paths, study=part, draw=draw)
-    assert (seen, shows()) == ([2], {"one.png": b"2", "two.png": b"2"})
-    monkeypatch.setattr("harness.ledger.DRESS_SECONDS", 0.0)
-    monkeypatch.setattr("harness.ledger.PICTURE_SECONDS", 0.0)
-    sweep(paths, draw=draw, extend=True)
-    assert seen[1:] == [2, *range(3, 11), 10]
-    assert shows() == {"one.png": b"10", "two.png": b"2"} and len(list(paths.artifacts.iterdir())) == 2
-    optuna.delete_study(study_name="smoke/synthetic", storage=storage(paths))
-    sweep(paths, draw=draw)
-    assert shows()["one.png"] == b"10"
-
-
-def test_pictures_that_cannot_be_written_are_one_line(paths: RunPaths) -> None:
-    paths.artifacts.write_text("no folder")
-    with pytest.raises(StoreError, match="pictures for the dashboard cannot be written to .*artifacts"):
-        sweep(paths, draw=lambda title, done: {"one.png": b"1"})
-    paths.artifacts.unlink()
-    assert sweep(paths, draw=lambda title, done: {"one.png": b"1"}).complete
-
-
-def test_a_term_without_lambda_shows_none() -> None:
-    aux = AuxConfig(kind="cl4srec", alpha=0.1)
-    contrastive = fake.spec().model_copy(update={"method": "cl4srec", "aux": aux})
-    text = ledger_page.note("Title", "s/d", [replace(facts(0.1, 0.0, 1, 0.2), spec=contrastive)], {"done": 1}, "cmd")
-    assert "| cl4srec | 0.1 |  | 1 | 0.2000 | 0.5000 |" in text.splitlines()
-    assert params_of(contrastive, None)[0] == {"alpha": 0.1}
-
-
-def test_whether_all_is_shown_is_known_without_optuna(paths: RunPaths) -> None:
-    where, keys = paths.results, [spec.key for spec in SMOKE.specs]
-    assert not is_there(where)
-    sweep(paths)
-    assert is_there(where) and is_shown(where, {"smoke/synthetic": keys})
-    assert not is_shown(where, {"smoke/synthetic": [*keys, "another"]})
-    assert not is_shown(where, {"smoke/synthetic": keys, "smoke/other": keys})
-    shown(paths).enqueue_trial({"x": 1})
-    assert not is_shown(where, {"smoke/synthetic": keys}), "something waits"
-    sweep(paths)
-    assert states(shown(paths)) == {"COMPLETE": 10, "FAIL": 1}, "what waited in vain is put right"
-    assert is_shown(where, {"smoke/synthetic": keys})
