@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from harness.paths import RunPaths
-from tests.ledger.test_ledger import SMOKE, sweep
+from tests.ledger.world import SMOKE, sweep
 from tests.sweep import work
 from tests.sweep.watcher import watched
 
