@@ -100,8 +100,8 @@ def methods_named(words: list[str] | None) -> tuple[str, ...]:
 def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, searched: bool = False) -> Study:
     """The study for these options; whether its spaces are to be `searched`, its trials then not run.
 
-    Raises ConfigError for what a study file does wrong, for data that there are not, where the study ignores an option
-    of `DEMANDS` or --methods, and where a trial would end before its auxiliary term begins.
+    Raises ConfigError for what a study file does wrong, for data that there are not, where the study (or a search of
+    it) ignores an option, and where a trial would end before its auxiliary term begins.
     """
     built = _built(function, options, name)
     there = {spec.method for spec in built.specs}
@@ -148,7 +148,7 @@ def _refuse_deaf(
     """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
 
     A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
-    for --seeds, --profile and --reduced where the study is the same without them.
+    for --seeds, --profile and --reduced where the study is the same without them, or, in a search, its spaces are.
     """
     for field in ("max_epochs", "precision", "tie", "data"):
         asked, silence = getattr(options, field), StudyOptions.model_fields[field].default

@@ -185,7 +185,7 @@ def sweep(
     from harness.plan import current_plan
     from harness.price import estimates_of, price
     from harness.ray_cluster import Cluster
-    from harness.sweep import check_unchanged
+    from harness.sweep import start_plan
 
     check_together(_typed(context))
     if recipe is not None:
@@ -246,11 +246,10 @@ def sweep(
         ask_each_epoch=prune is not None,
     )
     room = Cluster(address=ray_address, workers=workers, cpus=cpus_per_trial, gpus=gpus_per_trial)
-    plan = current_plan(wanted, paths, options)
     if status:
-        show.status(plan, paths)
+        show.status(current_plan(wanted, paths, options), paths)
         return
-    check_unchanged(wanted, paths, options)
+    plan = start_plan(wanted, paths, options, shown=dry_run)
     with _stoppable(lambda: " before the first trial"):
         estimates = estimates_of(plan, run, measure=calibrate)
         if dry_run:

@@ -256,6 +256,8 @@ def lock_holder(engine: Engine, where: str) -> str | None:
         return None
     except BlockingIOError:
         return os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
+    except OSError:  # of a file system without locks, which a driver is told by `driver_lock`
+        return None
     finally:
         os.close(handle)
 

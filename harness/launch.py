@@ -105,9 +105,9 @@ def merge_into(paths: RunPaths, other: str) -> str:
     except StoreError as error:
         raise StoreError(told(error, "--merge")) from error
     with opened as theirs, open_store(where, create=True) as ours, ours.driver_lock():
-        done = merge(ours, theirs)
+        done, name = merge(ours, theirs), theirs.shown
     words = (
-        f"merged {other}: {done.added} finished trials added, {done.known} were here already, "
+        f"merged {name}: {done.added} finished trials added, {done.known} were here already, "
         f"{done.unfinished} failed or pruned ones added"
     )
     if done.differing:

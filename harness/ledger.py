@@ -138,8 +138,8 @@ class Ledger:
     ) -> None:
         """Make the studies agree with the store: finished trials shown, all others of `specs` waiting, each once.
 
-        What stands as running is the trace of a dead driver, unless it is among `running`; what is in `skip` has
-        failed for good.
+        What stands as running, in our other studies too, is the trace of a dead driver, unless it is among `running`;
+        what is in `skip` has failed for good.
         """
         self._damaged, self._skip = False, frozenset(skip)
         statuses = store.statuses()

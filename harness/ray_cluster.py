@@ -46,7 +46,8 @@ QUIET = {
 """Environment of Ray, where the user has not set it: no statistics, no files nobody reads, Ctrl-C is ours."""
 
 LONGEST_ROOT = 17
-"""Bytes in the path of the folder that ours is made in: a socket's has 103 at most, and Ray's names below take 86."""
+"""Bytes in the path of the folder that ours is made in: a socket's has 103 at most on macOS (107 on Linux), and Ray's
+names below take 86."""
 
 STORE_BYTES = 80 * 2**20
 """Of Ray's object store on this machine, which carries nothing but results."""

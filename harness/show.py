@@ -92,7 +92,10 @@ def status(todo: Plan, paths: RunPaths) -> None:
 
 
 def status_of_all(paths: RunPaths) -> None:
-    """How far every study is that was ever started in these results, who sweeps, and what runs now."""
+    """How far every study is that was ever started in these results, who sweeps, and what runs now.
+
+    Missing is what a start without further options would run.
+    """
     store = results_so_far(paths)
     if store is None:
         print(f"nothing has run yet in {paths.shown}")
@@ -101,7 +104,7 @@ def status_of_all(paths: RunPaths) -> None:
         holder, found = store.holder(), [store.study(name) for name in store.studies()]
         asked = [Study(name=row.name, title=row.title, specs=row.specs) for row in found]
         for study in asked:
-            _say(_counted(_as_started(study, store)))
+            _say(_counted(_as_started(study, store)) + _chosen(study))
     _say(f"running on {holder}" if holder else "nothing runs now")
     if holder:
         _running([spec for study in asked for spec in study.specs], paths)
@@ -116,6 +119,10 @@ def _as_started(study: Study, store: "Store") -> Plan:
 def _counted(todo: Plan) -> str:
     counts = f"{todo.study.name}: {todo.done} of {todo.total} done, {todo.failed} failed, {todo.waiting} missing"
     return counts + (f", {todo.pruned} pruned by a search" if todo.pruned else "")
+
+
+def _chosen(study: Study) -> str:
+    return " (of the points chosen so far)" if is_search(study.name) else ""
 
 
 def _running(specs: Iterable[TrialSpec], paths: RunPaths) -> None:

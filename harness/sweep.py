@@ -20,7 +20,7 @@ from harness.executors import Executor, RunContext
 from harness.fits import check_fits
 from harness.options import SweepOptions
 from harness.paths import RunPaths
-from harness.plan import Plan, current_plan, plan, results_so_far
+from harness.plan import Plan, plan, results_so_far
 from harness.progress import Display, describe
 from harness.search import refuse_other_space, search_of
 from harness.values import Estimate, Split
@@ -53,11 +53,7 @@ def run_study(
 
     options = options or SweepOptions()
     paths = context.paths
-    if free := results_so_far(paths):
-        with free:
-            free.check_free()
-    check_unchanged(study, paths, options)
-    before = current_plan(study, paths, options)
+    before = start_plan(study, paths, options)
     _can_be_written(paths.results)
     splits = _prepared(before.upcoming, paths, console, quiet)
     for spec in before.upcoming:
@@ -152,12 +148,21 @@ def _can_be_written(where: str | Path) -> None:
         ) from error
 
 
-def check_unchanged(study: Study, paths: RunPaths, options: SweepOptions) -> None:
-    """Raise ConfigError where a start would, since the study, or the space of a search, is not what it was when it was
-    stored, unless it may be extended; asking for less changes nothing."""
-    if store := results_so_far(paths):
-        with store:
-            _refuse_changed(study, store, options)
+def start_plan(study: Study, paths: RunPaths, options: SweepOptions, *, shown: bool = False) -> Plan:
+    """What a start would run.
+
+    Raises ConfigError where the study, or the space of a search, is not what it was when it was stored, unless it may
+    be extended; asking for less changes nothing. Raises SweepLocked while another sweep writes there, unless the plan
+    is only `shown`.
+    """
+    store = results_so_far(paths)
+    if store is None:
+        return plan(study, None, options)
+    with store:
+        if not shown:
+            store.check_free()
+        _refuse_changed(study, store, options)
+        return plan(study, store, options)
 
 
 def _refuse_changed(study: Study, store: "Store", options: SweepOptions) -> None:

@@ -14,7 +14,7 @@ from reports.separation import COLUMNS, SCORED, Separated, Separation
 from reports.width import TEXT, Width
 
 POSITIVE, NEGATIVE = 9, 5
-"""In the palette: colours that no method has."""
+"""In the palette: colours that no method of this figure has."""
 HALF = 0.42
 """Width of the widest density, in places of the axis."""
 OVERLAP_COLORS: tuple[str, ...] = ("0.35", "0.7")

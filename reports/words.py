@@ -57,7 +57,7 @@ def latex_figure(stem: str, lines: Sequence[str]) -> str:
         r"\begin{figure}",
         r"\centering",
         rf"\includegraphics{{{stem}.pdf}}",
-        rf"\caption[{title}]{{{' '.join((title, *notes))}}}",
+        rf"\caption[{{{title}}}]{{{' '.join((title, *notes))}}}",
         rf"\label{{fig:{stem}}}",
         r"\end{figure}",
     )

@@ -1,12 +1,12 @@
 """The results database: what goes in comes out, once, whole or not at all; and what it refuses."""
 
+import errno
 import fcntl
 import os
 import platform
 import sqlite3
 import subprocess
 import sys
-import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -277,14 +277,25 @@ def test_a_second_driver_is_told_who_holds_the_database(store: Store, tmp_path: 
             pass
 
 
-def test_who_looks_at_the_lock_does_not_keep_a_driver_out(store: Store, tmp_path: Path) -> None:
+def test_who_looks_at_the_lock_does_not_keep_a_driver_out(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (tmp_path / "btsr.db.lock").open("w") as looked:
         fcntl.flock(looked, fcntl.LOCK_SH)
-        timer = threading.Timer(0.05, fcntl.flock, (looked, fcntl.LOCK_UN))
-        timer.start()
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looked, fcntl.LOCK_UN))
         with store.driver_lock():
-            timer.join()
             assert (tmp_path / "btsr.db.lock").read_text() == f"host {platform.node()}, process {os.getpid()}\n"
+
+
+def test_without_locks_on_the_file_system_nobody_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(handle: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with store.driver_lock():
+        monkeypatch.setattr(fcntl, "flock", none)
+        assert store.holder() is None
+    with pytest.raises(StoreError, match=r"btsr.db.lock cannot be locked \(No locks available\)"), store.driver_lock():
+        pass
 
 
 def message(caught: pytest.ExceptionInfo[StoreError]) -> str:

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from harness.asked import command_typed
 from harness.choices import DataChoices, option
 from harness.cli import app
+from harness.errors import SweepLocked
+from harness.store import open_store
 
 MAIN = "from harness.cli import main; main()"
 REPORT = "from reports.cli import main; main()"
@@ -376,6 +378,16 @@ def test_an_interrupted_download_says_how_to_go_on(
     assert ended.exit_code == code and signal.getsignal(signal.SIGTERM) == before
     assert ended.stderr == "interrupted before the first trial; give the same command again to go on\n"
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_rival_is_told_before_it_costs_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--study", "smoke", "--out", str(tmp_path), "--executor", "local"]
+    done: list[object] = []
+    monkeypatch.setattr("harness.prepare.raw_file", lambda config, paths: done.append(config))
+    monkeypatch.setattr("harness.price.estimates_of", lambda plan, run, measure: done.append(plan) or {})
+    with open_store(tmp_path / "btsr.db", create=True) as store, store.driver_lock():
+        assert isinstance(CliRunner().invoke(app, [*words, "--calibrate"]).exception, SweepLocked) and not done
+        assert CliRunner().invoke(app, [*words, "--dry-run"]).exit_code == 0 and done, "to look is allowed"
 
 
 def test_failures_end_with_code_1_and_are_named(tmp_path: Path) -> None:
