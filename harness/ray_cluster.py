@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -199,8 +199,9 @@ def short_folder() -> Iterator[Path]:
     if len(os.fsencode(root)) > LONGEST_ROOT and os.access("/tmp", os.W_OK):
         root = Path("/tmp")
     for old in root.glob("btsr-[0-9]*-*"):
-        if not _lives(old.name.split("-")[1]) and time.time() - old.stat().st_mtime > 3600:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its own driver has removed it meanwhile, or another one that starts
+            if not _lives(old.name.split("-")[1]) and time.time() - old.stat().st_mtime > 3600:
+                shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"btsr-{os.getpid()}-", dir=root))
     try:
         yield folder

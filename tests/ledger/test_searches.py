@@ -56,8 +56,8 @@ def test_trials_that_fall_behind_are_given_up_and_stay_so(paths: RunPaths, capsy
     assert after.complete and counts["pruned"] >= 1 and counts["done"] >= 5
     capsys.readouterr()
     show.status_of_all(paths)
-    told = f"smoke_random: {counts['done']} of 28 done, 0 failed, 0 missing, {counts['pruned']} pruned by a search\n"
-    assert capsys.readouterr().out == told + "nothing runs now\n"
+    told = f"smoke_random: {counts['done']} of 28 done, 0 failed, 0 missing, {counts['pruned']} pruned by a search"
+    assert capsys.readouterr().out == f"{told} (of the points chosen so far)\nnothing runs now\n"
     pages = [states(shown(paths, f"smoke_random/synthetic/{method}")) for method in ("sasrec_ce", "bt_sr")]
     assert pages[0] == {"COMPLETE": 14}, "its trials are equals, and are compared with each other alone"
     assert pages[0] + pages[1] == {"COMPLETE": counts["done"], "PRUNED": counts["pruned"]}

@@ -36,10 +36,10 @@ class Meddling(Counting):
         return fake.result(spec, prepare(spec.data, context.paths))
 
 
-def stopped(paths: RunPaths, of: Counting) -> str:
+def stopped(paths: RunPaths, of: Counting, *, extend: bool = False) -> str:
     """What the sweep says when it stops: one line."""
     with pytest.raises(StoreError) as caught:
-        sweep(SMOKE, paths, of)
+        sweep(SMOKE, paths, of, extend=extend)
     says = str(caught.value)
     assert "\n" not in says and str(paths.database or paths.work_dir) in says
     return says
@@ -99,7 +99,7 @@ def test_a_read_only_database_is_one_line_and_stays_as_it_was(tmp_path: Path) ->
         before = (tmp_path / "place" / "btsr.db").read_bytes()
         with read_only(tmp_path / "place"):
             asked = Counting()
-            says = stopped(paths, asked)
+            says = stopped(paths, asked, extend=True)
             assert asked.runs == [], "nothing is trained for a result that could not be kept"
             assert current_plan(SMOKE, paths).done == 2, "it can be read"
         assert "read" in says.lower() and "name another database" in says
