@@ -359,6 +359,13 @@ def _run(
     if after.pruned:
         counts += f", {after.pruned} were given up early"
     typer.echo(f"{after.study.name}: {counts} in {paths.shown}")
+    bare = [key for key, ended in before.statuses.items() if ended == "done" and not (paths.checkpoints / key).exists()]
+    if context.keep_checkpoints and bare:
+        typer.echo(
+            f"--keep-checkpoints: {len(bare)} trials were done before without their weights, which only another run "
+            "makes: give the command with another --out",
+            err=True,
+        )
     if not after.complete:
         show.failures(after, paths)
         raise typer.Exit(INCOMPLETE)

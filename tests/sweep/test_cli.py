@@ -255,6 +255,11 @@ def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
     again = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one", "--quiet")
     assert again.returncode == 0 and again.stderr == ""
     assert again.stdout == "tiny: 2 of 2 trials are done (0 now, 2 before) in one/btsr.db\n"
+    late = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one", "--quiet", "--keep-checkpoints")
+    assert late.returncode == 0 and late.stderr == (
+        "--keep-checkpoints: 2 trials were done before without their weights, which only another run makes: "
+        "give the command with another --out\n"
+    )
     shown = sweep(tmp_path, "--study", "tiny.py", "--out", "one", "--dry-run")
     assert ["total", "2", "2", "0", "0"] in [line.split() for line in shown.stdout.splitlines()]
     other = sweep(tmp_path, "--study", str(tmp_path / "tiny.py"), "--workers", "1", "--out", "two", "--quiet")
