@@ -152,9 +152,10 @@ class Best:
 
 
 def best_setting(settings: Sequence[Mapping[int, Run]], value: Callable[[Run], float]) -> Best:
-    """The setting (seed -> run) with the largest mean value over the seeds of `same_seeds`; of equals the first."""
+    """The setting (seed -> run) with the largest mean value over the seeds of `same_seeds`; of equals that
+    with most runs, then the first."""
     assert settings
     kept, seeds = same_seeds([tuple(runs) for runs in settings])
     scores = {i: float(np.mean([value(settings[i][seed]) for seed in seeds])) for i in kept}
-    place = max(kept, key=lambda i: (scores[i], -i))
+    place = max(kept, key=lambda i: (scores[i], len(settings[i]), -i))
     return Best(place=place, score=scores[place], seeds=seeds, candidates=len(kept))

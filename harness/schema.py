@@ -229,6 +229,7 @@ CREATE VIEW results AS
 WITH score AS (
   SELECT trial.dataset, trial.method, trial.profile, trial.fingerprint, trial.group_key, trial.trial_key, trial.seed,
     trial.alpha, metric.value,
+    COUNT(*) OVER (PARTITION BY trial.group_key, trial.fingerprint) AS runs,
     MAX(CASE WHEN trial.alpha > 0 THEN 1 ELSE 0 END)
       OVER (PARTITION BY trial.dataset, trial.method, trial.profile, trial.fingerprint) AS has_alpha
   FROM trial JOIN metric ON metric.trial_key = trial.trial_key
@@ -254,7 +255,7 @@ WITH score AS (
   FROM compared
 ), chosen AS (
   SELECT group_key, fingerprint, RANK() OVER (
-    PARTITION BY dataset, method, profile, fingerprint ORDER BY AVG(value) DESC, group_key
+    PARTITION BY dataset, method, profile, fingerprint ORDER BY AVG(value) DESC, MAX(runs) DESC, group_key
   ) AS place
   FROM common WHERE sharing = taking_part GROUP BY dataset, method, profile, fingerprint, group_key
 )

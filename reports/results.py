@@ -95,7 +95,9 @@ def replicated(groups: Sequence[Group]) -> tuple[Group, ...]:
 
 
 def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
-    """The best mean validation ndcg@10 over the seeds that all `comparable` groups have (ties: smaller key).
+    """The best mean validation ndcg@10 over the seeds that all `comparable` groups have.
+
+    Of equals that with most runs, then of the smaller key.
 
     Test values cannot take part: a ValidationReader has none.
     """

@@ -1,6 +1,7 @@
 """The rule that chooses a configuration, in Python and in the view `results`."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,21 @@ def test_the_view_and_the_reports_choose_the_same(draw: int, tmp_path: Path) -> 
     assert out == {group.spec.aux.alpha for group in groups} - {group.spec.aux.alpha for group in there}
     assert common and all(set(common) <= set(group.seeds) for group in there)
     assert choice.left_out == len(out)
+
+
+@pytest.mark.parametrize("more", [0.1, 0.2])
+def test_of_equals_the_one_with_more_runs_is_chosen(more: float, tmp_path: Path) -> None:
+    """As where an auxiliary term begins after the best epoch, so that its weight makes no difference."""
+    runs = [
+        replace(fake.result(fake.spec(alpha=0.3, seed=seed), SPLIT), spec=fake.spec(alpha=alpha, seed=seed))
+        for alpha in (0.1, 0.2)
+        for seed in SEEDS[: 3 if alpha == more else 1]
+    ]
+    path = world.write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [SPLIT])
+    with open_store(path, read_only=True) as store:
+        choice = choose(groups_of(store), store.validation())
+    assert (choice.group.spec.aux.alpha, choice.candidates, choice.compared) == (more, 2, SEEDS[:1])
+    assert chosen_by_view(path) == ({more}, set())
 
 
 def test_alpha_zero_takes_part_in_the_view_only_alone(tmp_path: Path) -> None:
