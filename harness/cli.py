@@ -70,7 +70,8 @@ def sweep(
         typer.Option(help="key, several by comma or by repeating; all: the five of the paper [default: the study's]"),
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="only these methods of table1, table2, protocol or tune [default: all]")
+        list[str] | None,
+        typer.Option(help="only these methods of table1, table2, protocol, precision or tune [default: all]"),
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="hyperparameters and filter of the paper's text, or of the released files")

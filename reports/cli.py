@@ -71,7 +71,8 @@ def report(
         bool,
         typer.Option(
             "--effects",
-            help="What each setting is worth that a study switches by itself: protocol, augmentation, or --study.",
+            help="What each setting is worth that a study switches by itself: protocol, precision, augmentation, or "
+            "--study.",
         ),
     ] = False,
     pareto: Annotated[

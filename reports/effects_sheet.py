@@ -18,7 +18,7 @@ from reports.table import number
 from studies import DEFAULT_DATASETS
 from studies.profiles import trial
 
-SWITCHING: tuple[str, ...] = ("protocol", "augmentation")
+SWITCHING: tuple[str, ...] = ("protocol", "precision", "augmentation")
 """The studies of ours that switch one setting at a time."""
 
 NOTHING = "—"
@@ -34,7 +34,7 @@ def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()
     if not found:
         raise ConfigError(
             f"study {evidence.study} switches no single setting of a method: its methods differ in more, or in "
-            f"nothing; effects are of a study such as {' or '.join(SWITCHING)}"
+            f"nothing; effects are of a study such as {', '.join(SWITCHING[:-1])} or {SWITCHING[-1]}"
         )
     shown = effects(evidence, found, metrics or METRICS)
     return Sheet(

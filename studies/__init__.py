@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from harness.config import PAPER_DATASETS, Study, StudyOptions
 from harness.errors import unknown_name
-from studies import alpha_lambda, augmentation, protocol, smoke, table1, table2, tune
+from studies import alpha_lambda, augmentation, precision, protocol, smoke, table1, table2, tune
 
 StudyFunction = Callable[[StudyOptions], Study]
 
@@ -15,6 +15,7 @@ STUDIES: dict[str, StudyFunction] = {
     "alpha_lambda": alpha_lambda.study,
     "augmentation": augmentation.study,
     "protocol": protocol.study,
+    "precision": precision.study,
     "tune": tune.study,
 }
 
@@ -22,6 +23,7 @@ DEFAULT_DATASETS: Mapping[str, tuple[str, ...]] = {
     "smoke": ("synthetic",),
     "augmentation": augmentation.DATASETS,
     "protocol": protocol.DATASETS,
+    "precision": precision.DATASETS,
 }
 """Data sets of a study where the command line names none; a study that is not here takes the paper's five."""
 

@@ -239,11 +239,12 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
     assert _run(monkeypatch, "--effects", "--db", tmp_path / "btsr.db") == 0
     told = capsys.readouterr()
     assert "study protocol, profile released" in told.out
-    assert re.fullmatch(
-        r".*btsr.db has no study 'augmentation' \(it has: protocol\): run `btsr-sweep --study augmentation "
-        rf"--dataset \S+ --profile released --out {re.escape(str(tmp_path))}`\n",
-        told.err,
+    missing = "".join(
+        rf".*btsr.db has no study '{name}' \(it has: protocol\): run `btsr-sweep --study {name} "
+        rf"--dataset \S+ --profile released --out {re.escape(str(tmp_path))}`\n"
+        for name in ("precision", "augmentation")
     )
+    assert re.fullmatch(missing, told.err)
     assert _run(monkeypatch, "--all", "--out", tmp_path / "all", "--format", "csv", "--db", tmp_path / "btsr.db") == 0
     assert "skipped effects of augmentation: " in capsys.readouterr().err
     assert (tmp_path / "all" / "effects_protocol.csv").exists()

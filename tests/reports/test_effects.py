@@ -248,7 +248,9 @@ def test_apart_the_bootstrap_draws_each_sides_users() -> None:
 def test_a_study_without_switches_or_runs_is_one_line(tmp_path: Path) -> None:
     run = result(spec(), STABLE, valid=1.0, test=1.0)
     database = write(tmp_path / "btsr.db", "table2", [run.spec, spec("bt_sr", alpha=0.2)], [run], [STABLE])
-    with pytest.raises(ConfigError, match="study table2 switches no single setting.* protocol or augmentation"):
+    with pytest.raises(
+        ConfigError, match="study table2 switches no single setting.* protocol, precision or augmentation"
+    ):
         sheet(database, "table2")
     with pytest.raises(StoreError, match="run `btsr-sweep --study augmentation --dataset "):
         sheet(database, "augmentation")

@@ -35,6 +35,7 @@ def test_the_number_of_trials() -> None:
     assert len(build("table1").specs) == 5 * 6 * 5
     assert len(build("augmentation").specs) == 2 * 6 * 5
     assert len(build("protocol").specs) == 2 * 2 * 5 * 5
+    assert len(build("precision").specs) == 2 * 2 * 2 * 5
     assert len(build("tune").specs) == 5 * 7 * 9
     assert len(build("tune", reduced=True).specs) == 5 * 7 * 4
     # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
@@ -76,7 +77,8 @@ def test_profiles_follow_the_released_files_and_the_text() -> None:
 def test_options_reach_every_trial() -> None:
     for name in STUDIES:
         for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,), precision="bf16").specs:
-            assert (spec.train.max_epochs, spec.train.precision) == (3, "bf16")
+            assert spec.train.max_epochs == 3
+            assert spec.train.precision == "bf16" or name == "precision"
             assert spec.data.tie == "random" or name == "protocol"
             assert spec.profile == "paper" and spec.seed == 37
     choices = DataChoices(filter="at_once", min_item=2, min_user=3, count="partners", repeats="last", quantile=0.9)
@@ -216,6 +218,14 @@ def test_the_protocol_switches_one_thing_at_a_time() -> None:
         [("encoder", "rank_non_items")],
         [("encoder", "max_len")],
     ]
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+def test_the_precision_asked_for_is_the_base_of_the_other(asked: str) -> None:
+    base, other = build("precision", datasets=("ml1m",), seeds=(37,), methods=("bt_sr",), precision=asked).specs
+    assert base == trial("bt_sr", "ml1m", ALL.model_copy(update={"precision": asked}), 37)
+    assert (base.train.precision, {base.train.precision, other.train.precision}) == (asked, {"fp32", "bf16"})
+    assert varied(other, train={"precision": asked}) == base
 
 
 def test_the_views_differ_in_nothing_else() -> None:
