@@ -95,7 +95,10 @@ def write_recommendations(path: Path, found: Sequence[Recommended]) -> None:
 def _read(path: Path, suffix: str) -> pd.DataFrame:
     try:
         if suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise ValueError("its rows have more fields than its header names")
+            return frame
         if suffix == ".parquet":
             return pd.read_parquet(path)
         with path.open(encoding="utf-8") as lines:

@@ -157,6 +157,10 @@ class Served:
 
 def full_key(paths: RunPaths, start: str) -> str:
     """The kept checkpoint whose key begins so. Raises ConfigError where there is none, or several."""
+    if not start or set(start) - set("0123456789abcdef"):
+        raise ConfigError(
+            f"'{start}' begins no key of a trial: give its first digits (0-9, a-f), see btsr-report --why"
+        )
     found = sorted(path.parent.name for path in paths.checkpoints.glob(f"{start}*/{BEST}"))
     if len(found) == 1 or start in found:
         return start if start in found else found[0]

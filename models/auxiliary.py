@@ -87,7 +87,7 @@ def barlow(config: AuxConfig, given: AuxInput) -> Aux:
     if config.extra_dropout_view:
         extra = term(given.encode("own"))
         total = total + extra.total
-        parts["extra_view"] = extra.total.detach()
+        parts |= {"extra_view": extra.total.detach(), "extra_clamped_dims": extra.clamped_dims}
     return total, parts
 
 

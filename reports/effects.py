@@ -142,15 +142,19 @@ def _arms(evidence: Evidence, specs: Sequence[TrialSpec]) -> tuple[Arm, ...]:
 
 
 def _design(arms: Sequence[Arm]) -> Design | None:
-    """Around the arm with most one-setting neighbours; those that were run count first, of equals the first listed."""
+    """Around the arm with most one-setting neighbours, of equals the first listed.
+
+    Where a study was edited or extended, its arms of before stand in it too: what was run, the arm itself included,
+    counts first.
+    """
     values = [_values(arm.spec) for arm in arms]
     distance = [[sum(mine[path] != theirs[path] for path in mine) for theirs in values] for mine in values]
 
-    def neighbours(at: int) -> tuple[int, int]:
-        near = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1]
+    def around(at: int) -> tuple[int, int]:
+        near = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart <= 1]
         return sum(arm.group is not None for arm in near), len(near)
 
-    at = max(range(len(arms)), key=neighbours)
+    at = max(range(len(arms)), key=around)
     variants = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1]
     if not variants:
         return None

@@ -189,7 +189,19 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice, own: S
     outside = "; run by another study" if not asked & set(group.keys) else ""
     return (
         f"{dataset_title(dataset)}, {found.plan.column(key).title}: {', '.join(own)}; seeds {seeds}; mean validation "
-        f"{SELECT_ON} {choice.score:.4f}{others}{outside}{_clamped(found, group)}."
+        f"{SELECT_ON} {choice.score:.4f}{others}{outside}{_clamped(found, group)}{_untouched(group)}."
+    )
+
+
+def _untouched(group: Group) -> str:
+    """Runs whose best weights are from before the auxiliary term began: they are those of the base loss alone."""
+    first = group.spec.aux.first_epoch
+    early = [run.spec.seed for run in group.runs if run.best_epoch is not None and run.best_epoch < first]
+    if not early:
+        return ""
+    which = "in every run" if len(early) == len(group.runs) else f"with seed {', '.join(map(str, early))}"
+    return (
+        f"; best before epoch {first}, in which its auxiliary term begins, {which}: weights that the term never touched"
     )
 
 

@@ -1,7 +1,11 @@
 """A method on a data set as a profile has it (spec 0.3, 1.5): the rows of `studies.points`, made into trials.
 
 `released` is what the authors' configuration files say; `paper` follows the paper's text where it says something
-(T = 50, 5-core, weight decay 1e-5, population std in the Barlow Twins term) and the files where it is silent.
+(T = 50, 5-core, weight decay 1e-5; in the Barlow Twins term population std and no dropout view, which Kindle Store's
+file has) and the files where it is silent; the text's grid of alpha and lambda is that of study `alpha_lambda`.
+
+Two things of the released program are in neither: it ranks two rows that are no items (`rank_non_items`, spec 1.7), and
+it chooses among runs on test data (spec 0.3).
 """
 
 from collections.abc import Mapping
@@ -93,6 +97,7 @@ def _auxiliary(aux: AuxConfig, options: StudyOptions, alpha: float | None, lam: 
             "alpha": aux.alpha if alpha is None else alpha,
             "lam": aux.lam if lam is None else lam,
             "bt_std": "unbiased" if options.profile == "released" else "population",
+            "extra_dropout_view": aux.extra_dropout_view and options.profile == "released",
         }
     )
 

@@ -1,17 +1,16 @@
 """Table 1 (spec 7.1): three prediction losses, each with and without the Barlow Twins term."""
 
 from harness.config import Study, StudyOptions
-from studies.points import POINTS
-from studies.profiles import trial
+from studies.profiles import point, trial
 
 BASES: tuple[str, ...] = ("sasrec_bce", "sasrec_ce", "sasrec_sce")
 
 
 def methods(dataset: str) -> tuple[str, ...]:
     """The six columns; what table 2 runs as BT-SR on this data set is the same trial here, and so is run once."""
-    ours = POINTS["bt_sr"].get(dataset)
+    ours = point("bt_sr", dataset)
     pairs = (f"{base}+bt" for base in BASES)
-    return (*BASES, *("bt_sr" if POINTS[pair].get(dataset) == ours else pair for pair in pairs))
+    return (*BASES, *("bt_sr" if point(pair, dataset) == ours else pair for pair in pairs))
 
 
 def study(options: StudyOptions) -> Study:

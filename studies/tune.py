@@ -34,6 +34,9 @@ SHARED: Mapping[str, Range] = {
 }
 """What a search varies of every method."""
 
+PAPER: Mapping[str, Range] = {"train.weight_decay": Range(low=1e-5, high=1e-4, log=True)}
+"""And with profile `paper`, whose text tunes it (spec 1.5)."""
+
 WEIGHT = Range(low=0.01, high=0.5, log=True)
 """Of an auxiliary term; never 0, which would be another method."""
 
@@ -53,7 +56,14 @@ OWN: Mapping[str, Mapping[str, Range]] = {
         "aux.reorder_beta": SHARE,
     },
     "duorec": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
-    "ec4srec": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE, "aux.r_plus": SHARE, "aux.r_minus": SHARE},
+    "ec4srec": {
+        "aux.alpha": CONTRAST_RANGE,
+        "aux.tau": TEMPERATURE,
+        "aux.r_plus": SHARE,
+        "aux.r_minus": SHARE,
+        "aux.negative_weight": Range(low=0.005, high=0.5, log=True),
+        "aux.tau_negative": TEMPERATURE,
+    },
     "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": Range(low=0.0, high=0.5)},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
@@ -61,7 +71,8 @@ OWN: Mapping[str, Mapping[str, Range]] = {
 
 def space(base: TrialSpec) -> SearchSpace:
     """Where a method is searched around its row; a range that would leave the row out is widened to it."""
-    row, ranges = base.flat(), {**SHARED, **OWN[base.method]}
+    row, own = base.flat(), OWN[base.method]
+    ranges = {**SHARED, **(PAPER if base.profile == "paper" else {}), **own}
     return SearchSpace(
         base=base,
         ranges={

@@ -81,6 +81,23 @@ def test_the_loss_is_finite_and_its_gradient_reaches_the_items(loss: str, aux: s
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trainer.objective.parameters())
 
 
+@pytest.mark.parametrize("aux", AUX_SETTINGS)
+def test_the_gradient_of_an_auxiliary_term_alone_reaches_the_items(aux: str) -> None:
+    """That of alpha = 2 less that of alpha = 1, the draws being the same; CE's own reaches every item."""
+    grads = []
+    for alpha in (2.0, 1.0):
+        trainer = Trainer(spec_of("ce", aux, aux={"kind": aux, **AUX_SETTINGS[aux], "alpha": alpha}), DENSE, CPU)
+        step = next(iter(trainer.steps(1)))
+        trainer.objective(step)[0].backward()
+        assert trainer.objective.model.table.grad is not None
+        grads.append(trainer.objective.model.table.grad)
+    size = (grads[0] - grads[1]).norm(dim=1)
+    seen = set(step.batch.items[: step.batch.count].tolist())
+    touched = {item for item in seen if float(size[item]) > 1e-4 * float(size.max())}
+    # the terms look at the states of whole sequences; CL4SRec alone at nothing but shortened and masked copies
+    assert touched == seen if aux != "cl4srec" else len(touched) > len(seen) / 2
+
+
 @pytest.mark.parametrize("loss", LOSS_SETTINGS)
 @pytest.mark.parametrize("aux", AUX_SETTINGS)
 def test_every_auxiliary_goes_with_every_loss(loss: str, aux: str) -> None:
@@ -182,23 +199,10 @@ def test_views_leave_the_prediction_part_alone(loss: str, aux: str) -> None:
     assert float(parts["prediction"]) == float(alone.detach())
 
 
-def bt(**settings: Any) -> dict[str, Any]:
-    return {"kind": "barlow_twins", "alpha": 0.3, "lam": 0.05, **settings}
-
-
-def ec(**settings: Any) -> dict[str, Any]:
-    return {"kind": "ec4srec", "alpha": 0.1, "explain_start": 1, **settings}
-
-
-def nce(**settings: Any) -> dict[str, Any]:
-    return {"kind": "cl4srec", "alpha": 0.1, **settings}
-
-
 ENCODER: dict[str, Any] = {"dim": 8, "max_len": 7, "dropout": 0.1}
 TRAIN: dict[str, Any] = {"batch_size": 16, "lr": 0.01}
-SCE: dict[str, Any] = {"kind": "sce", "sce_b_y": 8}
 EFFECTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    # field: a configuration, and another that differs from it in this field alone
+    # field: a configuration, and another that differs from it in this field alone; of losses and terms see below
     "encoder.dim": (ENCODER, ENCODER | {"dim": 12}),
     "encoder.blocks": (ENCODER, ENCODER | {"blocks": 1}),
     "encoder.heads": (ENCODER, ENCODER | {"heads": 2}),
@@ -211,53 +215,63 @@ EFFECTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "encoder.activation": (ENCODER, ENCODER | {"activation": "gelu"}),
     "encoder.init": (ENCODER, ENCODER | {"init": "normal"}),
     "loss.kind": ({"kind": "bce", "negatives": 5}, {"kind": "ce_sampled", "negatives": 5}),
-    "loss.negatives": ({"kind": "bce", "negatives": 5}, {"kind": "bce", "negatives": 6}),
-    "loss.bce_reduction": (
-        {"kind": "bce", "negatives": 5},
-        {"kind": "bce", "negatives": 5, "bce_reduction": "halves"},
-    ),
-    "loss.gbce_t": (
-        {"kind": "gbce", "negatives": 5, "gbce_t": 0.75},
-        {"kind": "gbce", "negatives": 5, "gbce_t": 0.0},
-    ),
-    "loss.sce_buckets": (SCE, SCE | {"sce_buckets": 3}),
-    "loss.sce_b_x": (SCE, SCE | {"sce_b_x": 4}),
-    "loss.sce_b_y": (SCE, SCE | {"sce_b_y": 9}),
-    "loss.sce_mix_x": (SCE, SCE | {"sce_mix_x": True}),
     "aux.kind": ({"kind": "duorec", "alpha": 0.1}, {"kind": "duorec_released", "alpha": 0.1}),
-    "aux.alpha": (bt(), bt(alpha=0.6)),
-    "aux.lam": (bt(), bt(lam=0.5)),
-    "aux.bt_reduction": (bt(), bt(bt_reduction="sum")),
-    "aux.bt_std": (bt(), bt(bt_std="unbiased")),
-    "aux.no_partner": (bt(), bt(no_partner="drop")),
-    "aux.partner_pool": (bt(), bt(partner_pool="prefix")),
-    "aux.bt_view": (bt(), bt(bt_view="reorder")),
-    "aux.extra_dropout_view": (bt(), bt(extra_dropout_view=True)),
-    "aux.projector_layers": (
-        bt(projector_layers=1, projector_dim=8),
-        bt(projector_layers=2, projector_dim=8),
-    ),
-    "aux.projector_dim": (bt(projector_layers=2, projector_dim=8), bt(projector_layers=2, projector_dim=9)),
-    "aux.tau": (nce(), nce(tau=0.5)),
-    "aux.similarity": (nce(), nce(similarity="cosine")),
-    "aux.crop_eta": (bt(bt_view="crop"), bt(bt_view="crop", crop_eta=0.3)),
-    "aux.mask_gamma": (bt(bt_view="mask"), bt(bt_view="mask", mask_gamma=0.6)),
-    "aux.reorder_beta": (bt(bt_view="reorder"), bt(bt_view="reorder", reorder_beta=0.9)),
-    "aux.substitute_p": (bt(bt_view="substitute"), bt(bt_view="substitute", substitute_p=0.9)),
-    "aux.importance": (ec(), ec(importance="occlusion")),
-    "aux.explain": (ec(), ec(explain="predicted")),
-    "aux.explain_start": (ec(), ec(explain_start=2)),
-    "aux.explain_every": (ec(), ec(explain_every=1)),
-    "aux.r_plus": (ec(), ec(r_plus=0.6)),
-    "aux.r_minus": (ec(), ec(r_minus=0.2)),
-    "aux.tau_negative": (ec(), ec(tau_negative=0.5)),
-    "aux.negative_weight": (ec(), ec(negative_weight=0.2)),
-    "aux.supervised_weight": (ec(), ec(supervised_weight=0.0)),
     "train.batch_size": (TRAIN, TRAIN | {"batch_size": 8}),
     "train.lr": (TRAIN, TRAIN | {"lr": 0.02}),
     "train.beta2": (TRAIN, TRAIN | {"beta2": 0.5}),
     "train.weight_decay": (TRAIN, TRAIN | {"weight_decay": 0.1}),
 }
+OTHER: dict[str, Any] = {
+    # field of a loss or auxiliary term: another value than that of the settings above
+    "negatives": 6,
+    "bce_reduction": "halves",
+    "gbce_t": 0.0,
+    "sce_buckets": 3,
+    "sce_b_x": 4,
+    "sce_b_y": 9,
+    "sce_mix_x": True,
+    "alpha": 0.6,
+    "lam": 0.5,
+    "bt_reduction": "sum",
+    "bt_std": "unbiased",
+    "no_partner": "drop",
+    "partner_pool": "prefix",
+    "bt_view": "reorder",
+    "extra_dropout_view": True,
+    "projector_layers": 2,
+    "projector_dim": 9,
+    "tau": 0.5,
+    "similarity": "cosine",
+    "crop_eta": 0.3,
+    "mask_gamma": 0.6,
+    "reorder_beta": 0.9,
+    "substitute_p": 0.9,
+    "importance": "occlusion",
+    "explain": "predicted",
+    "explain_start": 2,
+    "explain_every": 1,
+    "r_plus": 0.6,
+    "r_minus": 0.2,
+    "tau_negative": 0.5,
+    "negative_weight": 0.2,
+    "supervised_weight": 0.0,
+}
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    # (kind, field): what else must be set for the field to have a meaning
+    **{
+        ("barlow_twins", field): {"bt_view": field.partition("_")[0]}
+        for field in ("crop_eta", "mask_gamma", "reorder_beta", "substitute_p")
+    },
+    ("barlow_twins", "projector_layers"): {"projector_layers": 1, "projector_dim": 8},
+    ("barlow_twins", "projector_dim"): {"projector_layers": 2, "projector_dim": 8},
+}
+USES = {"loss": LOSS_USES, "aux": AUX_USES}
+SETTINGS = {"loss": LOSS_SETTINGS, "aux": AUX_SETTINGS}
+for part, uses in USES.items():
+    for kind, fields in uses.items():
+        for field in fields:
+            first = {"kind": kind, **SETTINGS[part][kind], **BESIDE.get((kind, field), {})}
+            EFFECTS[f"{part}.{field} of {kind}"] = (first, first | {field: OTHER[field]})
 ELSEWHERE = {
     "encoder.kind",  # the only one
     *(f"train.{name}" for name in ("max_epochs", "patience", "validate_every")),  # tests/training/test_train.py
@@ -268,18 +282,18 @@ ELSEWHERE = {
 def test_no_field_is_left_untested() -> None:
     configs = {"encoder": EncoderConfig, "loss": LossConfig, "aux": AuxConfig, "train": TrainConfig}
     fields = {f"{part}.{name}" for part, config in configs.items() for name in config.model_fields}
-    assert fields == set(EFFECTS) | ELSEWHERE
+    assert fields == {name.partition(" of ")[0] for name in EFFECTS} | ELSEWHERE
 
 
 @pytest.mark.parametrize("field", EFFECTS)
 def test_every_field_changes_the_key_and_the_losses(field: str) -> None:
-    part = field.partition(".")[0]
+    part, _, name = field.partition(" of ")[0].partition(".")
     one, two = (spec_of(**{part: settings}) for settings in EFFECTS[field])
     differing = {
         n
         for n in type(getattr(one, part)).model_fields
         if getattr(getattr(one, part), n) != getattr(getattr(two, part), n)
     }
-    assert differing == {field.partition(".")[2]}
+    assert differing == {name}
     assert one.key != two.key
     assert trace(one) != trace(two)

@@ -134,6 +134,18 @@ def test_the_base_is_what_most_others_are_one_switch_away_from(database: Path) -
         assert design.left_out == 1
 
 
+def test_what_is_missing_does_not_make_another_arm_the_base(tmp_path: Path) -> None:
+    """Where all differ in one setting, where the base alone was run, and where a variant alone was."""
+    views = [varied(spec("bt_sr", alpha=0.1), aux={"bt_view": view}) for view in augmentation.VIEWS]
+    arms = [views[0], varied(views[0], data={"tie": "random"}), varied(views[0], encoder={"mask_pad_keys": True})]
+    for number, (specs, run) in enumerate([(views, [0, 1, 2, 3, 5]), (arms, [0]), (arms, [1])]):
+        ended = [ranked(specs[i], STABLE, (1, 2, 3, 4)) for i in run]
+        database = write(tmp_path / f"{number}.db", "mine", specs, ended, [STABLE])
+        with open_store(database, read_only=True) as store:
+            (design,) = designs(gather(store, Request(study="mine", every_version=True)))
+        assert design.base.spec == specs[0] and len(design.variants) == len(specs) - 1
+
+
 def test_golden_text(database: Path) -> None:
     """The whole report as text. Set BTSR_WRITE_GOLDEN to accept a wanted change."""
     text = sheet_text(sheet(database)).replace(str(database.parent), "runs")

@@ -24,6 +24,7 @@ from reports.table import Cell, Table
 from reports.tables import table as make_table
 from studies.points import POINTS
 from studies.points import TABLE2 as METHODS
+from studies.profiles import varied
 from tests.reports.latex import check
 from tests.reports.world import data_config, failure, result, spec, split_of, write
 from tests.store import fake
@@ -128,6 +129,20 @@ def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path)
     assert "ML 1M: 2 of 3 trials were given up early (pruned, censored): they are in no cell" in notes
     assert "alpha 0.1" in notes and "alpha 0.2" not in notes and "incomplete" not in notes
     assert _cell(table, "ml1m", "ndcg@10", "bt_sr").n == 1
+
+
+def test_weights_from_before_the_term_began_are_told(tmp_path: Path) -> None:
+    split = split_of(data_config(), 30)
+    aux = {"kind": "ec4srec", "alpha": 0.1, "explain_start": 2}
+    specs = [varied(spec("ec4srec", seed=seed), aux=aux) for seed in (1235, 37)]
+    runs = [result(one, split, valid=1.0, test=1.0) for one in specs]
+    late = replace(runs[1], best_epoch=2, epochs=(fake.epoch(1, 0.1), fake.epoch(2, 0.2)))
+    told = "ML 1M, EC4SRec: .*; best before epoch 2, in which its auxiliary term begins, "
+    for name, ended, words in (("all", runs, "in every run: "), ("one", [runs[0], late], "with seed 1235: ")):
+        database = write(tmp_path / f"{name}.db", "table2", specs, ended, [split])
+        assert re.search(told + words, _notes(_table(database, "ml1m")))
+    database = write(tmp_path / "none.db", "table2", specs, [replace(late, spec=specs[0])], [split])
+    assert "best before" not in _notes(_table(database, "ml1m"))
 
 
 def test_boundaries_have_a_date_where_there_is_one() -> None:

@@ -86,7 +86,7 @@ def invented_ranks(split: Split, part: str, quality: float, seed: int) -> UserRa
 def result(
     of: TrialSpec, split: Split, *, valid: float, test: float, device: str = "cpu", batch_size: int | None = None
 ) -> TrialResult:
-    """A finished trial whose validation and test ranks have these qualities."""
+    """A finished trial of one epoch whose validation and test ranks have these qualities."""
     ranks = {
         "valid": invented_ranks(split, "valid", valid, of.seed),
         "test": invented_ranks(split, "test", test, of.seed),

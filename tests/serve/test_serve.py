@@ -186,6 +186,7 @@ def test_ids_are_text_and_times_may_be_dates(tmp_path: Path) -> None:
         ("a.csv", "user,item\n", "has no rows"),
         ("a.jsonl", "", "has no rows"),
         ("a.csv", "user,item\n1,2\n1,\n", "row 2 has no item"),
+        ("a.csv", "user,item\nann,16,5\n", "rows have more fields than its header"),
         ("a.jsonl", '{"user": "1", "item": "2"}\n{"item": "2"}\n', "row 2 has no user"),
         ("a.csv", "user,item,timestamp\n1,2,then\n", "row 1: timestamp 'then' is neither"),
         ("a.jsonl", "[1, 2]\n", "a line is no object"),
@@ -295,7 +296,14 @@ def test_the_command_says_how_to_keep_weights(
 
         with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
             raise without_checkpoint(store.trials()[0], "tiny", paths)
-    for wrong in ([], ["--study", "tiny", "--trial", "abc"], ["--trial", "abc", "--mode", "diverse"]):
+    for wrong in (
+        [],
+        ["--study", "tiny", "--trial", "abc"],
+        ["--trial", "abc", "--mode", "diverse"],
+        ["--trial", ""],
+        ["--trial", "/etc"],
+        ["--trial", "*"],
+    ):
         assert run(monkeypatch, *wrong, *words) == 2
         assert capsys.readouterr().err.startswith("btsr-recommend: ")
 

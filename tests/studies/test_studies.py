@@ -71,6 +71,7 @@ def test_profiles_follow_the_released_files_and_the_text() -> None:
     paper = trial("bt_sr", "kindle_store", StudyOptions(datasets=("kindle_store",), profile="paper"), 37)
     assert (paper.encoder.max_len, paper.train.weight_decay, paper.aux.bt_std) == (50, 1e-5, "population")
     assert (paper.data.filter, paper.data.min_item, paper.data.min_user) == ("iterative", 5, 5)
+    assert not paper.aux.extra_dropout_view and trial("bt_sr", "kindle_store", ALL, 37).aux.extra_dropout_view
     assert paper.profile == "paper" and paper.key != trial("bt_sr", "kindle_store", ALL, 37).key
 
 
@@ -105,6 +106,13 @@ def test_a_file_is_a_data_set_with_its_columns() -> None:
     of = {name: trial("bt_sr", name, options, 37).data for name in options.datasets}
     assert of["/x/mine.csv"].columns == ("who", "what", "when") and of["ml1m"].columns == ("", "", "")
     assert (of["/x/mine.csv"].filter, of["/x/mine.csv"].min_user) == ("one_pass", 20)
+
+
+def test_every_study_takes_a_file() -> None:
+    for name in STUDIES:
+        specs = build(name, datasets=("/x/mine.csv",), columns=("who", "what", "when")).specs
+        assert specs and {spec.data.dataset for spec in specs} == {"/x/mine.csv"}
+    assert methods("/x/mine.csv") == methods("yelp")
 
 
 def test_smoke_feeds_a_table_and_a_line() -> None:
@@ -150,6 +158,7 @@ def test_the_released_rows() -> None:
         ("sasrec_sce+bt", "beauty", 1024, ("sce", 256), 300, 30),
         ("sasrec_ce+bt", "kindle_store", 64, ("ce", None), 300, 10),
         ("bt_sr", "yelp", 64, ("ce", None), 300, 20),
+        ("sasrec_ce_sampled+bt", "kindle_store", 64, ("ce_sampled", 1024), 300, 10),
     ):
         spec = trial(method, dataset, ALL, 37)
         sampled = spec.loss.negatives or spec.loss.sce_b_y
@@ -159,6 +168,9 @@ def test_the_released_rows() -> None:
     kindle = trial("bt_sr", "kindle_store", ALL, 37).aux
     assert (kindle.alpha, kindle.lam, kindle.extra_dropout_view) == (0.08, 0.07, True)
     assert trial("sasrec_sce+bt", "beauty", ALL, 37).aux.lam == 0.1
+    for dataset, alpha, lam, extra in (("beauty", 0.25, 0.1, False), ("kindle_store", 0.05, 0.2, True)):
+        aux = trial("sasrec_ce_sampled+bt", dataset, ALL, 37).aux
+        assert (aux.alpha, aux.lam, aux.extra_dropout_view) == (alpha, lam, extra)
 
 
 def test_the_two_tables_share_their_trials() -> None:

@@ -269,7 +269,7 @@ def test_bucket_sizes_by_formula_and_by_hand() -> None:
 def test_the_log_names_the_parts() -> None:
     _, parts = Trainer(spec_of(aux=bt(extra_dropout_view=True)), SPLIT, CPU).run_epoch(1)
     assert {"prediction", "auxiliary", "on_diagonal", "off_diagonal", "clamped_dims", "partner_share"} <= set(parts)
-    assert "extra_view" in parts
+    assert {"extra_view", "extra_clamped_dims"} <= set(parts)
     _, parts = Trainer(spec_of(loss={"kind": "sce", "sce_b_y": 9}), SPLIT, CPU).run_epoch(1)
     assert 0 < parts["sce_selected"] <= 1 and parts["sce_buckets"] == int(parts["sce_buckets"]) > 1
 
