@@ -50,3 +50,9 @@ def test_every_printed_number_gets_one(tmp_path: Path) -> None:
     row = next(row for row in sheet.rows if row[:3] == ("ML 1M", "hr@10", "SASRec (CE)"))
     assert row[5] == "0.0847 (doubtful)" and row[4].endswith("(seeds and users)")
     assert "not run: 297" in sheet.footnotes[0]
+    values = [
+        m.value for run in runs[:2] for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", "ndcg", 10, 0)
+    ]
+    (told,) = [note for note in sheet.footnotes if "Diagnostic, no result" in note]
+    assert told.endswith(f"of this study, ML 1M: SASRec (CE) {max(filter(None, values)):.4f} (of 2).")
+    assert min(filter(None, values)) < max(filter(None, values)), "the better of two, whatever validation says"
