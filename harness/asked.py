@@ -16,6 +16,7 @@ from studies import STUDIES, StudyFunction, default_datasets, study_function
 
 DEMANDS: Mapping[str, str] = {
     "max_epochs": "train.max_epochs",
+    "validate_every": "train.validate_every",
     "precision": "train.precision",
     "tie": "data.tie",
     **{name: f"data.{name}" for name in DataChoices.model_fields},
@@ -150,7 +151,7 @@ def _refuse_deaf(
     A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
     for --seeds, --profile and --reduced where the study is the same without them, or, in a search, its spaces are.
     """
-    for field in ("max_epochs", "precision", "tie", "data"):
+    for field in ("max_epochs", "validate_every", "precision", "tie", "data"):
         asked, silence = getattr(options, field), StudyOptions.model_fields[field].default
         if asked == silence:
             continue

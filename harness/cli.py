@@ -81,6 +81,9 @@ def sweep(
     ] = len(SEEDS),
     reduced: Annotated[bool, typer.Option("--reduced", help="the study's smaller form")] = False,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="cap the epochs of every trial")] = None,
+    validate_every: Annotated[
+        int, typer.Option(min=1, help="epochs between validations, which the patience of early stopping counts")
+    ] = 1,
     precision: Annotated[
         Precision, typer.Option(help="of the large matrix products; bf16 is faster where the processor has it")
     ] = "fp32",
@@ -217,6 +220,7 @@ def sweep(
         seeds=SEEDS[:seeds],
         reduced=reduced,
         max_epochs=max_epochs,
+        validate_every=validate_every,
         tie=tie,
         data=choices_of(context),
         precision=precision,

@@ -326,6 +326,9 @@ class StudyOptions(Frozen):
     seeds: tuple[int, ...] = SEEDS
     reduced: bool = False
     max_epochs: Annotated[int | None, Field(ge=1, description="cap of every trial's epochs (changes the keys)")] = None
+    validate_every: Annotated[
+        int, Field(ge=1, description="epochs between a trial's validations, which patience counts (changes the keys)")
+    ] = 1
     tie: Tie = "stable"
     data: Annotated[
         DataChoices, Field(description="filter, split and edition of every data set, in place of the profile's")

@@ -67,9 +67,11 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
         profile=profile,
         data=_choices(profile, [spec.data for spec in missing]),
         precision=missing[0].train.precision,
+        validate_every=missing[0].train.validate_every,
         columns=next((spec.data.columns for spec in missing if any(spec.data.columns)), ("", "", "")),
     )
     always = ["--precision", usual.precision] if usual.precision != "fp32" else []
+    always += ["--validate-every", str(usual.validate_every)] if usual.validate_every > 1 else []
     always += [word for name, value in usual.data.said.items() for word in (option(name), str(value))]
     for name, value in zip(("--user-col", "--item-col", "--time-col"), usual.columns, strict=True):
         always += [name, value] if value else []

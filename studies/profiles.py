@@ -76,6 +76,7 @@ def trial(
             batch_size=row.batch_size,
             max_epochs=min(epochs),
             patience=row.patience,
+            validate_every=options.validate_every,
             weight_decay=WEIGHT_DECAY[options.profile],
             precision=options.precision,
         ),

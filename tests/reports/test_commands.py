@@ -28,6 +28,7 @@ def _command(study: str, missing_from: StudyOptions, **more: Any) -> str:
         ({"max_epochs": 3}, "--max-epochs 3"),
         ({"max_epochs": 3, "seeds": SEEDS[:1], "tie": "random"}, "--seeds 1 --tie random --max-epochs 3"),
         ({"precision": "bf16"}, "--precision bf16"),
+        ({"validate_every": 5, "seeds": SEEDS[:3]}, "--seeds 3 --validate-every 5"),
         ({"data": DataChoices(split="leave_one_out")}, "--split leave_one_out"),
         (
             {"data": DataChoices(filter="none", repeats="first"), "tie": "random"},

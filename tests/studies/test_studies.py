@@ -77,8 +77,9 @@ def test_profiles_follow_the_released_files_and_the_text() -> None:
 
 def test_options_reach_every_trial() -> None:
     for name in STUDIES:
-        for spec in build(name, max_epochs=3, tie="random", profile="paper", seeds=(37,), precision="bf16").specs:
-            assert spec.train.max_epochs == 3
+        options = {"max_epochs": 3, "validate_every": 2, "tie": "random", "precision": "bf16"}
+        for spec in build(name, profile="paper", seeds=(37,), **options).specs:
+            assert (spec.train.max_epochs, spec.train.validate_every) == (3, 2)
             assert spec.train.precision == "bf16" or name == "precision"
             assert spec.data.tie == "random" or name == "protocol"
             assert spec.profile == "paper" and spec.seed == 37

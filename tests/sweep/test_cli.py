@@ -138,6 +138,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "deaf.py", "--profile", "paper"), "--profile changes nothing in study deaf"),
         (("--study", "deaf.py", "--reduced"), "--reduced changes nothing in study deaf"),
         (("--study", "deaf.py", "--precision", "bf16"), "--precision bf16 is ignored by study deaf"),
+        (("--study", "deaf.py", "--validate-every", "2"), "--validate-every 2 is ignored by study deaf"),
         (("--study", "deaf.py", "--tie", "random"), "--tie random is ignored by study deaf (a sasrec_ce trial has st"),
         (("--study", "capped.py", "--max-epochs", "3"), "--max-epochs 3 is ignored by study capped (a bt_sr trial has"),
         (("--study", "deaf.py", "--min-user", "3"), "--min-user 3 is ignored by study deaf (a sasrec_ce trial has 1)"),

@@ -73,6 +73,7 @@ def test_what_is_asked_for_in_vain_is_refused(tmp_path: Path) -> None:
     for asked, says in (
         ({"precision": "bf16"}, "as they are: drop --precision"),
         ({"max_epochs": 3}, "drop --max-epochs"),
+        ({"validate_every": 3}, "drop --validate-every"),
         ({"data": DataChoices(min_item=3)}, "drop --min-item"),
         ({"columns": ("who", "", "")}, "drop --user-col, --item-col and --time-col"),
         ({"methods": ("duorec",)}, "unknown method of this study 'duorec'"),
