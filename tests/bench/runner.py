@@ -257,6 +257,6 @@ def read_lines(path: Path) -> list[Line]:
 def append_line(path: Path, line: Line) -> None:
     """Keep a measurement for good."""
     with path.open("a") as file:
-        file.write(json.dumps(asdict(line), sort_keys=True) + "\n")
+        file.write(json.dumps(asdict(line)) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from tests.bench.job import Answer, Job
 from tests.bench.limits import products
 from tests.bench.report import case_table, render, targets_table
 from tests.bench.results import Results
+from tests.bench.runner import append_line, read_lines
 from tests.bench.task import Task
 from tests.bench_lines import line_of
 
@@ -86,17 +87,21 @@ def test_a_ratio_stands_beside_both_references_and_what_the_products_allow(tmp_p
     assert "peak memory | btsr, torch, fp32 | <= 450 MiB |  | 400 MiB (400 to 400) | kept |  |  |  |" in text
 
 
-def test_a_profile_shows_shares_and_memory_of_every_program() -> None:
+def test_a_profile_shows_shares_and_memory_of_every_program(tmp_path: Path) -> None:
     one = Answer(seconds=[2.0], profile={"loss": 1.5, "rest": 0.5}, resident={"import": 200.0, "epoch": 350.0})
     two = Answer(seconds=[4.0], profile={"loss": 1.0, "rest": 3.0}, resident={"import": 200.0, "epoch": 500.0})
     lines = [
         replace(line_of("ml1m-profile", program, 0, 1.0), answer=asdict(answer))
         for program, answer in (("btsr-kernels-bf16", one), ("btsr", two))
     ]
-    page = render(lines, outdated={}, machine={"cores": "2"}, rates={}, date="2026-01-01")
+    for line in lines:
+        append_line(tmp_path / "lines.jsonl", line)
+    page = render(
+        read_lines(tmp_path / "lines.jsonl"), outdated={}, machine={"cores": "2"}, rates={}, date="2026-01-01"
+    )
     assert "| share of an epoch | btsr, torch, fp32 | btsr, kernels, bf16 |" in page
     assert "| loss | 25.0 % | 75.0 % |" in page and "| all, under the profiler | 4 s | 2 s |" in page
-    assert "| epoch | 500 MiB | 350 MiB |" in page
+    assert "| import | 200 MiB | 200 MiB |\n| epoch | 500 MiB | 350 MiB |" in page, "in the order of the training"
     assert page.count("`ml1m-profile`") == 2, "its section, and how far apart its programs began"
 
 
