@@ -34,7 +34,8 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --constraint tests/bench/constraints-peers.txt recbole 'rectools[torch]'
 	touch $@
 
-bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, about two hours; BENCH="--quick" or "--only ml1m-ce"
+bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, four to five hours (growth of cost: 75 minutes); BENCH="--quick" or "--only ml1m-ce"
+	@echo "All cases take four to five hours on two quiet cores; an interrupted run goes on where it stopped."
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
 
 halving: $(VENV)/.installed  ## what a pruner would have saved; HALVING="--db runs/btsr.db --study alpha_lambda --dataset ml1m"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,16 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.errors import BtsrError, ConfigError, unknown_name
 from tests.bench.cases import CASES, PROGRAMS
-from tests.bench.datasets import folder_of
+from tests.bench.datasets import data_folder, folder_of
 from tests.bench.job import CannotMeasure, Job
-from tests.bench.limits import peak_rates
+from tests.bench.limits import best_rates
 from tests.bench.report import render
-from tests.bench.runner import Line, Runner, append_line, engine_digest, key, machine, read_lines
+from tests.bench.runner import Line, Runner, append_line, key, read_lines
+from tests.bench.sources import Digests, machine
 
 Measurement = tuple[str, str, int, Job]
 """Case, program, round, and what the program is asked to do."""
 LINES = "lines.jsonl"
 """Raw measurements below `--out`, one JSON value a line."""
+RATES = "rates.json"
+"""The processor's best rates so far, below `--out`."""
 QUICK_ROUNDS = 2
 
 
@@ -44,14 +47,13 @@ def plan_of(
     for name in cases:
         case = CASES[name]
         try:
-            data = case.quick_data if quick and case.quick_data else case.data
-            folder = str(folder_of(data, out).resolve()) if data else ""
+            data = case.data_name(quick=quick)
+            folder = str(folder_of(data, out)) if data else ""
         except CannotMeasure as error:
             say(f"skipped {name}: {error}")
             continue
-        job = case.quick_job if quick else case.job
         plan += [
-            (name, program, round_, job(program, folder))
+            (name, program, round_, case.job(program, folder, quick=quick))
             for round_ in range(min(rounds, case.most_rounds))
             for program in case.programs
             if program in programs
@@ -72,12 +74,14 @@ def main(
     most_others: Annotated[
         float, typer.Option(min=0, help="share of others' processor time above which a measurement is made again")
     ] = 0.12,
-    render_only: Annotated[bool, typer.Option(help="measure nothing; report every line there is")] = False,
+    render_only: Annotated[bool, typer.Option(help="measure nothing; write the report")] = False,
     list_cases: Annotated[bool, typer.Option("--list", help="print the cases and programs and stop")] = False,
 ) -> None:
-    """Measure btsr and its peers in turn on this machine, and write the report.
+    """Measure btsr and its peers in turn on this machine, and write the report; all cases take four to five hours.
 
-    An interrupted run keeps what is finished and goes on from there when started again with the same options.
+    An interrupted run keeps what is finished and goes on from there when started again with the same options. The
+    report has everything in --out that was measured with the present code and versions, by this run or earlier ones;
+    a case of which a program has changed since is measured anew, all its programs.
     """
     console = Console(highlight=False)
     if list_cases:
@@ -89,61 +93,85 @@ def main(
         wanted = chosen(programs, list(PROGRAMS), "program")
         if any(PROGRAMS[p].environment == "peers" for p in wanted) and not peers.is_file():
             raise ConfigError(f"no Python at {peers}: run 'make bench', or name it with --peers")
+        if render_only and (only or programs):
+            raise ConfigError("--render-only reports everything that was measured: leave out --only and --programs")
+        out = (out / "quick" if quick else out).resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        rounds = min(alternations, QUICK_ROUNDS) if quick else alternations
+        lines = read_lines(out / LINES)
     except BtsrError as error:
         console.print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(2) from None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drivers are ended too
-    out = (out / "quick" if quick else out).resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    rounds = min(alternations, QUICK_ROUNDS) if quick else alternations
-    lines = read_lines(out / LINES)
+    digests = Digests(own=Path(sys.executable), peers=peers.absolute())
     if not render_only:
         runner = Runner(
             out=out,
             own_python=Path(sys.executable),
             peers_python=peers.absolute(),
+            digests=digests,
+            command=command_of(only, programs, rounds, quick=quick),
             timeout_seconds=timeout,
             idle_seconds=idle,
             most_others=most_others,
         )
         plan = plan_of(cases, wanted, rounds=rounds, quick=quick, out=out, say=console.print)
-        lines = measure(plan, runner, {line.key: line for line in lines if not line.error}, console)
-    options = [f"--only {only}"] * bool(only) + [f"--programs {programs}"] * bool(programs) + ["--quick"] * quick
-    page = render(
-        lines,
-        machine=machine(),
-        rates=peak_rates(),
-        command=" ".join(["python -m tests.bench", *options, f"--alternations {rounds}"]),
-        date=datetime.now(UTC).date().isoformat(),
-        revisions=sorted({line.revision for line in lines}),
-    )
+        measure(plan, runner, lines, console)
+        lines = read_lines(out / LINES)
+    current, outdated = sorted_out(lines, digests, quick=quick, out=out)
+    hardware = machine()
+    rates = best_rates(out / RATES, hardware["processor"])
+    page = render(current, outdated=outdated, machine=hardware, rates=rates, date=datetime.now(UTC).date().isoformat())
     target = report or out / "report.md"
     target.write_text(page)
     console.print(f"wrote {target}", soft_wrap=True)
 
 
-def measure(plan: list[Measurement], runner: Runner, done: dict[str, Line], console: Console) -> list[Line]:
-    """Make the measurements that are not done yet, and return the lines of the plan.
+def command_of(only: str, programs: str, rounds: int, *, quick: bool) -> str:
+    """The command that makes the same measurements."""
+    options = [f"--only {only}"] * bool(only) + [f"--programs {programs}"] * bool(programs) + ["--quick"] * quick
+    return " ".join(["python -m tests.bench", *options, f"--alternations {rounds}"])
+
+
+def sorted_out(lines: list[Line], digests: Digests, *, quick: bool, out: Path) -> tuple[list[Line], dict[str, int]]:
+    """Lines of the present code, versions, cases and processor; and how many others there are, by case."""
+    wanted: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {}
+    for name, case in CASES.items():
+        folder = data_folder(case.data_name(quick=quick), out)
+        jobs = {program: asdict(case.job(program, folder, quick=quick)) for program in case.programs}
+        wanted[name] = digests.of(name), jobs
+    current: list[Line] = []
+    outdated: dict[str, int] = {}
+    for line in lines:
+        digest, jobs = wanted.get(line.case, ("", {}))
+        if line.digest == digest and line.job == jobs.get(line.program):
+            current.append(line)
+        else:
+            outdated[line.case] = outdated.get(line.case, 0) + 1
+    return current, outdated
+
+
+def measure(plan: list[Measurement], runner: Runner, lines: list[Line], console: Console) -> None:
+    """Make the measurements of the plan that are not among the lines yet.
 
     A program that has no number in one round of a case is not tried in the case's later rounds.
     """
-    engines = {work: engine_digest(work) for work in {job.work for *_, job in plan}}
-    keys = [key(case, program, round_, asdict(job), engines[job.work]) for case, program, round_, job in plan]
+    done = {line.key: line for line in lines if not line.error}
+    digests = {case: runner.digests.of(case) for case in dict.fromkeys(case for case, *_ in plan)}
     given_up: set[tuple[str, str]] = set()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=len(plan))
-        for name, (case, program, round_, job) in zip(keys, plan, strict=True):
-            if name not in done and (case, program) not in given_up:
+        for case, program, round_, job in plan:
+            line = done.get(key(case, program, round_, asdict(job), digests[case]))
+            if line is None and (case, program) not in given_up:
                 progress.update(bar, description=f"{case} {program} {round_ + 1}")
                 line = runner.measure(case, program, round_, job)
                 append_line(runner.out / LINES, line)
-                done[name] = line
                 progress.console.print(in_words(line), soft_wrap=True)
-                if line.error or line.answer["skipped"]:
-                    given_up.add((case, program))
+            if line and (line.error or line.answer["skipped"]):
+                given_up.add((case, program))
             progress.advance(bar)
-    return [done[name] for name in keys if name in done]
 
 
 def in_words(line: Line) -> str:

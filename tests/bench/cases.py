@@ -21,6 +21,8 @@ class Program:
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables besides the thread counts."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    distributions: tuple[str, ...] = ("torch", "numpy", "pyarrow")
+    """Installed packages whose versions its measurements are of."""
 
 
 TUNED_MALLOC = {
@@ -42,12 +44,25 @@ PROGRAMS: dict[str, Program] = {
     ),
     **{
         f"sweep-{executor}": Program(
-            title=f"btsr-sweep, {title}", module=OVERHEAD, variables={"BENCH_EXECUTOR": executor}
+            title=f"btsr-sweep, {title}",
+            module=OVERHEAD,
+            variables={"BENCH_EXECUTOR": executor},
+            distributions=("torch", "numpy", "ray", "optuna", "sqlalchemy"),
         )
         for executor, title in (("ray", "Ray"), ("local", "plain processes"))
     },
-    "rectools": Program(title="RecTools", module="tests.bench.drive_rectools", environment="peers"),
-    "recbole": Program(title="RecBole", module="tests.bench.drive_recbole", environment="peers"),
+    "rectools": Program(
+        title="RecTools",
+        module="tests.bench.drive_rectools",
+        environment="peers",
+        distributions=("rectools", "torch", "pytorch-lightning", "numpy", "pandas"),
+    ),
+    "recbole": Program(
+        title="RecBole",
+        module="tests.bench.drive_recbole",
+        environment="peers",
+        distributions=("recbole", "torch", "numpy", "pandas"),
+    ),
 }
 TORCH = ("btsr", "btsr-bf16")
 KERNELS = ("btsr-kernels", "btsr-kernels-bf16")
@@ -68,6 +83,8 @@ class Case:
     max_len: int = 50
     batches: dict[str, int] = field(default_factory=dict)
     """Measured batches of the programs that are too slow for whole epochs."""
+    warm_batches: int = 3
+    """Batches before the clock starts, of programs that have no whole epoch for it."""
     eval_users: dict[str, int] = field(default_factory=dict)
     """Validated users of the programs that are too slow for all of them."""
     trials: int = 8
@@ -78,25 +95,29 @@ class Case:
     scale: str = ""
     """What grows along a group of cases that differ in size only; its report is a growth table."""
 
-    def job(self, program: str, folder: str) -> Job:
-        """What the program is asked to do."""
+    def data_name(self, *, quick: bool) -> str:
+        """Name of its data set; "" without data."""
+        return (quick and self.quick_data) or self.data
+
+    def job(self, program: str, folder: str, *, quick: bool = False) -> Job:
+        """What the program is asked to do; quick: with few users, batches and trials, to show that it works."""
         alone = self.work == "sweep" or self.work in OVERHEADS
-        return Job(
+        job = Job(
             data=folder,
             work=self.work,
             loss=self.loss,
             max_len=self.max_len,
             threads=1 if alone else 2,
             batches=self.batches.get(program, 0),
+            warm_batches=self.warm_batches,
             eval_users=self.eval_users.get(program, 0),
             precision=PROGRAMS[program].precision,
             trials=self.trials if self.work in OVERHEADS else self.trials // SWEEP_WORKERS,
         )
 
-    def quick_job(self, program: str, folder: str) -> Job:
-        """The same with few users, batches and trials: shows that it works, not how fast it is."""
         trials = 3 if self.work in OVERHEADS else 1
-        return replace(self.job(program, folder), users=384, batches=1, warm_batches=1, eval_users=256, trials=trials)
+        few = replace(job, users=384, batches=1, warm_batches=1, eval_users=256, trials=trials)
+        return few if quick else job
 
 
 SWEEP_WORKERS = 2
@@ -107,15 +128,17 @@ def _few(batches: int, *names: str) -> dict[str, int]:
     return dict.fromkeys(names, batches)
 
 
-def _growth(parameter: str, data: str, batches: dict[str, int], programs: tuple[str, ...], max_len: int = 50) -> Case:
+def _growth(
+    parameter: str, data: str, batches: dict[str, int], *peers: str, max_len: int = 50, warm_batches: int = 3
+) -> Case:
     return Case(
         title=f"CE epoch, synthetic, {parameter}",
         data=data,
         work="train",
         max_len=max_len,
-        programs=programs,
+        programs=("btsr", *KERNELS, *PADDED, *peers),
         batches=batches,
-        most_rounds=3,
+        warm_batches=warm_batches,
         scale=parameter.split(" = ")[0],
     )
 
@@ -126,13 +149,12 @@ def _preparation(rows: int) -> Case:
         data=f"checkins{rows}",
         work="prepare",
         programs=("btsr", "rectools", "recbole"),
-        most_rounds=3,
         quick_data="checkins20000",
     )
 
 
 def _overhead(work: Overhead, title: str) -> Case:
-    return Case(title=title, data="", work=work, loss="bt", programs=SWEEPS, trials=100, most_rounds=3)
+    return Case(title=title, data="", work=work, loss="bt", programs=SWEEPS, trials=100)
 
 
 CASES: dict[str, Case] = {
@@ -142,6 +164,13 @@ CASES: dict[str, Case] = {
         work="train",
         programs=(*OURS, *PADDED, "rectools", "recbole"),
         batches={"recbole": 3},
+    ),
+    "ml1m-profile": Case(
+        title="ML-1M, CE, profile of a training epoch",
+        data="ml1m",
+        work="profile",
+        programs=("btsr", "btsr-kernels-bf16"),
+        most_rounds=1,
     ),
     "ml1m-bt": Case(
         title="ML-1M, CE + Barlow Twins, training epoch",
@@ -210,21 +239,15 @@ CASES: dict[str, Case] = {
     "gowalla-prepare": _preparation(checkins.ROWS),
     "gowalla-tenth-prepare": _preparation(checkins.ROWS // 10),
     **{
-        f"items-1e{n}": _growth(f"items = 10^{n}", f"items{n}", batches, ("btsr", *KERNELS, *PADDED))
-        for n, batches in (
-            (4, {}),
-            (5, _few(2, *PADDED)),
-            (6, _few(2, "btsr", *KERNELS) | _few(1, *PADDED)),
+        f"items-1e{n}": _growth(f"items = 10^{n}", f"items{n}", batches, "rectools", "recbole", warm_batches=warm)
+        for n, batches, warm in (
+            (4, _few(3, "rectools", "recbole"), 3),
+            (5, _few(4, "btsr", *KERNELS) | _few(2, *PADDED, "rectools", "recbole"), 1),
+            (6, _few(2, "btsr", *KERNELS) | _few(1, *PADDED, "rectools", "recbole"), 1),
         )
     },
-    **{
-        f"users-{n}": _growth(f"users = {n:,}", f"users{n}", _few(6, *PADDED), ("btsr", *KERNELS, *PADDED))
-        for n in (2_048, 8_192, 32_768)
-    },
-    **{
-        f"length-{n}": _growth(f"length = {n}", "long", _few(2, *PADDED), ("btsr", *KERNELS, *PADDED), n)
-        for n in (50, 100, 200, 400)
-    },
+    **{f"users-{n}": _growth(f"users = {n:,}", f"users{n}", _few(6, *PADDED)) for n in (2_048, 8_192, 32_768)},
+    **{f"length-{n}": _growth(f"length = {n}", "long", _few(2, *PADDED), max_len=n) for n in (50, 100, 200, 400)},
 }
 """Every case by name, in the order in which they are run."""
 

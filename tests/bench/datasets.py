@@ -108,9 +108,14 @@ TASKS: dict[str, Callable[[], Task | Checkins]] = {
 """Every data set by name."""
 
 
+def data_folder(name: str, out: Path) -> str:
+    """Where a data set is below `out`, as a driver is told; "" for no data."""
+    return str((out / "data" / name).resolve()) if name else ""
+
+
 def folder_of(name: str, out: Path) -> Path:
     """The folder of a task's arrays or of check-ins below `out`, made when it is not there yet."""
-    folder = out / "data" / name
+    folder = Path(data_folder(name, out))
     if not any((folder / last).is_file() for last in ("items.npy", CHECKINS)):
         TASKS[name]().save(folder)
     return folder

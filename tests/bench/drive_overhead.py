@@ -114,4 +114,4 @@ def measure(job: Job) -> Answer:
 
 
 if __name__ == "__main__":
-    serve(measure)
+    serve(measure, bounded=False)  # Ray reserves far more addresses than it takes memory

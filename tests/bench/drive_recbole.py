@@ -1,7 +1,9 @@
 """Driver of RecBole: run by `tests.bench.runner` in the peers' environment.
 
 RecBole makes one sample of every prefix and trains on its last position only, so an epoch has more samples than the
-others have targets wherever users are longer than T; its own default batch of 2048 samples is kept.
+others have targets wherever users are longer than T; its own default batches are kept (2048 samples, 4096 users of an
+evaluation). It numbers the items that it sees, so a training is given users who hold those that nobody has
+(`Task.completed`); they are in no count, and an epoch is as many batches as the others' users fill.
 
 A preparation is `create_dataset` and `data_preparation` on its atomic file: read, filtered to the iterative 5-core by
 `user_inter_num_interval` and `item_inter_num_interval`, renumbered, sorted by user and time (its float32 time stamps
@@ -24,12 +26,11 @@ from tests.bench.job import ATOMIC, Answer, CannotMeasure, Job, available_mib, p
 from tests.bench.task import Task
 
 BATCH = 2048
-EVAL_BATCH = 256
 
 
-def write_interactions(task: Task, folder: Path) -> str:
+def write_interactions(task: Task, folder: Path, max_len: int) -> str:
     """RecBole's own file of the task below `folder`; returns its data set name."""
-    name = f"first{task.n_users}"
+    name = f"first{task.n_users}for{max_len}"
     path = folder / name / f"{name}.inter"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,6 @@ def config_of(name: str, folder: Path, job: Job, **more: Any) -> Config:
             "train_neg_sample_args": None,
             "epochs": job.epochs,
             "train_batch_size": BATCH,
-            "eval_batch_size": EVAL_BATCH,
             "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
             "n_layers": 2,
             "n_heads": 1,
@@ -119,13 +119,15 @@ def measure(job: Job) -> Answer:
     if needed > 0.8 * available_mib():
         raise CannotMeasure(f"one batch's logits and gradients need {needed / 1024:.0f} GiB, more than is free")
     folder = Path(job.data) / "recbole"
-    config = config_of(write_interactions(task, folder), folder, job)
+    given = task.completed(job.max_len) if job.work == "train" else task
+    config = config_of(write_interactions(given, folder, job.max_len), folder, job)
     init_seed(1, True)
     train, _, test = data_preparation(config, create_dataset(config))
     model = get_model("SASRec")(config, train.dataset)
     trainer = get_trainer(config["MODEL_TYPE"], "SASRec")(config, model)
     start_mib = peak_mib()
-    full = ran = len(train)
+    samples = task.targets(len(task.items))
+    full = ran = -(-samples // BATCH)
 
     def run(batches: int) -> int:
         done = 0
@@ -139,6 +141,7 @@ def measure(job: Job) -> Answer:
     seconds = []
     model.train()
     if job.work == "train":
+        assert train.dataset.item_num - 1 == task.n_items
         run(job.warm_batches)
         for _ in range(job.epochs):
             started = time.perf_counter()
@@ -155,8 +158,8 @@ def measure(job: Job) -> Answer:
         seconds=seconds,
         ran=ran,
         full=full,
-        targets=len(train.dataset),
-        users=len(test.dataset),
+        targets=samples,
+        users=task.n_users,
         start_mib=start_mib,
         peak_mib=peak_mib(),
         detail=versions(["recbole", "torch", "numpy", "pandas"]),

@@ -4,6 +4,9 @@ A preparation is what its tutorials do: SNAP's file by `pandas.read_csv` (user, 
 files), `Dataset.construct`, the last row of every user for the test and the one before for validation by
 `LastNSplitter` with its defaults, training sequences in time order by `SASRecDataPreparator`. RecTools has no filter
 of rare users and items: every row is kept, which is more work behind the filter than the others have.
+
+RecTools numbers the items that it is trained on, so a training is given users who hold those that nobody has
+(`Task.completed`); an epoch is as many batches as the others' users fill.
 """
 
 import logging
@@ -100,7 +103,7 @@ def measure(job: Job) -> Answer:
     needed = 4 * job.batch_size * job.max_len * task.n_items * 4 / 2**20
     if needed > 0.8 * available_mib():
         raise CannotMeasure(f"one batch's logits and gradients need {needed / 1024:.0f} GiB, more than is free")
-    rows = interactions(task)
+    rows = interactions(task.completed(job.max_len) if job.work == "train" else task)
     full = -(-task.n_users // job.batch_size)
     bounded = 0 < job.batches < full - job.warm_batches
     measured = job.batches if job.work == "train" else 2
@@ -139,6 +142,7 @@ def measure(job: Job) -> Answer:
     start_mib = peak_mib()
     model.fit(train)
     if job.work == "train":
+        assert model.data_preparator.item_id_map.size - 1 == task.n_items
         clock = next(c for c in model.fit_trainer.callbacks if isinstance(c, Clock))  # fit works on copies
         ran = clock.ran
         seconds = [s * full / ran for s in clock.seconds[-job.epochs :]]

@@ -4,6 +4,7 @@ Standard library only, since drivers run in environments of their own.
 """
 
 import json
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import Literal
 
 Overhead = Literal["each", "start", "whole", "idle"]
 """Of a sweep of tiny trials: what each trial costs, the start, a start that finds nothing to do."""
-Work = Literal["train", "evaluate", "sweep", "prepare", "each", "start", "whole", "idle"]
+Work = Literal["train", "evaluate", "sweep", "prepare", "profile", "each", "start", "whole", "idle"]
 OVERHEADS: tuple[Overhead, ...] = ("each", "start", "whole", "idle")
 CHECKINS = "loc-gowalla_totalCheckins.txt"
 """File of a preparation's folder, in the layout and under the name of SNAP."""
@@ -75,6 +76,10 @@ class Answer:
     """Peak resident memory of the driver process when the work is done (children not counted)."""
     detail: dict[str, str] = field(default_factory=dict)
     """Versions and settings that a reader wants to know."""
+    profile: dict[str, float] = field(default_factory=dict)
+    """Of a profile: seconds of an epoch by operation."""
+    resident: dict[str, float] = field(default_factory=dict)
+    """Of a profile: peak resident MiB until some moments of a training."""
     skipped: str = ""
     """Why nothing was measured."""
 
@@ -99,6 +104,13 @@ def available_mib() -> float:
     raise CannotMeasure("/proc/meminfo has no MemAvailable line")
 
 
+def bound_memory() -> float:
+    """Let this process take nine tenths of what is free, so that nothing swaps; returns the bound in GiB."""
+    most = int(0.9 * available_mib() * 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    return most / 2**30
+
+
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Installed versions of the named distributions."""
     found = {}
@@ -117,10 +129,18 @@ def wait_for_go() -> None:
         raise CannotMeasure("the runner went away before the start")
 
 
-def serve(measure: Callable[[Job], Answer]) -> None:
-    """Entry point of a driver: the job is the only argument, the answer the last line of standard output."""
+def serve(measure: Callable[[Job], Answer], *, bounded: bool = True) -> None:
+    """Entry point of a driver: the job is the only argument, the answer the last line of standard output.
+
+    bounded: what would take more memory than there is ends as an answer that says so.
+    """
+    most = bound_memory() if bounded else 0.0
     try:
         answer = measure(Job.from_json(sys.argv[1]))
     except CannotMeasure as error:
         answer = Answer(skipped=str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):  # torch has no class for it
+            raise
+        answer = Answer(skipped=f"it takes more than {most:.0f} GiB, nine tenths of what is free")
     print("\n" + json.dumps(asdict(answer)), flush=True)

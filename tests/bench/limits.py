@@ -1,6 +1,7 @@
 """What the processor could do at most, measured: its multiply-adds a second, and what an epoch needs of them."""
 
 import ctypes
+import json
 import os
 import subprocess
 import tempfile
@@ -49,6 +50,14 @@ def peak_rates() -> dict[Precision, float]:
             seconds = min(_seconds(handle, bf16) for _ in range(TRIES))
             found[precision] = operations * ROUNDS * (os.cpu_count() or 1) / seconds
     return found
+
+
+def best_rates(path: Path, processor: str) -> dict[Precision, float]:
+    """The highest rates that were measured so far on this processor, now or for an earlier report; kept at `path`."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    best = {name: max(rate, kept.get(processor, {}).get(name, 0.0)) for name, rate in peak_rates().items()}
+    path.write_text(json.dumps(kept | {processor: best}))
+    return best
 
 
 def _seconds(handle: ctypes.CDLL, bf16: int) -> float:

@@ -1,121 +1,24 @@
 """The Markdown report of finished measurements: targets, one table per case, growth, method."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from statistics import median
 from typing import Any
 
 from models.config import Precision
-from tests.bench.cases import CASES, OURS, PROGRAMS, SWEEP_WORKERS, TARGETS, Case, Target
-from tests.bench.job import OVERHEADS, Answer, Job
-from tests.bench.limits import products
+from tests.bench.cases import CASES, OURS, PADDED, PROGRAMS, SWEEP_WORKERS, TARGETS, Case, Target
+from tests.bench.job import OVERHEADS
+from tests.bench.method import METHOD
+from tests.bench.results import Results, Spread, number
 from tests.bench.runner import Line
 
-METHOD = f"""\
-- Common task: leave-one-out (last interaction of a user: test, last but one: validation, the rest: training), full
-  catalogue, D = 64, 2 blocks, 1 head, dropout 0.2, Adam 1e-3, batch 128, T = 50 unless a table says otherwise. Every
-  program reads the same two flat arrays.
-- Every number comes from a process of its own. Programs take turns (A B C A B C ...); a ratio is taken within a round,
-  and its median, least and greatest value over the rounds are given. Two threads; a sweep has {SWEEP_WORKERS} worker
-  processes of one thread each.
-- The clock starts after a warm-up: a whole epoch (btsr), a few batches (the others, whose batches all have one shape).
-  "k of n" marks epochs extrapolated from k batches; loader start-up is then not counted, to the peers' advantage. A
-  bounded btsr epoch is one over the first k x 128 users.
-- Peak memory is the highest resident size (VmHWM) of the measuring process, Python and torch included, loader
-  processes not.
-- The padded reference is the paper's design in plain torch: left-padded batches through a DataLoader with two workers,
-  logits at every position, Barlow Twins by a second full pass; "tuned" adds glibc malloc settings against page faults
-  and bf16 matrix products.
-- RecBole trains on one target per sample, with its default batch of 2,048 samples, and its epoch holds every prefix
-  (see "targets"); its evaluation does not mask seen items (its default for sequential models). RecTools' evaluation
-  is its `recommend` alone, without metrics. btsr's evaluation includes target ranks, top 50 and all metrics, with seen
-  items masked.
-- A sweep's number is the time of one trial-epoch with validation of all users while the other worker does the same;
-  ours includes everything that `run_trial` does within an epoch.
-- A preparation goes from a text file of check-ins to what training reads, once, without a warm-up. btsr: one thread,
-  SNAP's file; parsing, iterative 5-core filter, time order, temporal split, leak checks and statistics, written to
-  disk and loaded. RecTools: SNAP's file by `pandas.read_csv`, `Dataset.construct`, leave-one-out by `LastNSplitter`,
-  sequences by `SASRecDataPreparator`; it has no 5-core filter, so it keeps every row. RecBole: its own atomic file of
-  the same rows (written beforehand, not counted), its 5-core filter, its augmentation to one sample per prefix in time
-  order, leave-one-out, loaders. Peak memory counts imports, torch among them, for all three.
-- An overhead is what the command `btsr-sweep` takes beyond the bare `run_trial` of the same trials in one process, with
-  one worker, so that nothing hides behind another trial: per trial, (sweep of 100 - sweep of one - bare seconds of the
-  other 99) / 99; the start, a sweep of one trial less its bare seconds. Data are prepared beforehand. Nothing to do:
-  the same command again, all trials being done. CPU seconds are the same sums over processor time, which other
-  programs on a busy machine disturb less.
-- The rate of multiply-adds is measured when the report is written: independent sums in registers on all cores, the best
-  of some tries. An epoch's products: three with the item table for every target, six maps of every block for every
-  token, forward and twice backward, with Barlow Twins once more but for what the last token does not need. Attention,
-  exponentials, norms, dropout and the optimiser are not in it.
-- btsr programs: "torch" has native kernels switched off (`BTSR_KERNELS=off`), "kernels" on where the processor has
-  what they need; "bf16" is `TrainConfig.precision`, fp32 otherwise.
-"""
-
-
 QUANTITIES = {"MiB": "peak memory", "s": "seconds"}
+NOTES = """\
+Ratios are against peers as shipped; the columns behind the verdict are for information, medians. "Products alone": the
+ratio of a program that does nothing but the epoch's matrix products, at this processor's measured rate; a target beyond
+it is out of reach here.
+"""
 QUICK = "**Quick run: few users, batches and rounds. It shows that every driver works; its numbers measure nothing.**"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Median, least and greatest of some numbers."""
-
-    values: tuple[float, ...]
-
-    @property
-    def middle(self) -> float:
-        return median(self.values)
-
-    def text(self, unit: str = "") -> str:
-        low, high = min(self.values), max(self.values)
-        return f"{_number(self.middle)}{unit} ({_number(low)} to {_number(high)})"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-class Results:
-    """The latest good line of every (case, program, round)."""
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self.lines = {(line.case, line.program, line.round): line for line in lines}
-
-    def rounds(self, case: str, program: str) -> dict[int, Answer]:
-        """Answers by round, of the measurements that gave a number."""
-        return {
-            round_: Answer(**line.answer)
-            for (c, p, round_), line in self.lines.items()
-            if (c, p) == (case, program) and not line.error and line.answer["seconds"]
-        }
-
-    def seconds(self, case: str, program: str) -> Spread | None:
-        found = tuple(median(answer.seconds) for answer in self.rounds(case, program).values())
-        return Spread(values=found) if found else None
-
-    def peak(self, case: str, program: str) -> Spread | None:
-        found = tuple(answer.peak_mib for answer in self.rounds(case, program).values())
-        return Spread(values=found) if found else None
-
-    def ratio(self, case: str, peer: str, ours: str) -> Spread | None:
-        """How many times longer the peer takes, round by round."""
-        theirs, mine = self.rounds(case, peer), self.rounds(case, ours)
-        common = sorted(theirs.keys() & mine.keys())
-        found = tuple(median(theirs[r].seconds) / median(mine[r].seconds) for r in common)
-        return Spread(values=found) if found else None
-
-    def why_not(self, case: str, program: str) -> str:
-        """Why a program has no number."""
-        reasons = [
-            line.error or line.answer["skipped"] for (c, p, _), line in self.lines.items() if (c, p) == (case, program)
-        ]
-        return reasons[-1] if reasons else "not run"
-
-    def cases(self) -> list[str]:
-        """Cases with at least one line, in their order."""
-        seen = {case for case, _, _ in self.lines}
-        return [name for name in CASES if name in seen]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -140,7 +43,18 @@ def _bound(target: Target, value: float | None) -> str:
     return f">= {value:g}x" if target.peer else f"<= {value:g} {target.unit}"
 
 
-def targets_table(results: Results) -> str:
+def _information(results: Results, target: Target, ours: str, rates: Mapping[Precision, float]) -> list[str]:
+    """Of a ratio: those of both padded references, and the one of a program that does nothing but the products."""
+    if not target.peer:
+        return ["", "", ""]
+    found = [results.ratio(target.case, program, ours) for program in PADDED]
+    theirs, need = results.seconds(target.case, target.peer), results.products(target.case, ours)
+    rate = rates.get(PROGRAMS[ours].precision)
+    most = f"{number(theirs.middle / (need / rate))}x" if theirs and need and rate else ""
+    return [*(f"{number(ratio.middle)}x" if ratio else "" for ratio in found), most]
+
+
+def targets_table(results: Results, rates: Mapping[Precision, float] | None = None) -> str:
     """Every target of the cases that were run, with what each of the programs it is about has reached."""
     rows = []
     for target in [target for target in TARGETS if target.case in results.cases()]:
@@ -160,8 +74,10 @@ def targets_table(results: Results) -> str:
                 _bound(target, target.aim),
                 spread.text(unit) if spread else f"no number: {results.why_not(target.case, missing[0])}",
                 _verdict(target, spread.middle) if spread else "",
+                *_information(results, target, ours, rates or {}),
             ])
-    return _table(["work", "quantity", "program", "target", "aim", "reached, median (least to greatest)", ""], rows)
+    head = ["work", "quantity", "program", "target", "aim", "reached, median (least to greatest)", "verdict"]
+    return _table([*head, *(f"against the {PROGRAMS[program].title}" for program in PADDED), "products alone"], rows)
 
 
 def limit_words(results: Results, name: str, rates: Mapping[Precision, float]) -> str:
@@ -172,8 +88,7 @@ def limit_words(results: Results, name: str, rates: Mapping[Precision, float]) -
     for program in OURS:
         seconds, rate = results.seconds(name, program), rates.get(PROGRAMS[program].precision)
         if seconds and rate:
-            line = next(line for (c, p, _), line in results.lines.items() if (c, p) == (name, program))
-            need = products(Job(**line.job), line.answer["targets"])
+            need = results.products(name, program)
             if need:
                 near.append(f"{PROGRAMS[program].title} {seconds.middle / (need / rate):.2g} times")
     if not need:
@@ -259,31 +174,89 @@ def growth_table(results: Results, scale: str) -> str:
     return f"### Growth in {scale}\n\n{_table(head, rows)}\n"
 
 
+def profile_tables(results: Results, name: str) -> str:
+    """Where an epoch's time goes and what is resident, a column for every program."""
+    found = {
+        program: answers[max(answers)] for program in CASES[name].programs if (answers := results.rounds(name, program))
+    }
+    if not found:
+        return "\n".join(f"{PROGRAMS[p].title}: no number, {results.why_not(name, p)}" for p in CASES[name].programs)
+    titles = [PROGRAMS[program].title for program in found]
+    operations = list(dict.fromkeys(operation for answer in found.values() for operation in answer.profile))
+    moments = list(dict.fromkeys(moment for answer in found.values() for moment in answer.resident))
+    shares = [
+        [
+            operation,
+            *(
+                f"{100 * s / sum(a.profile.values()):.1f} %" if (s := a.profile.get(operation)) else ""
+                for a in found.values()
+            ),
+        ]
+        for operation in operations
+    ]
+    shares.append(["all, under the profiler", *(f"{answer.seconds[0]:.3g} s" for answer in found.values())])
+    sizes = [[moment, *(f"{a.resident[moment]:,.0f} MiB" for a in found.values())] for moment in moments]
+    tables = _table(["share of an epoch", *titles], shares), _table(["peak resident memory after", *titles], sizes)
+    return "\n\n".join([f"### {CASES[name].title} (`{name}`)", *tables])
+
+
+def made_by(lines: Sequence[Line], results: Results, outdated: Mapping[str, int]) -> str:
+    """Which commands measured what and when; what is missing, and what is left out because it is out of date."""
+    commands: dict[str, dict[str, None]] = {}
+    for line in lines:
+        commands.setdefault(line.command, {})[line.case] = None
+    rows = [
+        [
+            f"`{command}`",
+            ", ".join(name for name in CASES if name in cases),
+            " to ".join(sorted({min(days), max(days)})),
+            ", ".join(dict.fromkeys(line.revision for line in lines if line.command == command)),
+        ]
+        for command, cases in commands.items()
+        if (days := [line.started[:10] for line in lines if line.command == command])
+    ]
+    parts = [_table(["command", "cases", "on", "revision"], rows)]
+    if lines:
+        apart, name = max((results.minutes_apart(name), name) for name in results.cases())
+        parts.append(f"Programs of one round began at most {apart:.0f} minutes apart (`{name}`).")
+    if missing := [name for name in CASES if name not in results.cases()]:
+        parts.append(f"Not measured: {', '.join(missing)}.")
+    if outdated:
+        counts = ", ".join(f"{name} ({count})" for name, count in outdated.items())
+        parts.append(f"Left out, since code, versions or cases have changed since (measurements): {counts}.")
+    return "\n\n".join(parts)
+
+
 def _size(name: str) -> float:
     """The number at the end of a growth case's name: length-50, items-1e5."""
     return float(name.rpartition("-")[2])
 
 
+def _has_table(name: str) -> bool:
+    return not CASES[name].scale and CASES[name].work != "profile"
+
+
 def render(
     lines: Sequence[Line],
     *,
+    outdated: Mapping[str, int],
     machine: Mapping[str, str],
     rates: Mapping[Precision, float],
-    command: str,
     date: str,
-    revisions: Sequence[str],
 ) -> str:
-    """The whole report; rates: operations a second of all cores."""
+    """The whole report of current lines; outdated: how many others there are, by case; rates: operations a second."""
     results = Results(lines)
     versions: dict[str, dict[str, Any]] = {}
     for line in lines:
         if line.answer["detail"]:
             versions[PROGRAMS[line.program].title] = line.answer["detail"]
     others = [line.others_cpu for line in lines] or [0.0]
+    profiles = [name for name in results.cases() if CASES[name].work == "profile"]
     scales = [scale for scale in dict.fromkeys(CASES[name].scale for name in results.cases()) if scale]
     parts = [
         "# Benchmarks",
-        f"Made by `{command}` on {date}, revision {', '.join(revisions) or 'none'}. Do not edit.",
+        f"Written by `python -m tests.bench` on {date} from these measurements. Do not edit.",
+        made_by(lines, results, outdated),
         "## Machine and versions",
         _table(
             ["what", "value"],
@@ -303,11 +276,14 @@ def render(
         f"Other processes took {100 * median(others):.0f} % of the processor time during the median measurement, "
         f"{100 * max(others):.0f} % during the noisiest one.",
         "## Targets",
-        targets_table(results),
+        targets_table(results, rates),
+        NOTES,
         "## Measurements",
-        *[case_table(results, name, rates) for name in results.cases() if not CASES[name].scale],
+        *[case_table(results, name, rates) for name in results.cases() if _has_table(name)],
         *(["## Growth of cost"] if scales else []),
         *[growth_table(results, scale) for scale in scales],
+        *(["## Where the time and the memory go"] if profiles else []),
+        *[profile_tables(results, name) for name in profiles],
         "## Method",
         METHOD,
     ]

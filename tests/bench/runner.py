@@ -1,9 +1,7 @@
 """Runs one measurement in a process of its own, and keeps every finished one as a line of JSON."""
 
-import hashlib
 import json
 import os
-import platform
 import resource
 import signal
 import subprocess
@@ -16,9 +14,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tests.bench.cases import ENGINE, OVERHEAD, PROGRAMS, SWEEP_WORKERS, Program
+from harness.errors import ConfigError
+from tests.bench.cases import PROGRAMS, SWEEP_WORKERS, Program
 from tests.bench.datasets import ROOT
-from tests.bench.job import OVERHEADS, Answer, Job, Work
+from tests.bench.job import Answer, Job
+from tests.bench.sources import Digests
 
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_CORES = 0.2
@@ -42,8 +42,10 @@ class Line:
     """The `Answer`; of a sweep, both workers' together."""
     revision: str
     """Of this checkout, with "+" when it has changes."""
-    engine: str
-    """Digest of the sources that our programs run."""
+    digest: str
+    """Of the code and versions of all programs of the case, see `Digests`."""
+    command: str
+    """The command whose run made it."""
     started: str
     wall_seconds: float
     others_cpu: float
@@ -53,13 +55,12 @@ class Line:
     @property
     def key(self) -> str:
         """What a resumed run compares: the same key needs no second measurement."""
-        return key(self.case, self.program, self.round, self.job, self.engine)
+        return key(self.case, self.program, self.round, self.job, self.digest)
 
 
-def key(case: str, program: str, round_: int, job: dict[str, Any], engine: str) -> str:
-    """Names a measurement; only our own programs change with the engine's sources."""
-    own = engine if PROGRAMS[program].module in {ENGINE, OVERHEAD} else ""
-    return json.dumps([case, program, round_, job, own], sort_keys=True)
+def key(case: str, program: str, round_: int, job: dict[str, Any], digest: str) -> str:
+    """Names a measurement; with the digest, that of every program of the case changes."""
+    return json.dumps([case, program, round_, job, digest], sort_keys=True)
 
 
 def revision() -> str:
@@ -71,40 +72,6 @@ def revision() -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def engine_digest(work: Work) -> str:
-    """Digest of the sources that decide our programs' speed: a measurement of others is not taken up again."""
-    if work == "prepare":
-        names, folder = ["prepare"], ROOT / "harness" / "data"
-    elif work in OVERHEADS:
-        names, folder = [], ROOT / "harness"
-    else:
-        names, folder = ["train", "examples", "views", "trial", "evaluate", "metrics"], ROOT / "models"
-    sources = [path for path in folder.rglob("*") if path.suffix in {".py", ".cpp", ".h"}]
-    sources += [ROOT / "harness" / f"{name}.py" for name in names]
-    sources.append(Path(__file__).with_name("drive_overhead.py" if work in OVERHEADS else "drive_ours.py"))
-    digest = hashlib.sha256()
-    for path in sorted(sources):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def machine() -> dict[str, str]:
-    """Processor, cores, memory and system of this machine."""
-    info = Path("/proc/cpuinfo").read_text()
-    fields = dict(line.split(":", 1) for line in info.split("\n\n")[0].splitlines() if ":" in line)
-    cpu = {name.strip(): value.strip() for name, value in fields.items()}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in cpu.get("flags", "").split()]
-    return {
-        "processor": cpu.get("model name", platform.machine()),
-        "cores": str(os.cpu_count()),
-        "instructions": ", ".join(flags),
-        "memory": f"{memory:.0f} GiB",
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
 
 
 def _busy_seconds() -> float:
@@ -135,6 +102,9 @@ class Runner:
     out: Path
     own_python: Path
     peers_python: Path
+    digests: Digests
+    command: str
+    """What was typed."""
     timeout_seconds: float
     idle_seconds: float
     """How long to wait for a quiet machine before each measurement."""
@@ -152,6 +122,7 @@ class Runner:
     def _once(self, case: str, program: str, round_: int, job: Job) -> Line:
         wait_until_idle(self.idle_seconds)
         begin, busy, own = time.perf_counter(), _busy_seconds(), _own_seconds()
+        digest = self.digests.of(case)  # before it runs: sources that change meanwhile make it out of date
         started = datetime.now(UTC).isoformat(timespec="seconds")
         answer, error = Answer(), ""
         try:
@@ -167,7 +138,8 @@ class Runner:
             job=asdict(job),
             answer=asdict(answer),
             revision=revision(),
-            engine=engine_digest(job.work),
+            digest=digest,
+            command=self.command,
             started=started,
             wall_seconds=round(wall, 2),
             others_cpu=round(max(others, 0.0), 3),
@@ -265,18 +237,26 @@ def together(answers: list[Answer]) -> Answer:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Finished measurements of an earlier run; a last line that was cut off is removed from the file."""
+    """Finished measurements of earlier runs; a last line that was cut off is removed from the file.
+
+    Raises ConfigError for a file of another version of this benchmark.
+    """
     if not path.is_file():
         return []
     whole, newline, cut_off = path.read_text().rpartition("\n")
     if cut_off:
         path.write_text(whole + newline)
-    return [Line(**json.loads(text)) for text in whole.splitlines()]
+    try:
+        return [Line(**json.loads(text)) for text in whole.splitlines()]
+    except TypeError:
+        raise ConfigError(
+            f"{path} is of another version of the benchmark: move it away, or name another --out"
+        ) from None
 
 
 def append_line(path: Path, line: Line) -> None:
     """Keep a measurement for good."""
     with path.open("a") as file:
-        file.write(json.dumps(asdict(line), sort_keys=True) + "\n")
+        file.write(json.dumps(asdict(line)) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -56,6 +56,26 @@ class Task:
         offsets = self.offsets[: users + 1]
         return Task(items=self.items[: offsets[-1]], offsets=offsets, n_items=self.n_items)
 
+    def completed(self, max_len: int) -> "Task":
+        """With users behind the others who hold every item that no user's last `max_len` transitions hold.
+
+        For programs that number only the items that they are trained on: their catalogue is then everybody's.
+        """
+        left = self.left_of_row()
+        trained = self.items[(left >= HELD_OUT) & (left <= HELD_OUT + max_len)]
+        missing = np.setdiff1d(np.arange(self.n_items, dtype=np.int32), trained)
+        if not len(missing):
+            return self
+        users = -(-len(missing) // (max_len + 1))
+        rows = np.resize(missing, (users, max_len + 1))
+        rows = np.hstack([rows, rows[:, :HELD_OUT]])
+        ends = self.offsets[-1] + rows.shape[1] * np.arange(1, users + 1)
+        return Task(
+            items=np.concatenate([self.items, rows.ravel()]),
+            offsets=np.concatenate([self.offsets, ends]),
+            n_items=self.n_items,
+        )
+
     def user_of_row(self) -> NDArray[np.int64]:
         """[E] user number of each row."""
         return np.repeat(np.arange(self.n_users), np.diff(self.offsets))

@@ -1,9 +1,8 @@
 """The benchmark measures what it says: the common task, the reference's mathematics, the runner, the report."""
 
-import io
 import json
+import subprocess
 import sys
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 
 from harness.config import StudyOptions
 from harness.errors import ConfigError
@@ -22,16 +20,18 @@ from models.config import EncoderConfig
 from models.kernels.build import KernelUnavailable, choose
 from models.packed import pack
 from models.sasrec import SASRec
-from tests.bench import reference
-from tests.bench.__main__ import LINES, chosen, measure, plan_of
+from tests.bench import limits, reference
+from tests.bench.__main__ import chosen, plan_of
 from tests.bench.cases import CASES, PROGRAMS, TARGETS
 from tests.bench.datasets import TASKS, Checkins, Shape, real
 from tests.bench.drive_ours import leave_one_out
 from tests.bench.drive_overhead import tiny
 from tests.bench.job import ATOMIC, CHECKINS, Answer, CannotMeasure, Job
-from tests.bench.limits import peak_rates, products
-from tests.bench.report import Results, case_table, render, targets_table
-from tests.bench.runner import Line, Runner, append_line, engine_digest, key, read_lines, together
+from tests.bench.limits import peak_rates
+from tests.bench.report import case_table
+from tests.bench.results import Results
+from tests.bench.runner import Runner, together
+from tests.bench.sources import Digests
 from tests.bench.task import Task
 
 SMALL = Task(items=np.array([3, 1, 0, 2, 4, 0, 1, 2, 3], np.int32), offsets=np.array([0, 5, 9], np.int64), n_items=5)
@@ -152,6 +152,8 @@ def runner_of(folder: Path, timeout_seconds: float = 120) -> Runner:
         out=folder,
         own_python=python,
         peers_python=python,
+        digests=Digests(own=python, peers=python),
+        command="",
         timeout_seconds=timeout_seconds,
         idle_seconds=0,
         most_others=1,
@@ -176,45 +178,6 @@ def test_a_driver_that_takes_too_long_is_ended_and_reported(tmp_path: Path) -> N
 def test_a_driver_that_fails_leaves_its_last_words(tmp_path: Path) -> None:
     line = runner_of(tmp_path).measure("ml1m-ce", "reference", 0, Job(data=str(tmp_path / "none"), work="train"))
     assert line.error.startswith("DriverFailed: exit code 1: FileNotFoundError") and "items.npy" in line.error
-
-
-def line_of(case: str, program: str, round_: int, seconds: float, peak: float = 400) -> Line:
-    answer = Answer(seconds=[seconds], ran=5, full=5, targets=10, users=4, peak_mib=peak, detail={"torch": "2"})
-    return Line(
-        case=case,
-        program=program,
-        round=round_,
-        job=asdict(Job(data="d", work="train")),
-        answer=asdict(answer),
-        revision="abc",
-        engine="e",
-        started="",
-        wall_seconds=1,
-        others_cpu=0.01,
-    )
-
-
-def test_a_line_that_was_cut_off_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
-    path = tmp_path / "lines.jsonl"
-    first, second = line_of("ml1m-ce", "btsr", 0, 1.0), line_of("ml1m-ce", "btsr", 1, 2.0)
-    append_line(path, first)
-    with path.open("a") as file:
-        file.write(json.dumps(asdict(second))[:40])
-    assert read_lines(path) == [first]
-    append_line(path, second)
-    assert read_lines(path) == [first, second]
-    assert read_lines(tmp_path / "none") == []
-
-
-def test_new_engine_sources_repeat_only_our_own_measurements() -> None:
-    job = asdict(Job(data="d", work="train"))
-    assert key("ml1m-ce", "btsr", 0, job, "a") != key("ml1m-ce", "btsr", 0, job, "b")
-    assert key("ml1m-ce", "recbole", 0, job, "a") == key("ml1m-ce", "recbole", 0, job, "b")
-    assert key("ml1m-ce", "recbole", 0, job, "a") != key("ml1m-ce", "recbole", 1, job, "a")
-
-
-def test_preparations_are_repeated_when_the_preparing_sources_change() -> None:
-    assert engine_digest("prepare") != engine_digest("train") == engine_digest("sweep")
 
 
 def test_a_preparation_gives_every_program_the_same_rows(tmp_path: Path) -> None:
@@ -277,32 +240,6 @@ def test_programs_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert said == ["skipped ml1m-ce: ml-1m.parquet not found: set BTSR_TEST_DATA to the folder that holds it"]
 
 
-class OneFails:
-    """Stands for a runner: btsr gives a number, the reference never does."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.asked: list[tuple[str, int]] = []
-
-    def measure(self, case: str, program: str, round_: int, job: Job) -> Line:
-        self.asked.append((program, round_))
-        line = replace(line_of(case, program, round_, 1.0), job=asdict(job), engine=engine_digest(job.work))
-        return replace(line, error="DriverFailed: no") if program == "reference" else line
-
-
-def test_a_run_goes_on_where_it_stopped_and_gives_up_on_what_fails(tmp_path: Path) -> None:
-    job = Job(data="d", work="train")
-    plan = [("ml1m-ce", program, round_, job) for round_ in range(3) for program in ("btsr", "reference")]
-    console, runner = Console(file=io.StringIO()), OneFails(tmp_path)
-    measure(plan[:3], runner, {}, console)
-    assert runner.asked == [("btsr", 0), ("reference", 0), ("btsr", 1)]
-    kept = {line.key: line for line in read_lines(tmp_path / LINES) if not line.error}
-    again = OneFails(tmp_path)
-    lines = measure(plan, again, kept, console)
-    assert again.asked == [("reference", 0), ("btsr", 2)]
-    assert [(line.program, line.round) for line in lines] == [("btsr", 0), ("reference", 0), ("btsr", 1), ("btsr", 2)]
-
-
 def test_an_unknown_case_is_named() -> None:
     with pytest.raises(ConfigError, match="unknown case 'ml1m-cee': did you mean 'ml1m-ce'"):
         chosen("ml1m-cee", list(CASES), "case")
@@ -317,57 +254,10 @@ def test_tables_of_cases_agree() -> None:
         assert {*target.ours, target.peer} <= {*CASES[target.case].programs, ""}
 
 
-def test_an_overhead_is_a_bound_on_seconds_and_shows_processor_time(tmp_path: Path) -> None:
-    [(case, program, _, job)] = plan_of(
-        ["overhead-each"], ["sweep-ray"], rounds=1, quick=False, out=tmp_path, say=print
-    )
-    assert (job.work, job.trials, job.threads, job.data) == ("each", 100, 1, "") and not list(tmp_path.iterdir())
-    slow = line_of(case, "sweep-local", 0, 0.3)
-    slow = replace(slow, answer=slow.answer | {"cpu_seconds": 0.125})
-    results = Results([line_of(case, program, 0, 0.1), slow])
-    assert "| seconds | btsr-sweep, Ray | <= 0.2 s |  | 0.1 s (0.1 to 0.1) | kept |" in targets_table(results)
-    assert "| seconds | btsr-sweep, plain processes | <= 0.2 s |  | 0.3 s (0.3 to 0.3) | **missed** |" in targets_table(
-        results
-    )
-    assert "| trials | CPU seconds | peak MiB |" in case_table(results, case)
-    assert "| 0.125 |" in case_table(results, case)
-    assert engine_digest("each") == engine_digest("idle") != engine_digest("sweep")
-
-
 def test_tiny_trials_differ_and_are_those_of_a_smaller_study() -> None:
     options = StudyOptions(datasets=("synthetic",))
     keys = [spec.key for spec in tiny(options, 100).specs]
     assert len(set(keys)) == 100 and [spec.key for spec in tiny(options, 1).specs] == keys[:1]
-
-
-def test_ratios_are_taken_within_a_round_and_judged() -> None:
-    lines = [
-        *(line_of("ml1m-ce", "btsr", round_, seconds) for round_, seconds in enumerate([1.0, 2.0, 4.0])),
-        *(line_of("ml1m-ce", "reference", round_, seconds) for round_, seconds in enumerate([7.0, 14.0, 20.0])),
-        line_of("ml1m-ce", "btsr-kernels", 0, 0.5, peak=250),
-    ]
-    ratio = Results(lines).ratio("ml1m-ce", "reference", "btsr")
-    assert ratio is not None and ratio.values == (7.0, 7.0, 5.0) and ratio.middle == 7.0
-    text = targets_table(Results(lines))
-    assert "| btsr, torch, fp32 | >= 6x |  | 7x (5 to 7) | kept |" in text
-    assert "| btsr, kernels, fp32 | >= 12x | >= 20x | 14x (14 to 14) | kept |" in text
-    assert "| btsr, kernels, fp32 | <= 450 MiB | <= 300 MiB | 250 MiB (250 to 250) | aim reached |" in text
-    assert "no number: not run" in text and "Beauty" not in text
-
-
-def test_an_epoch_is_compared_with_the_rate_of_the_processor(tmp_path: Path) -> None:
-    SMALL.save(tmp_path)
-    per_target = 3 * 2 * 64 * 5 + 2 * 6 * 64 * 64 * 2 * 3
-    job = Job(data=str(tmp_path), work="train")
-    assert products(job, 10) == 10 * per_target
-    second_pass = 6 * 64 * 64 * 2 * 3 + 2 * 64 * 64 * 2 * 3  # a whole block, then keys and values alone
-    assert products(replace(job, loss="bt"), 10) == pytest.approx(10 * (per_target + second_pass))
-    lines = [replace(line_of("ml1m-ce", program, 0, 3.0), job=asdict(job)) for program in ("btsr", "btsr-kernels-bf16")]
-    page = case_table(Results(lines), "ml1m-ce", {"fp32": 10 * per_target / 2, "bf16": 10 * per_target})
-    assert "2 s in fp32, 1 s in bf16" in page
-    assert "btsr, torch, fp32 1.5 times, btsr, kernels, bf16 3 times." in page
-    assert "matrix products" not in case_table(Results(lines), "ml1m-ce", {})
-    assert products(replace(job, data=str(tmp_path / "gone")), 10) is None
 
 
 def test_the_rate_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,11 +273,48 @@ def test_the_rate_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak_rates() == {}
 
 
-def test_the_report_says_why_a_number_is_missing() -> None:
-    failed = replace(line_of("ml1m-ce", "recbole", 0, 1.0), error="ValueError: boom")
-    skipped = replace(line_of("items-1e6", "reference", 0, 1.0), answer=asdict(Answer(skipped="needs 77 GiB")))
-    lines = [line_of("ml1m-ce", "btsr", 0, 1.0), failed, skipped, line_of("items-1e5", "btsr", 0, 2.0)]
-    lines += [line_of("items-1e6", "btsr", 0, 20.0)]
-    page = render(lines, machine={"cores": "2"}, rates={}, command="make bench", date="2026-01-01", revisions=["abc"])
-    assert "no number: ValueError: boom" in page and "needs 77 GiB" in page
-    assert "| btsr, torch, fp32 | 1,000,000 | 20 s (20 to 20) | all | 10 | 400 | 1.00 |" in page
+def test_the_best_rate_so_far_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for measured, best in ((5.0, 5.0), (3.0, 5.0), (6.0, 6.0)):
+        monkeypatch.setattr(limits, "peak_rates", lambda: {"fp32": measured})  # noqa: B023
+        assert limits.best_rates(tmp_path / "rates.json", "this") == {"fp32": best}
+    assert limits.best_rates(tmp_path / "rates.json", "another") == {"fp32": 6.0}
+
+
+def test_a_completed_task_has_the_whole_catalogue_behind_the_same_users() -> None:
+    task = Shape(users=40, items=900, mean_length=9).make()
+    for max_len in (5, 50):
+        more = task.completed(max_len)
+        left = more.left_of_row()
+        trained = more.items[(left >= 2) & (left <= 2 + max_len)]
+        assert len(np.unique(trained)) == 900 and more.n_items == 900
+        assert np.diff(more.offsets)[40:].tolist() == [max_len + 3] * (more.n_users - 40)
+        assert (more.items[: len(task.items)] == task.items).all() and (more.offsets[:41] == task.offsets).all()
+        assert more.completed(max_len) is more
+
+
+def test_a_driver_that_asks_for_more_than_there_is_says_so() -> None:
+    code = """
+from tests.bench import job
+def greedy(_):
+    {}
+job.available_mib = lambda: 4096
+job.serve(greedy)
+"""
+    asked = Job(data="", work="train").to_json()
+    for wish in ("bytearray(2**34)", "import torch; torch.empty(2**34)", "import numpy; numpy.ones(2**34)"):
+        done = subprocess.run([sys.executable, "-c", code.format(wish), asked], capture_output=True, text=True)
+        answer = Answer(**json.loads(done.stdout.splitlines()[-1]))
+        assert answer.skipped == "it takes more than 4 GiB, nine tenths of what is free", done.stderr
+    done = subprocess.run([sys.executable, "-c", code.format("raise RuntimeError('boom')"), asked], capture_output=True)
+    assert done.returncode == 1 and b"boom" in done.stderr
+
+
+def test_a_profile_says_what_takes_time_and_memory(tmp_path: Path) -> None:
+    SHAPE.make().save(tmp_path / "data")
+    job = Job(data=str(tmp_path / "data"), work="profile", max_len=8)
+    line = runner_of(tmp_path).measure("ml1m-profile", "btsr", 0, job)
+    assert line.error == ""
+    answer = Answer(**line.answer)
+    assert sum(answer.profile.values()) == pytest.approx(answer.seconds[0])
+    assert {"cross-entropy with its gradients", "attention, forward", "attention, backward"} <= set(answer.profile)
+    assert 50 < answer.resident["import of torch, alone"] <= answer.peak_mib == answer.resident["epoch"]

@@ -23,7 +23,8 @@ from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.values import Split
 from tests.bench.datasets import ROOT, research_folder
-from tests.bench.runner import machine, revision
+from tests.bench.runner import revision
+from tests.bench.sources import machine
 from tests.peers import ours
 from tests.peers.job import Fit, Fitted, Place, lists_file
 from tests.peers.report import TOLERANCE, Agreement, render
