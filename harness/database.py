@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -67,7 +68,7 @@ def engine_of(where: str | Path, *, create: bool = False, read_only: bool = Fals
     Raises StoreError for a missing file, a folder, a network file system, or a URL that cannot be used.
     """
     if isinstance(where, str) and is_url(where):
-        return _server_engine(where)
+        return _server_engine(where, read_only=read_only)
     path = file_of(where)
     try:
         if create:
@@ -108,8 +109,11 @@ def file_url(path: Path, **options: str) -> URL:
     return URL.create("sqlite+pysqlite", database=f"file:{quote(str(path))}", query={"uri": "true", **options})
 
 
-def _server_engine(where: str) -> Engine:
-    """An engine for a database server, tried once. Raises StoreError for any but PostgreSQL."""
+def _server_engine(where: str, *, read_only: bool) -> Engine:
+    """An engine for a database server, tried once; `read_only`: for transactions that the server lets read only.
+
+    Raises StoreError for any but PostgreSQL.
+    """
     try:
         if make_url(where).get_backend_name() != "postgresql":
             raise StoreError(
@@ -119,11 +123,36 @@ def _server_engine(where: str) -> Engine:
         name = f"btsr on host {platform.node()}, process {os.getpid()}"
         options = {"connect_timeout": CONNECT_SECONDS, "application_name": name[:63], "keepalives_idle": 30}
         engine = create_engine(where, connect_args=options)
+        if read_only:
+            event.listen(engine, "connect", _reads_only)
         with plain_errors(where), engine.connect():
             return engine
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         hint = "install btsr[postgres]" if "psycopg" in str(error) else "check it"
         raise StoreError(f"database URL '{shown(where)}' cannot be used ({one_line(error)}): {hint}") from error
+
+
+def _reads_only(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Every transaction of this connection to a server is for reading unless it says otherwise."""
+    cursor = connection.cursor()
+    cursor.execute("SET default_transaction_read_only = on")
+    cursor.close()
+    connection.commit()
+
+
+def one_statement(connection: Connection, sql: str) -> CursorResult[Any]:
+    """Run a statement of the user's own, of which nothing is a parameter; the database refuses a text of several.
+
+    PostgreSQL takes several where it is not asked to prepare them: the first could end a read-only transaction.
+    Raises StoreError for a driver of PostgreSQL that cannot be asked.
+    """
+    if connection.dialect.name == "postgresql":
+        if connection.dialect.driver != "psycopg":
+            raise StoreError(f"driver {connection.dialect.driver} runs no single statement: use postgresql+psycopg://")
+        driver: Any = connection.connection.driver_connection
+        driver.prepare_threshold = 0  # prepares what it runs for the first time
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+    return connection.execution_options(no_parameters=True).exec_driver_sql(sql)
 
 
 def optuna_url(where: str | Path) -> str:

@@ -2,6 +2,7 @@
 
     BtsrError
       ConfigError            what the user asked for cannot be          (also a ValueError)
+        AmbiguousError       several results are meant, which never mix: the options that choose
       DataError              a file is missing, damaged or not what its name says
         ChecksumError        the file is not the one we know
         LeakError            a training interaction is at or after the boundary, or a user is on both sides
@@ -28,6 +29,10 @@ class BtsrError(Exception):
 
 class ConfigError(BtsrError, ValueError):
     """What the user asked for cannot be."""
+
+
+class AmbiguousError(ConfigError):
+    """Several results are what the user asked for, and they never mix: the message names the option that chooses."""
 
 
 class DataError(BtsrError):

@@ -1,10 +1,10 @@
 """What goes in and out of a results database as a whole: merging another one, a user's own queries, all rows."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, insert, inspect, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from harness import database, schema
@@ -38,7 +38,8 @@ class Merged:
     known: int
     """Finished trials that both have; ours stayed."""
     differing: tuple[str, ...]
-    """Keys among them whose numbers differ: the same specification gave other results there."""
+    """Keys among them whose numbers differ, of the metrics that both have: the same specification gave other results
+    there."""
     unfinished: int
     """Failed and pruned trials that were copied."""
 
@@ -70,7 +71,7 @@ def merge(into: Store, other: Store) -> Merged:
         return Merged(
             added=copied.count("done"),
             known=len(known),
-            differing=tuple(key for key in known if _numbers(ours, key) != _numbers(theirs, key)),
+            differing=tuple(key for key in known if _differ(_numbers(ours, key), _numbers(theirs, key))),
             unfinished=len(copied) - copied.count("done"),
         )
 
@@ -131,11 +132,16 @@ def _used(connection: Connection, fingerprint: str) -> bool:
     return connection.execute(mine).first() is not None
 
 
-def _numbers(connection: Connection, key: str) -> list[tuple[Any, ...]]:
+def _numbers(connection: Connection, key: str) -> dict[tuple[Any, ...], float | None]:
+    """(part, name, k, bucket) -> value of a trial's metrics."""
     table = schema.metric
-    order = (table.c.part, table.c.name, table.c.k, table.c.bucket)
-    found = select(*order, table.c.value).where(table.c.trial_key == key).order_by(*order)
-    return [tuple(row) for row in connection.execute(found)]
+    found = select(table.c.part, table.c.name, table.c.k, table.c.bucket, table.c.value)
+    return {tuple(place): value for *place, value in connection.execute(found.where(table.c.trial_key == key))}
+
+
+def _differ(ours: Mapping[tuple[Any, ...], float | None], theirs: Mapping[tuple[Any, ...], float | None]) -> bool:
+    """Whether metrics that both have differ; another version of btsr may have recorded more of them."""
+    return any(ours[place] != theirs[place] for place in ours.keys() & theirs.keys())
 
 
 def query(store: Store, sql: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -145,9 +151,7 @@ def query(store: Store, sql: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]
     """
     try:
         with store.transaction() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SET TRANSACTION READ ONLY"))
-            found = connection.exec_driver_sql(sql)
+            found = database.one_statement(connection, sql)
             return tuple(found.keys()), [tuple(row) for row in found]
     except (StoreError, DBAPIError) as error:
         cause = error.__cause__ if isinstance(error, StoreError) and error.__cause__ else error

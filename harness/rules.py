@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.config import SEEDS
 from harness.errors import ConfigError, unknown_name
-from harness.exposure import EXPOSURE
+from harness.exposure import EXPOSURE, LOWER_IS_BETTER
 from harness.metrics import CUTOFFS, METRICS
 from harness.values import TOP_K
 
@@ -42,7 +42,7 @@ class Rule:
     """The limit is a lower one."""
     limit: float = 0.0
     of_best: bool = False
-    """`limit` is a share of the best value of the limited metric."""
+    """`limit` is a share of the best value of the limited metric: the least of one where less is better."""
 
 
 def rule_of(words: str) -> Rule:
@@ -100,7 +100,8 @@ def pick(rule: Rule, valid: Callable[[Metric], NDArray[np.float64]], dataset: st
     allowed = np.ones(len(goal), np.bool_)
     if rule.limited is not None:
         values = valid(rule.limited)
-        limit = rule.limit * values.max() if rule.of_best else rule.limit
+        best = values.min() if rule.limited[0] in LOWER_IS_BETTER else values.max()
+        limit = rule.limit * best if rule.of_best else rule.limit
         allowed = values >= limit - 1e-12 if rule.at_least else values <= limit + 1e-12
         if not allowed.any():
             raise ConfigError(

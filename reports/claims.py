@@ -4,24 +4,35 @@ A claim is a difference that the text says is positive. It is answered by the 95
 all of it is above 0, no if all of it is below, otherwise (and always with a single seed in common) undecided.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from harness.config import TrialSpec
-from harness.errors import BtsrError, ConfigError
+from harness.errors import AmbiguousError, BtsrError, ConfigError
 from harness.store import Store
 from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
+from reports.ran import Ran, apart, ran
 from reports.results import Choice, Evidence, Group, Request, choose, gather, replicated
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 
 Answer = Literal["yes", "no", "undecided", "not run"]
 BUCKETS = ("", "head", "mid", "tail")
+
+AGAINST_OTHERS: Mapping[str, tuple[str, int, int, int]] = {
+    "BT-SR is below the others at hr@1 in the head bucket": ("hr", 1, 1, -1),
+    "BT-SR is above the others at hr@1 in the mid bucket": ("hr", 1, 2, 1),
+    "BT-SR is above the others at hr@1 in the tail bucket": ("hr", 1, 3, 1),
+    "BT-SR is above the others at hr@10 in the head bucket": ("hr", 10, 1, 1),
+    "BT-SR has the best ndcg@10": ("ndcg", 10, 0, 1),
+    "BT-SR has the best cov@10": ("cov", 10, 0, 1),
+}
+"""What the text says of BT-SR and the other methods: (name, K, bucket, sign), sign -1 for less than all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,10 @@ class Claim:
     """The two values, their difference and its interval."""
     how: str
     """What was compared, with what."""
+    fingerprint: str = ""
+    """Of the data; empty where nothing was compared."""
+    apart: str = ""
+    """Device, precision or kernels that the two sides do not share."""
 
 
 def answer(found: Comparison) -> Answer:
@@ -52,6 +67,7 @@ class Claims:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._measure = Measurer(evidence.store)
+        self._ran: dict[str, tuple[Ran, ...]] = {}
 
     def all(self) -> Iterator[Claim]:
         """Claim by claim, data set by data set."""
@@ -59,8 +75,8 @@ class Claims:
             yield from self._alpha(dataset)
             yield from self._base_losses(dataset)
             yield from self._buckets(dataset)
-            yield self._best(dataset)
-            yield self._coverage(dataset)
+            for claim, (name, k, bucket, sign) in AGAINST_OTHERS.items():
+                yield self._against_others(claim, dataset, (name, k, bucket), sign)
 
     def _difference(
         self,
@@ -75,8 +91,17 @@ class Claims:
         """Answer `ours > theirs` (sign 1) or `ours < theirs` (sign -1)."""
         name, k, bucket = metric
         a, b = self._measure(ours, name, k, bucket), self._measure(theirs, name, k, bucket)
+        differ = apart(self._made(ours), self._made(theirs))
+        made = partial(
+            Claim,
+            claim=claim,
+            dataset=dataset,
+            how=f"{how} ‡" if differ else how,
+            fingerprint=ours.fingerprint,
+            apart=differ,
+        )
         if a is None or b is None:
-            return Claim(claim=claim, dataset=dataset, answer="undecided", numbers="no target in the bucket", how=how)
+            return made(answer="undecided", numbers="no target in the bucket")
         found = compare(a, b) if sign > 0 else compare(b, a)
         span = found.interval
         common = [seed for seed in a.seeds if seed in b.seeds]
@@ -87,7 +112,12 @@ class Claims:
             numbers += f" ({low:+.4f} to {high:+.4f} over {span.over}, n = {found.n})"
         if found.n < 2:
             numbers += f"; {found.note}"
-        return Claim(claim=claim, dataset=dataset, answer=answer(found), numbers=numbers, how=how)
+        return made(answer=answer(found), numbers=numbers)
+
+    def _made(self, group: Group) -> tuple[Ran, ...]:
+        if group.key not in self._ran:
+            self._ran[group.key] = ran(self._evidence.store, group)
+        return self._ran[group.key]
 
     def _missing(self, claim: str, dataset: str, what: str) -> Claim:
         return Claim(claim=claim, dataset=dataset, answer="not run", numbers="—", how=what)
@@ -133,10 +163,10 @@ class Claims:
         )
         return self._difference(claim, dataset, best[0], best[1], ("hr", 1, 0), how)
 
-    def _mean(self, group: Group, name: str, k: int) -> float:
-        found = self._measure(group, name, k)
-        assert found is not None, "bucket 0 has all users"
-        return float(found.by_seed.mean())
+    def _mean(self, group: Group, name: str, k: int, bucket: int = 0) -> float:
+        """Over the group's seeds; 0 where the bucket has no target."""
+        found = self._measure(group, name, k, bucket)
+        return 0.0 if found is None else float(found.by_seed.mean())
 
     def _chosen(self, dataset: str, column: ColumnPlan) -> Choice | None:
         """The column's configuration: of this study, or of any other on the same data; best on validation of those with
@@ -167,7 +197,8 @@ class Claims:
                 how = f"against its base, {_settings(ours.group.spec)}"
                 yield self._difference(claim, dataset, ours.group, theirs.group, ("hr", 10, bucket), how)
 
-    def _against_best(self, claim: str, dataset: str, name: str, k: int) -> Claim:
+    def _against_others(self, claim: str, dataset: str, metric: tuple[str, int, int], sign: int) -> Claim:
+        """Above the best of the other methods (sign 1), or below the lowest of them (sign -1)."""
         ours = self._chosen(dataset, TABLE2.column(OURS))
         others = {
             key: choice
@@ -176,15 +207,10 @@ class Claims:
         }
         if ours is None or not others:
             return self._missing(claim, dataset, "needs BT-SR and another method")
-        best = max(others, key=lambda key: self._mean(others[key].group, name, k))
-        how = f"against {method_title(best)}, the best of the {len(others)} others on test"
-        return self._difference(claim, dataset, ours.group, others[best].group, (name, k, 0), how)
-
-    def _best(self, dataset: str) -> Claim:
-        return self._against_best("BT-SR has the best ndcg@10", dataset, "ndcg", 10)
-
-    def _coverage(self, dataset: str) -> Claim:
-        return self._against_best("BT-SR has the best cov@10", dataset, "cov", 10)
+        rival = max(others, key=lambda key: sign * self._mean(others[key].group, *metric))
+        place = "best" if sign > 0 else "lowest"
+        how = f"against {method_title(rival)}, the {place} of the {len(others)} others on test"
+        return self._difference(claim, dataset, ours.group, others[rival].group, metric, how, sign)
 
     def powers(self) -> Iterator[str]:
         """What the runs at hand could find, for each data set that has BT-SR and its base."""
@@ -209,12 +235,14 @@ def gathered(store: Store, request: Callable[[str], Request]) -> Evidence:
     """What the claims are asked of: the study that varies alpha; where it has nothing, the one that compares methods.
 
     `request` says what to gather of a study. Where neither has anything, raises the error of the first that was
-    started, else of the first.
+    started, else of the first; AmbiguousError where the user has to choose between results of the first that has any.
     """
     refused: dict[str, BtsrError] = {}
     for study in ("alpha_lambda", "table2"):
         try:
             return gather(store, request(study))
+        except AmbiguousError:
+            raise
         except BtsrError as error:
             refused[request(study).study] = error
     raise next((error for study, error in refused.items() if study in store.studies()), [*refused.values()][0])
@@ -222,6 +250,29 @@ def gathered(store: Store, request: Callable[[str], Request]) -> Evidence:
 
 def _settings(spec: TrialSpec) -> str:
     return f"{spec.loss.kind.upper()}, B {spec.train.batch_size}, {spec.aux.bt_reduction}"
+
+
+def _data_notes(evidence: Evidence, found: Sequence[Claim]) -> Iterator[str]:
+    """On which data each data set's claims were answered."""
+    for dataset, fingerprint in dict.fromkeys((c.dataset, c.fingerprint) for c in found if c.fingerprint):
+        row = evidence.store.data(fingerprint)
+        yield (
+            f"{dataset_title(dataset)}: data {fingerprint[:8]}, {row.n_test_users:,} test users; "
+            f"{row.config.protocol(row.file, row.edition)}."
+        )
+
+
+def _apart_notes(found: Sequence[Claim]) -> Iterator[str]:
+    """Claims whose two sides were not computed alike."""
+    mine: dict[tuple[str, str], list[str]] = {}
+    for c in found:
+        if c.apart:
+            mine.setdefault((c.dataset, c.apart), []).append(c.claim)
+    for (dataset, differ), asked in mine.items():
+        yield (
+            f"‡ {dataset_title(dataset)}: the two sides were not computed alike ({differ}): {', '.join(asked)}. "
+            "The difference is not the method's alone."
+        )
 
 
 def claims(evidence: Evidence) -> Sheet:
@@ -245,6 +296,8 @@ def claims(evidence: Evidence) -> Sheet:
             "Means and differences are over the seeds that both sides have. Interval: bootstrap over seeds, then "
             "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Configurations "
             "are chosen on validation, of those with most seeds, unless the row says otherwise.",
+            *_data_notes(evidence, found),
+            *_apart_notes(found),
             *asked.powers(),
             *([f"Nothing was run on {', '.join(absent)}."] if absent else []),
         ),

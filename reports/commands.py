@@ -37,14 +37,24 @@ def sweep_command(
         seeds = max((SEEDS.index(spec.seed) + 1 for spec in missing if spec.seed in SEEDS), default=len(SEEDS))
         return shlex.join([*words, *["--seeds", str(seeds)] * (seeds < len(SEEDS)), *_place(database)])
     searched, _, search = study.rpartition("_")
-    is_search = search in SEARCHES and searched in STUDIES
-    words = ["btsr-sweep", "--study", searched if is_search else study]
+    words = ["btsr-sweep", "--study", searched if _is_search_of_ours(study) else study]
     words += ["--dataset", ",".join(datasets), "--profile", profile]
-    if is_search:
+    if _is_search_of_ours(study):
         points = Counter(spec.place for spec in asked if spec.data.dataset in datasets).values()
         words += ["--search", search, "--trials", str(max(points, default=POINTS))]
     words += _options(study, profile, datasets, missing)
     return shlex.join([*words, *_place(database)])
+
+
+def is_named(study: str) -> bool:
+    """Whether a command can name the study; one of a file of the user's own is known by its file alone."""
+    return study in STUDIES or study.endswith(WINNERS) or _is_search_of_ours(study)
+
+
+def _is_search_of_ours(study: str) -> bool:
+    """Whether it is a search of a study of ours."""
+    searched, _, search = study.rpartition("_")
+    return search in SEARCHES and searched in STUDIES
 
 
 def _place(database: str) -> list[str]:

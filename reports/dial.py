@@ -19,7 +19,7 @@ from reports.names import count, dataset_title
 from reports.notes import settings as words_of
 from reports.results import Evidence, Group, comparable
 from reports.sheet import Sheet
-from reports.stats import interval, summarise
+from reports.stats import interval, same, summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +129,9 @@ def importance(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
     This is functional ANOVA computed exactly, which on other designs needs a surrogate model.
     """
-    total = float(values.var())
-    if total == 0:
+    if same(values):
         return 0.0, 0.0, 0.0
+    total = float(values.var())
     alpha, lam = float(values.mean(axis=1).var()), float(values.mean(axis=0).var())
     return alpha / total, lam / total, max(0.0, 1 - (alpha + lam) / total)
 

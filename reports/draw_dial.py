@@ -14,7 +14,7 @@ from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.ran import mixed_words
 from reports.results import Evidence
-from reports.stats import interval
+from reports.stats import interval, same
 from reports.width import TEXT, Width
 
 RESAMPLES_PER_POINT = 2_000
@@ -118,7 +118,7 @@ def draw_interaction(evidence: Evidence, found: Dial, width: Width = TEXT) -> Fi
                 cbar_kws={"shrink": 0.9},
             )
             best = np.argwhere(values[::-1] == values.max()) + 0.5
-            if np.ptp(values) > 0:
+            if not same(values):
                 ax.scatter(best[:, 1], best[:, 0], s=28, marker="*", color="white", edgecolors="0.1", linewidths=0.5)
             ax.set(title=f"{name.upper()}@{k}", xlabel=r"$\lambda$", ylabel=r"$\alpha$")
             ax.tick_params(axis="x", rotation=90)

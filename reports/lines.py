@@ -71,22 +71,30 @@ def families(evidence: Evidence, dataset: str) -> list[list[Group]]:
     return sorted(found.values(), key=len, reverse=True)
 
 
-def _centre(groups: Sequence[Group], axis: Axis) -> list[Group]:
-    """The groups of the line: the fixed value with most points (then most trials, then the smaller), ascending.
+def clearest(families: Sequence[Sequence[Group]], axis: Axis) -> list[Group]:
+    """The groups of the line to draw, ascending; none where there is none.
+
+    It is the one with most points of as many seeds as any has (a grid of one seed beside it has more points), then with
+    most points, then with most trials; of equals the first family, and the smaller fixed value.
 
     With alpha = 0 lambda has no effect: such a group joins every line over alpha, and is on none over lambda.
     """
     where = _COORDINATES[axis]
-    fixed = sorted({where(group.spec)[1] for group in groups if group.spec.aux.alpha > 0})
-    lines: list[list[Group]] = []
-    for value in fixed or [0.0]:
-        at: dict[float, Group] = {}
-        for group in groups:
-            x, other = where(group.spec)
-            if other == value or (axis == "alpha" and x == 0 and 0.0 not in at):
-                at[x] = group
-        lines.append([at[x] for x in sorted(at)])
-    return max(lines, key=lambda line: (len(line), sum(len(group.runs) for group in line)))
+    most = max((len(group.runs) for groups in families for group in groups), default=0)
+    best: tuple[tuple[int, int, int], list[Group]] = (0, 0, 0), []
+    for groups in families:
+        fixed = sorted({where(group.spec)[1] for group in groups if group.spec.aux.alpha > 0})
+        for value in fixed or [0.0]:
+            at: dict[float, Group] = {}
+            for group in groups:
+                x, other = where(group.spec)
+                if other == value or (axis == "alpha" and x == 0 and 0.0 not in at):
+                    at[x] = group
+            full = sum(len(group.runs) == most and where(group.spec)[1] == value for group in at.values())
+            size = full, len(at), sum(len(group.runs) for group in at.values())
+            if size > best[0]:
+                best = size, [at[x] for x in sorted(at)]
+    return best[1]
 
 
 def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
@@ -95,7 +103,7 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     Raises ConfigError (with the command to run) where it has fewer than two points.
     """
     there = families(evidence, dataset)
-    groups = max((_centre(groups, axis) for groups in there), key=len, default=[])
+    groups = clearest(there, axis)
     if len(groups) < 2:
         raise ConfigError(
             f"study {evidence.study} has {count(len(groups), 'finished value')} of {axis} on {dataset} with profile "
@@ -170,5 +178,5 @@ def _caption(
     sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
-        sentences.append(f"{n_families} configurations exist, the one with most values of {axis} is shown")
+        sentences.append(f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown")
     return "; ".join(sentences)

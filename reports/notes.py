@@ -90,6 +90,7 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
         yield _data_note(found, dataset, mine)
         yield from _method_notes(found, dataset, mine)
         yield from _odd_note(found, dataset)
+        yield from _seeds_note(found, dataset, mine)
         if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
             yield (
                 f"{dataset_title(dataset)}: published numbers do not apply: other data (our "
@@ -222,6 +223,22 @@ def _odd_note(found: Findings, dataset: str) -> Iterator[str]:
             f"‡ {dataset_title(dataset)}: not computed as most runs here were ({usual}): {listed}. A difference to "
             "other cells is not the method's alone."
         )
+
+
+def _seeds_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> Iterator[str]:
+    """Means over different seeds stand beside each other, and what compares them."""
+    columns: dict[tuple[int, ...], list[str]] = {}
+    for key, choice in mine.items():
+        columns.setdefault(choice.group.seeds, []).append(found.plan.column(key).title)
+    if len(columns) < 2:
+        return
+    listed = "; ".join(f"{', '.join(map(str, seeds))}: {', '.join(titles)}" for seeds, titles in columns.items())
+    several = ["the best other column"] * bool(_rivals(found)) + ["Improve"] * found.plan.improve
+    *most, last = ["Best", "second best", *several]
+    yield (
+        f"{dataset_title(dataset)}: columns have different seeds ({listed}). {', '.join(most)} and {last} are by means "
+        "over each column's own; tests are on those that both have and may say otherwise."
+    )
 
 
 def _doubtful_notes(found: Findings) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.store import Store
 from reports.results import Group
@@ -33,6 +33,16 @@ def mixture(runs: Iterable[Ran]) -> str:
         "kernels": {run.kernels for run in made},
     }
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in kinds.items() if len(names) > 1)
+
+
+def apart(*sides: Sequence[Ran]) -> str:
+    """What the runs of two configurations that are compared do not share, such as `devices: A100, cpu`, or empty.
+
+    Kernels are compared within each side only.
+    """
+    between = mixture(replace(run, kernels="") for side in sides for run in side)
+    within = {mixture(replace(run, device="", precision="") for run in side) for side in sides}
+    return "; ".join(words for words in (between, *sorted(within)) if words)
 
 
 def mixed_words(store: Store, groups: Iterable[Group]) -> list[str]:

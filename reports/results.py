@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
-from harness.errors import ConfigError, StoreError, unknown_name
+from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
 from harness.rules import best_setting, same_seeds, seed_order
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
@@ -142,6 +142,8 @@ class Evidence:
     """What the study asks for on these data, run or not."""
     rows: tuple[TrialRow, ...]
     """What has ended, failures too."""
+    request: Request
+    """What was asked for; it holds for what other studies ran, too."""
 
     @property
     def finished(self) -> tuple[str, ...]:
@@ -156,11 +158,18 @@ class Evidence:
     def elsewhere(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
         """Finished configurations that fit, of any study, on the same data with the same profile.
 
-        Where this study has nothing on the data set, of its only version; none where there are several.
+        Where this study has nothing on the data set, of its only version that the request allows; none where there
+        are several.
         """
-        rows = self.store.trials(dataset=dataset, profile=self.profile)
+        rows = [
+            row
+            for row in self.store.trials(dataset=dataset, profile=self.profile)
+            if self.request.tie in {None, row.spec.data.tie}
+        ]
         mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
         versions = mine or {row.fingerprint for row in rows}
+        if len(versions) > 1:
+            versions = {name for name in versions if name and name.startswith(self.request.fingerprints)}
         if len(versions) != 1:
             return ()
         return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
@@ -217,7 +226,8 @@ def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialR
     there = sorted(counts) or sorted({spec.profile for spec in specs})
     if len(there) > 1:
         listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
-        raise ConfigError(
+        kind = AmbiguousError if any(counts.values()) else ConfigError
+        raise kind(
             f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
             "choose one with --profile"
         )
@@ -236,14 +246,21 @@ def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[str, tuple[str, ...]]:
-    """Data set -> fingerprints of its finished trials. Raises ConfigError where several remain for a request of one."""
+def _versions(
+    rows: Sequence[TrialRow], request: Request, store: Store, others: Sequence[TrialRow]
+) -> dict[str, tuple[str, ...]]:
+    """Data set -> fingerprints of its finished trials.
+
+    Raises AmbiguousError where several remain for a request of one, ConfigError for a fingerprint that none has, nor
+    any of the `others` (trials of any study) on a data set without rows of its own.
+    """
     found: dict[str, dict[str, int]] = {}
     for row in rows:
         if row.fingerprint is not None:
             counts = found.setdefault(row.spec.data.dataset, {})
             counts[row.fingerprint] = counts.get(row.fingerprint, 0) + 1
     everything = [name for counts in found.values() for name in counts]
+    everything += {row.fingerprint or "": None for row in others if row.spec.data.dataset not in found}
     for start in request.fingerprints:
         if not start or not any(name.startswith(start) for name in everything):
             listed = ", ".join(name[:8] for name in everything) or "none"
@@ -258,7 +275,7 @@ def _versions(rows: Sequence[TrialRow], request: Request, store: Store) -> dict[
                 f"{name[:8]} ({row.config.protocol(row.file, row.edition)}; {count(counts[name], 'trial')})"
                 for name, row in sorted(data.items())
             )
-            raise ConfigError(
+            raise AmbiguousError(
                 f"{dataset} has results on {len(counts)} versions of its data, which never mix: {listed}; "
                 "choose one with --tie or --fingerprint"
             )
@@ -282,8 +299,8 @@ def never_started(store: Store, request: Request) -> StoreError:
 def gather(store: Store, request: Request) -> Evidence:
     """Read what the request asks for.
 
-    Raises StoreError for a study that was never started, ConfigError for an ambiguous or impossible choice and for
-    a study without any finished trial here; the message names the command to run.
+    Raises StoreError for a study that was never started, AmbiguousError where the user has to choose, ConfigError for
+    an impossible choice and for a study without any finished trial here; the message names the command to run.
     """
     if request.study not in store.studies() and request.study not in STUDIES:
         raise unknown_name("study", request.study, {*store.studies(), *STUDIES})
@@ -299,7 +316,8 @@ def gather(store: Store, request: Request) -> Evidence:
         return spec.profile == profile and spec.data.dataset in datasets and right_tie
 
     rows = [row for row in ended if wanted(row.spec)]
-    versions = _versions(rows, request, store)
+    others = [row for row in store.trials() if wanted(row.spec)] if request.fingerprints else []
+    versions = _versions(rows, request, store, others)
     configs = {
         dataset: [store.data(fingerprint).config for fingerprint in there] for dataset, there in versions.items()
     }
@@ -315,6 +333,7 @@ def gather(store: Store, request: Request) -> Evidence:
         datasets=datasets,
         specs=tuple(spec for spec in asked if wanted(spec) and same_data(spec)),
         rows=tuple(row for row in rows if same_data(row.spec)),
+        request=request,
     )
     if not versions:
         tie = f" and tie {request.tie}" if request.tie else ""

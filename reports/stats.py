@@ -143,7 +143,7 @@ def standard_error(by_user: Float64 | None) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def _same(values: Float64) -> bool:
+def same(values: Float64) -> bool:
     """Whether all values are equal but for rounding."""
     return float(np.ptp(values)) <= 1e-12 * max(float(np.abs(values).max()), 1e-300)
 
@@ -155,7 +155,7 @@ def paired_t(differences: Float64) -> float | None:
     """
     if len(differences) < 2:
         return None
-    if _same(differences):
+    if same(differences):
         return 0.0 if abs(float(differences.mean())) > 1e-15 else 1.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
@@ -338,8 +338,8 @@ def _welch(ours: Float64, theirs: Float64) -> float | None:
     """p of Welch's two-sided t test of two samples; None where one has a single value."""
     if min(len(ours), len(theirs)) < 2:
         return None
-    if _same(ours) and _same(theirs):  # no variance: as in `paired_t`
-        return 1.0 if _same(np.concatenate((ours, theirs))) else 0.0
+    if same(ours) and same(theirs):  # no variance: as in `paired_t`
+        return 1.0 if same(np.concatenate((ours, theirs))) else 0.0
     return float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
 
 

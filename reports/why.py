@@ -5,7 +5,7 @@ from string import ascii_lowercase
 
 from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
-from reports.commands import sweep_command
+from reports.commands import is_named, sweep_command
 from reports.findings import Findings
 from reports.names import dataset_title
 from reports.notes import settings
@@ -36,11 +36,19 @@ def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
     return plan, parts[1], metric_of(parts[2]), column
 
 
-def command_of(found: Findings, choice: Choice) -> str:
-    """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible."""
+def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:
+    """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible.
+
+    It is that of the study of the report, else of another that asks for them all; where only study files of the user's
+    own do, or several studies together, the commands that ran them.
+    """
     specs = [run.spec for run in choice.group.runs]
-    evidence = found.evidence
-    return sweep_command(evidence.study, evidence.profile, (specs[0].data.dataset,), specs, evidence.store.shown)
+    evidence, store = found.evidence, found.evidence.store
+    for study in dict.fromkeys((evidence.study, *store.studies())):
+        asked = evidence.specs if study == evidence.study else store.study(study).specs
+        if is_named(study) and {*choice.group.keys} <= {spec.key for spec in asked}:
+            return (sweep_command(study, evidence.profile, (specs[0].data.dataset,), specs, store.shown),)
+    return tuple(dict.fromkeys(store.provenance(key).command for key in choice.group.keys))
 
 
 def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None) -> Sheet:
@@ -79,7 +87,9 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
         records=tuple(dict(zip(header, (*row[:-1], commands[row[-1]]), strict=True)) for row in rows),
         footnotes=(*notes, *(f"Run by {letter}: {command}" for letter, command in commands.items())),
         commands_title="To run these again in an empty database:",
-        commands=tuple(dict.fromkeys(command_of(found, found.chosen[dataset, c.key]) for c in there)),
+        commands=tuple(
+            dict.fromkeys(words for c in there for words in commands_of(found, found.chosen[dataset, c.key]))
+        ),
     )
 
 
@@ -127,7 +137,7 @@ def origins(found: Findings) -> Sheet:
             ", ".join(map(str, choice.group.seeds)),
             ", ".join(run[:8] for run in choice.group.keys),
             ", ".join(revisions),
-            command_of(found, choice),
+            "; ".join(commands_of(found, choice)),
         ))
     return Sheet(
         name=f"origins{found.plan.number}",

@@ -8,6 +8,7 @@ import pytest
 from harness.config import SEEDS
 from harness.errors import ConfigError, StoreError
 from harness.store import open_store
+from harness.values import TrialResult
 from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
 from reports.stats import Comparison, Interval
@@ -60,6 +61,10 @@ def test_answers(database: Path) -> None:
         ("BT raises ndcg@10 of SCE", "not run"),
         ("BT-SR raises hr@10 in the mid bucket", "yes"),
         ("BT-SR has the best ndcg@10", "yes"),
+        ("BT-SR is below the others at hr@1 in the head bucket", "no"),
+        ("BT-SR is above the others at hr@1 in the mid bucket", "yes"),
+        ("BT-SR is above the others at hr@1 in the tail bucket", "yes"),
+        ("BT-SR is above the others at hr@10 in the head bucket", "yes"),
     ):
         assert found["ml1m", claim].answer == expected, found["ml1m", claim]
     assert all(claim.answer == "not run" for (dataset, _), claim in found.items() if dataset == "yelp")
@@ -75,7 +80,8 @@ def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     notes = " ".join(sheet.footnotes)
     assert "not corrected for the number of claims" in notes
     assert "ML 1M: with 5 runs and the spread seen, a true difference of" in notes
-    assert len(sheet.rows) == 12
+    assert len(sheet.rows) == 16
+    assert "ML 1M: data a0000190, 400 test users; no filter;" in notes and "‡" not in notes
     assert "Nothing was run on YELP, Gowalla, Beauty, Kindle Store." in sheet.footnotes
 
 
@@ -121,3 +127,102 @@ def test_claims_are_asked_of_the_study_that_is_there(tmp_path: Path) -> None:
         pytest.raises(ConfigError, match=r"2 profiles \(paper: 1 finished trial, released: 1 finished trial\)"),
     ):
         gathered(store, lambda study: Request(study=study))
+
+
+def test_a_choice_that_is_the_users_is_not_passed_over(tmp_path: Path) -> None:
+    """Several profiles, or versions of the data, in alpha_lambda: table2 would have been asked without a word."""
+    split, other = split_of(data_config(), 60), split_of(data_config(tie="random"), 60)
+
+    def ended(profile: str = "released", tie: str = "stable") -> list[TrialResult]:
+        on = split if tie == "stable" else other
+        return [result(spec("bt_sr", alpha=a, profile=profile, tie=tie), on, valid=1, test=1) for a in (0.0, 0.2)]
+
+    base = result(spec(), split, valid=1, test=1)
+    for name, more, expected in (
+        ("profiles", ended(profile="paper"), "2 profiles .* choose one with --profile"),
+        ("versions", ended(tie="random"), "2 versions of its data, .* choose one with --tie or --fingerprint"),
+    ):
+        runs = [*ended(), *more]
+        file = write(tmp_path / f"{name}.db", "alpha_lambda", [run.spec for run in runs], runs, [split, other])
+        write(file, "table2", [base.spec], [base])
+        with open_store(file, read_only=True) as store, pytest.raises(ConfigError, match=expected):
+            gathered(store, lambda study: Request(study=study))
+
+
+def test_a_study_with_nothing_finished_is_passed_over(tmp_path: Path) -> None:
+    """Whatever keeps it from an answer: two profiles without a result, other data, a data set it was not asked for."""
+    stable, random = split_of(data_config(), 60), split_of(data_config(tie="random"), 60)
+    runs = [result(spec(seed=s, tie=t), on, valid=1, test=1) for t, on in (("random", random),) for s in SEEDS[:2]]
+    file = write(tmp_path / "a.db", "table2", [run.spec for run in runs], runs, [stable, random])
+    both = [spec("bt_sr", alpha=0.2, profile=profile) for profile in ("released", "paper")]
+    write(file, "alpha_lambda", both)
+    with open_store(file, read_only=True) as store:
+        assert gathered(store, lambda study: Request(study=study)).study == "table2"
+    line = [result(spec("bt_sr", alpha=0.2), stable, valid=1, test=1)]
+    write(file, "alpha_lambda", [both[0]], line)
+    with open_store(file, read_only=True) as store:
+        assert gathered(store, lambda study: Request(study=study)).study == "alpha_lambda"
+        assert gathered(store, lambda study: Request(study=study, tie="random")).study == "table2"
+        start = random.fingerprint[:8]
+        assert gathered(store, lambda study: Request(study=study, fingerprints=(start,))).study == "table2"
+
+
+def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
+    """alpha_lambda with random ties on ML-1M; table2 on Beauty in both versions, with random ties far better."""
+    runs, splits = [], {}
+    for dataset, tie, quality in (("ml1m", "random", 1), ("beauty", "stable", 1), ("beauty", "random", 4)):
+        split = splits[dataset, tie] = split_of(data_config(dataset, tie), 150 if dataset == "ml1m" else 160)
+        runs += [
+            result(spec("bt_sr", alpha=a, dataset=dataset, tie=tie, seed=s), split, valid=1, test=quality)
+            for a in (0.0, 0.1)
+            for s in SEEDS[:2]
+        ]
+        runs += [result(spec(dataset=dataset, tie=tie, seed=s), split, valid=1, test=1) for s in SEEDS[:2]]
+    line = [run for run in runs if run.spec.data.dataset == "ml1m"]
+    beauty = [run for run in runs if run not in line]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in line], line, [*splits.values()])
+
+    def said(**options: object) -> tuple[str, str]:
+        request = Request(study="alpha_lambda", datasets=("ml1m", "beauty"), **options)
+        with open_store(file, read_only=True) as store:
+            sheet = claims(gather(store, request))
+        (row,) = [row for row in sheet.rows if row[:2] == ("Beauty", "BT raises ndcg@10 of CE")] or [("", "", "")]
+        return row[2], " ".join(sheet.footnotes)
+
+    stable = [run for run in beauty if run.spec.data.tie == "stable"]
+    write(file, "table2", [run.spec for run in stable], stable)
+    assert said()[0] == "undecided" and "Beauty: data a00000a0, 160 test users" in said()[1]
+    assert said(tie="random")[0] == "" and "Nothing was run on Beauty." in said(tie="random")[1]
+    write(file, "table2", [run.spec for run in beauty], beauty[len(stable) :])
+    assert said()[0] == "", "two versions: none is chosen without being asked for"
+    for options in ({"tie": "random"}, {"fingerprints": (splits["beauty", "random"].fingerprint[:8],)}):
+        answered, notes = said(**options)
+        assert answered == "yes" and "Beauty: data b00000a0, 160 test users" in notes
+    assert said(fingerprints=("a00000a0",))[0] == "undecided"
+    with pytest.raises(
+        ConfigError, match="no results on data cc: --fingerprint can begin one of b0000096, a00000a0, b00000a0"
+    ):
+        said(fingerprints=("cc",))
+
+
+def test_below_the_others_is_below_the_lowest_of_them(tmp_path: Path) -> None:
+    """And above them is above the best. The CE runs were made on another device."""
+    split = split_of(data_config(), 600)
+    runs = []
+    for seed in SEEDS[:3]:
+        runs.append(result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=0))
+        runs.append(result(spec(seed=seed), split, valid=1, test=1.5, device="A100"))
+        runs.append(result(spec("sasrec_bce", loss="bce", seed=seed), split, valid=1, test=2.5))
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        evidence = gather(store, Request(study="table2"))
+        found = {claim.claim: claim for claim in Claims(evidence).all() if claim.dataset == "ml1m"}
+        notes = [note for note in claims(evidence).footnotes if note.startswith("‡")]
+    below = found["BT-SR is below the others at hr@1 in the head bucket"]
+    assert (below.answer, below.how) == ("yes", "against SASRec (CE), the lowest of the 2 others on test ‡")
+    above = found["BT-SR is above the others at hr@10 in the head bucket"]
+    assert (above.answer, above.how) == ("no", "against SASRec (BCE), the best of the 2 others on test")
+    assert len(notes) == 1 and notes[0].startswith(
+        "‡ ML 1M: the two sides were not computed alike (devices: A100, cpu): BT raises ndcg@10 of CE, "
+    )
+    assert below.claim in notes[0] and above.claim not in notes[0]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.config import SEEDS
 from harness.errors import ConfigError
-from harness.rules import PRESETS, pareto, rule_of
+from harness.rules import PRESETS, pareto, pick, rule_of
 from harness.store import open_store
 from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
@@ -57,7 +57,18 @@ def test_importance_by_hand() -> None:
     assert importance(rows) == (1.0, 0.0, 0.0)
     assert importance(rows.T) == (0.0, 1.0, 0.0)
     assert importance(np.array([[1.0, -1.0], [-1.0, 1.0]])) == (0.0, 0.0, 1.0)
-    assert importance(np.ones((2, 3))) == (0.0, 0.0, 0.0)
+    for value in (1.0, 0.1, -0.1, 0.0):  # 0.1 is not exact in binary: the mean of equal ones differs from them
+        assert importance(np.full((2, 3), value)) == (0.0, 0.0, 0.0)
+
+
+def test_best_is_the_least_where_less_is_better() -> None:
+    """Of a Gini index 1.1 times the worst is no limit at all."""
+    cov, gini = np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.44, 0.4])
+    values = {("cov", 10): cov, ("gini", 10): gini, ("arp", 10): gini}
+    for name in ("gini", "arp"):
+        assert pick(rule_of(f"max cov@10 subject to {name}@10 <= 1.2*best"), values.__getitem__, "ml1m") == 1
+        assert pick(rule_of(f"max cov@10 subject to {name}@10 <= best"), values.__getitem__, "ml1m") == 2
+    assert pick(rule_of("max gini@10 subject to cov@10 >= 0.5*best"), values.__getitem__, "ml1m") == 0
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,26 @@ def test_marks_are_among_ours_only(partial: Path) -> None:
     assert all(cell.mark == "" for row in _table(partial, "yelp").cells for cell in row)
 
 
+def test_columns_with_different_seeds_say_what_is_compared_on_which(tmp_path: Path) -> None:
+    """CE is better by its mean of three seeds, BT-SR on the two that both have: Improve and the star would differ."""
+    split = split_of(data_config(), 300)
+    quality = {1235: 0.5, 37: 0.5, 2451: 3.0}
+    runs = [result(spec(seed=s), split, valid=1, test=q) for s, q in quality.items()]
+    runs += [result(spec("bt_sr", alpha=0.2, seed=s), split, valid=1, test=0.9) for s in (1235, 37)]
+    table = _table(write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split]), "ml1m")
+    ours, improve = _cell(table, "ml1m", "ndcg@10", "bt_sr"), _cell(table, "ml1m", "ndcg@10", "improve")
+    assert ours.test is not None and ours.test.comparison.difference > 0 > (improve.value or 0)
+    (note,) = [note for note in table.footnotes if "different seeds" in note]
+    assert note == (
+        "ML 1M: columns have different seeds (1235, 37, 2451: SASRec (CE); 1235, 37: BT-SR). Best, second best, the "
+        "best other column and Improve are by means over each column's own; tests are on those that both have and may "
+        "say otherwise."
+    )
+    del runs[2]
+    even = _table(write(tmp_path / "even.db", "table2", [run.spec for run in runs], runs, [split]), "ml1m")
+    assert "different seeds" not in _notes(even)
+
+
 def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     notes = _notes(_table(partial))
     assert (

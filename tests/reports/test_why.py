@@ -6,11 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.config import SEEDS, StudyOptions
 from harness.errors import ConfigError
 from harness.exchange import TABLES
 from harness.store import open_store
 from reports.cli import main
-from reports.why import _letter, place_of
+from reports.findings import findings
+from reports.plans import PLANS
+from reports.results import Request, gather
+from reports.why import _letter, origins, place_of
+from studies import STUDIES
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -62,6 +67,34 @@ def test_every_run_behind_a_row(
     assert out.count("2026-01-01") == 1
     code, _, err = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, duorec", "--db", database)
     assert code == 2 and "nothing is behind table 2, ml1m, hr@10" in err
+
+
+@pytest.mark.parametrize(
+    ("study", "expected"),
+    [
+        ("table2", "btsr-sweep --study table2 --dataset yelp --profile released --methods sasrec_bce --seeds 1 --out"),
+        ("mine", "btsr-sweep\n"),
+    ],
+)
+def test_the_command_of_a_cell_is_that_of_the_study_that_ran_it(
+    study: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table 3 takes SASRec (BCE) from any study; alpha_lambda never runs it. A study file has no name to type."""
+    options = StudyOptions(datasets=("yelp",), seeds=SEEDS[:1])
+    line = [one for one in STUDIES["alpha_lambda"](options).specs if one.aux.alpha in (0.1, 0.4)][:2]
+    (base,) = [one for one in STUDIES["table2"](options).specs if one.method == "sasrec_bce"]
+    split = split_of(base.data, 50)
+    file = write(
+        tmp_path / "btsr.db", "alpha_lambda", line, [result(one, split, valid=1, test=1) for one in line], [split]
+    )
+    write(file, study, [base], [result(base, split, valid=1, test=1)])
+    code, out, _ = _said(monkeypatch, capsys, "--why", "table 3, yelp, ndcg@20, sasrec_bce", "--db", file)
+    assert code == 0 and f"in an empty database:\n  {expected}" in out
+    with open_store(file, read_only=True) as store:
+        sheet = origins(findings(gather(store, Request(study="alpha_lambda", datasets=("yelp",))), PLANS[3]))
+    commands = {row[1]: row[-1] for row in sheet.rows}
+    assert f"{commands['SASRec (BCE)']}\n".startswith(expected)
+    assert "--study alpha_lambda --dataset yelp" in commands["BT-SR (alpha = 0.1)"]
 
 
 def test_letters() -> None:

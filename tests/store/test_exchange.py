@@ -1,6 +1,7 @@
 """Merging databases, queries of a user's own, whole tables."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,25 @@ def test_one_specification_with_two_results_is_told(tmp_path: Path) -> None:
     before = _everything(one)
     assert _merged(one, two).differing == (spec().key,)
     assert _everything(one) == before
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_a_trial_with_fewer_metrics_has_no_other_numbers(fewer: int, tmp_path: Path) -> None:
+    """Recorded by a version that computed fewer; those that both have are compared, ours stay."""
+    split = split_of(data_config(), 30)
+    files = []
+    for i in range(2):
+        run = result(spec(), split, valid=1, test=1)
+        if i == fewer:
+            run = replace(run, metrics=tuple(metric for metric in run.metrics if metric.name != "cov"))
+        files.append(write(tmp_path / f"{i}.db", "table2", [spec()], [run], [split]))
+    before = _everything(files[0])
+    assert _merged(*files) == Merged(added=0, known=1, differing=(), unfinished=0)
+    assert _everything(files[0]) == before
+    other = result(spec(), split, valid=1, test=2)
+    other = replace(other, metrics=tuple(metric for metric in other.metrics if metric.name != "cov"))
+    third = write(tmp_path / "third.db", "table2", [spec()], [other], [split])
+    assert _merged(files[0], third).differing == (spec().key,)
 
 
 def test_other_data_of_the_same_configuration_is_refused(tmp_path: Path) -> None:

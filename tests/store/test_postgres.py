@@ -15,9 +15,12 @@ import pytest
 from sqlalchemy import create_engine, select, text
 
 from harness import schema
-from harness.errors import StoreError
+from harness.config import Study
+from harness.errors import ConfigError, StoreError
+from harness.exchange import query
 from harness.paths import RunPaths
 from harness.store import open_store
+from tests.store import fake
 from tests.sweep import driver, work
 
 TIMES = {"recorded_at", "started", "seconds", "seconds_train", "seconds_valid", "peak_mib", "command"}
@@ -163,3 +166,36 @@ def test_a_password_is_asked_for_and_never_told(server: str) -> None:
         words = str(error.value)
         assert "\n" not in words and "check host, port, database, user and password" in words
         assert "wrong-one" not in words
+
+
+def test_a_query_of_the_users_own_reads_and_changes_nothing(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simple protocol takes several statements at once, of which the first may end the read-only transaction."""
+    open_store(server, create=True).close()
+    with open_store(server) as store:
+        store.register_study(Study(name="mine", title="mine", specs=(fake.spec(),)))
+    with open_store(server, read_only=True) as store:
+        wished = "select count(*) from study_trial"
+        before = query(store, wished)[1]
+        assert before[0][0] > 0
+        names = "select name from study where name like '%ine' or name like '10%% (:x)' order by 1 -- %s"
+        assert query(store, names) == (("name",), [("mine",)])
+        for sql, expected in (
+            ("commit; delete from study_trial; select 1", "cannot insert multiple commands into a prepared statement"),
+            ("set transaction read write; delete from study_trial; select 1", "cannot insert multiple commands"),
+            ("rollback", "returned no rows"),
+            ("set transaction read write", "returned no rows|must be set before any query"),
+            ("set session characteristics as transaction read write", "returned no rows"),
+            ("select set_config('transaction_read_only', 'off', true)", "must be set before any query"),
+            ("delete from study_trial returning 1", "cannot execute DELETE in a read-only transaction"),
+            ("with d as (delete from study_trial returning 1) select * from d", "in a read-only transaction"),
+            ("selekt 1", "syntax error"),
+        ):
+            with pytest.raises(ConfigError, match=expected) as raised:
+                query(store, sql)
+            assert "\n" not in str(raised.value)
+            assert query(store, wished)[1] == before, sql
+        monkeypatch.setattr(store._engine.dialect, "driver", "psycopg2")  # which cannot be asked for one statement
+        with pytest.raises(ConfigError, match=r"driver psycopg2 .*: use postgresql\+psycopg://"):
+            query(store, wished)
+    with open_store(server, read_only=True) as store, pytest.raises(StoreError, match="read-only transaction"):
+        store.register_study(Study(name="other", title="other", specs=(fake.spec(),)))

@@ -1,0 +1,80 @@
+"""Which line a sensitivity figure shows, of what the study alpha_lambda itself asks for."""
+
+import pytest
+
+from harness.config import SEEDS, StudyOptions, TrialSpec
+from harness.stored import TrialRow
+from reports.lines import Axis, clearest
+from reports.results import Group
+from studies import STUDIES
+from tests.reports.world import spec
+
+
+def _group(specs: list[TrialSpec]) -> Group:
+    """Finished trials that differ in nothing but the seed."""
+    rows = [
+        TrialRow(
+            key=one.key,
+            group=one.group,
+            spec=one,
+            status="done",
+            attempt=1,
+            fingerprint="a" * 32,
+            best_epoch=1,
+            last_epoch=1,
+            error=None,
+            traceback=None,
+            recorded_at="2026-01-01T00:00:00+00:00",
+        )
+        for one in specs
+    ]
+    return Group(key=rows[0].group, fingerprint="a" * 32, runs=tuple(rows))
+
+
+def _groups(specs: list[TrialSpec]) -> list[Group]:
+    found: dict[str, list[TrialSpec]] = {}
+    for one in specs:
+        found.setdefault(one.group, []).append(one)
+    return [_group(mine) for mine in found.values()]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "lam"),
+    [
+        ("ml1m", 0.2, 0.05),
+        ("yelp", 0.1, 0.05),
+        ("gowalla", 0.25, 0.05),
+        ("beauty", 0.25, 0.05),
+        ("kindle_store", 0.08, 0.07),
+    ],
+)
+def test_the_whole_study_is_drawn_along_its_replicated_lines(dataset: str, alpha: float, lam: float) -> None:
+    """Kindle Store's centre is on no line of the grid, which has more points than its lines, of one seed each."""
+    study = STUDIES["alpha_lambda"](StudyOptions(datasets=(dataset,)))
+    groups = _groups(list(study.specs))
+    axes: tuple[tuple[Axis, float], ...] = (("alpha", lam), ("lambda", alpha))
+    for axis, fixed in axes:
+        line = clearest([groups], axis)
+        auxes = [group.spec.aux for group in line]
+        moving = [aux.alpha if axis == "alpha" else aux.lam for aux in auxes]
+        assert {aux.lam if axis == "alpha" else aux.alpha for aux in auxes} == {fixed}
+        assert moving == sorted({*moving})
+        full = [x for x, group in zip(moving, line, strict=True) if len(group.runs) == len(SEEDS)]
+        assert {0.0, 0.1, 0.2, 0.3, 0.4, 0.5} <= {*full}
+
+
+def test_a_line_that_has_just_begun_its_second_seed_is_not_given_up() -> None:
+    """alpha = 0 joins every line, so that its second seed speaks for none but its own."""
+    first, second = SEEDS[:2]
+    centre = [spec("bt_sr", alpha=a, lam=0.07, seed=first) for a in (0.0, 0.1, 0.2)]
+    grid = [spec("bt_sr", alpha=a, lam=0.1, seed=first) for a in (0.1, 0.2, 0.3, 0.4)]
+    begun = [*centre, *grid, spec("bt_sr", alpha=0.0, lam=0.07, seed=second)]
+    line = clearest([_groups(begun)], "alpha")
+    assert {group.spec.aux.lam for group in line} == {0.07}
+
+
+def test_a_family_of_one_seed_takes_no_line_from_one_of_five() -> None:
+    """Else the grid in another precision would be drawn in place of the lines."""
+    line = [_groups([spec("bt_sr", alpha=a, seed=s) for s in SEEDS])[0] for a in (0.0, 0.1, 0.2)]
+    other = [_group([spec("bt_sr", alpha=a, precision="bf16")]) for a in (0.0, 0.1, 0.2, 0.3)]
+    assert clearest([other, line], "alpha") == line
