@@ -1,7 +1,7 @@
 """What one call of `btsr-report` does with its database."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Asked:
     """Of figures that are files; those of the page keep theirs."""
     strict: bool = True
     """Of data sets that were named each must have what is asked for."""
+    said: set[str] = field(default_factory=set)
+    """Why data sets are not shown: several figures may lack the same."""
 
     def request(self, study: str) -> Request:
         """What to gather, of this study unless another one was named.
@@ -74,8 +76,7 @@ class Asked:
         """A figure of the paper."""
         drawn = figures.drawn(number, self.store, self.request, self.width)
         self._tell(drawn.refused, drawn.pictures)
-        for error in drawn.absent:
-            typer.echo(str(error), err=True)
+        self._say(drawn.absent)
         for picture in drawn.pictures:
             self.output.figure(picture.stem, picture.figure)
 
@@ -83,8 +84,14 @@ class Asked:
         """Why data sets are not shown beside those found. Raises the first reason where none was, or all were named."""
         if refused and (not found or (self.datasets and self.strict)):
             raise refused[0]
-        for error in refused:
-            typer.echo(str(error), err=True)
+        self._say(refused)
+
+    def _say(self, reasons: Sequence[ConfigError]) -> None:
+        """Each once."""
+        for words in map(str, reasons):
+            if words not in self.said:
+                typer.echo(words, err=True)
+                self.said.add(words)
 
     def _gathered(self, study: str) -> tuple[Evidence, tuple[str, ...]]:
         """Evidence of a study, and the data sets named or all that have results."""
