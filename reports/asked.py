@@ -1,7 +1,7 @@
 """What one call of `btsr-report` does with its database."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from reports.dial import dial, picks
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.export import answer, to_parquet
 from reports.findings import findings
+from reports.names import dataset_slug
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
-from reports.results import Evidence, Request, Tie, gather, narrowed, never_started
+from reports.results import Evidence, Request, Tie, gather, narrowed, never_started, of_each
 from reports.verdict import verdicts
 from reports.why import place_of, why
 from reports.width import TEXT, Width
@@ -41,6 +42,10 @@ class Asked:
     fingerprints: tuple[str, ...]
     width: Width = TEXT
     """Of figures that are files; those of the page keep theirs."""
+    strict: bool = True
+    """Of data sets that were named each must have what is asked for."""
+    said: set[str] = field(default_factory=set)
+    """Why data sets are not shown: several figures may lack the same."""
 
     def request(self, study: str) -> Request:
         """What to gather, of this study unless another one was named.
@@ -69,8 +74,24 @@ class Asked:
 
     def figure(self, number: int) -> None:
         """A figure of the paper."""
-        for stem, figure in figures.drawn(number, self.store, self.request, self.width):
-            self.output.figure(stem, figure)
+        drawn = figures.drawn(number, self.store, self.request, self.width)
+        self._tell(drawn.refused, drawn.pictures)
+        self._say(drawn.absent)
+        for picture in drawn.pictures:
+            self.output.figure(picture.stem, picture.figure)
+
+    def _tell(self, refused: Sequence[ConfigError], found: Sequence[object]) -> None:
+        """Why data sets are not shown beside those found. Raises the first reason where none was, or all were named."""
+        if refused and (not found or (self.datasets and self.strict)):
+            raise refused[0]
+        self._say(refused)
+
+    def _say(self, reasons: Sequence[ConfigError]) -> None:
+        """Each once."""
+        for words in map(str, reasons):
+            if words not in self.said:
+                typer.echo(words, err=True)
+                self.said.add(words)
 
     def _gathered(self, study: str) -> tuple[Evidence, tuple[str, ...]]:
         """Evidence of a study, and the data sets named or all that have results."""
@@ -105,29 +126,35 @@ class Asked:
 
         evidence, datasets = self._gathered("alpha_lambda")
         if is_search(evidence.study):
-            for dataset in datasets:
-                self.output.figure(f"pareto_{dataset}", draw_search(evidence, dataset, self.width))
+            fronts, refused = of_each(datasets, lambda name: (name, draw_search(evidence, name, self.width)))
+            self._tell(refused, fronts)
+            for dataset, front in fronts:
+                self.output.figure(f"pareto_{dataset_slug(dataset)}", front)
             return
-        for dataset in datasets:
-            found = dial(evidence, dataset)
-            self.output.figure(f"pareto_{dataset}", draw_front(evidence, found, self.width))
+        dials, refused = of_each(datasets, partial(dial, evidence))
+        self._tell(refused, dials)
+        for found in dials:
+            slug = dataset_slug(found.dataset)
+            self.output.figure(f"pareto_{slug}", draw_front(evidence, found, self.width))
             interaction = draw_interaction(evidence, found, self.width)
             if interaction is None:
-                typer.echo(f"{dataset}: no complete grid of alpha and lambda yet, hence no heat map", err=True)
+                typer.echo(f"{found.dataset}: no complete grid of alpha and lambda yet, hence no heat map", err=True)
             else:
-                self.output.figure(f"interaction_{dataset}", interaction)
+                self.output.figure(f"interaction_{slug}", interaction)
 
     def pick(self, rule: str) -> None:
         """The setting that a rule chooses on each data set."""
         understood = rule_of(rule)
         evidence, datasets = self._gathered("alpha_lambda")
-        self.output.sheet(picks(evidence, datasets, understood))
+        dials, refused = of_each(datasets, partial(dial, evidence))
+        self._tell(refused, dials)
+        self.output.sheet(picks(evidence, dials, understood))
 
     def why(self, words: str) -> None:
         """The runs behind a row or a cell of a table."""
         plan, dataset, metric, column = place_of(words)
-        request = replace(self.request(plan.study), datasets=(dataset,))
-        self.output.sheet(why(findings(gather(self.store, request), plan, (metric,)), dataset, metric, column))
+        evidence = gather(self.store, replace(self.request(plan.study), datasets=(dataset,)))
+        self.output.sheet(why(findings(evidence, plan, (metric,)), evidence.datasets[0], metric, column))
 
     def page(self, path: Path) -> None:
         """Everything in one HTML file."""
@@ -146,9 +173,10 @@ class Asked:
 
     def everything(self) -> None:
         """Every table, figure and check; one that cannot be made is named. Raises ConfigError where none can."""
+        some = replace(self, strict=False)
         steps: dict[str, Callable[[], None]] = {f"table {n}": partial(self.table, n) for n in PLANS}
-        steps |= {f"figure {n}": partial(self.figure, n) for n in figures.FIGURES}
-        steps |= {"claims": self.claims, "pareto": self.pareto}
+        steps |= {f"figure {n}": partial(some.figure, n) for n in figures.FIGURES}
+        steps |= {"claims": self.claims, "pareto": some.pareto}
         steps |= {f"effects of {study}": partial(self.effects_of, study) for study in self.switching()}
         refused: dict[str, BtsrError] = {}
         for name, step in steps.items():

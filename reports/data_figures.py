@@ -43,7 +43,7 @@ def draw(
         _popularity(popularity, item_rows)
         _lengths(lengths, user_rows)
         _times(times, time_edges, time_rows, boundary)
-        figure.suptitle(title, fontsize=8)
+        figure.suptitle(title, fontsize=8, parse_math=False)
         sns.despine(fig=figure)
     return figure
 

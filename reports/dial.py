@@ -136,10 +136,9 @@ def importance(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return alpha / total, lam / total, max(0.0, 1 - (alpha + lam) / total)
 
 
-def picks(evidence: Evidence, datasets: Sequence[str], rule: Rule) -> Sheet:
+def picks(evidence: Evidence, found: Sequence[Dial], rule: Rule) -> Sheet:
     """What the rule picks on each data set, beside the most precise setting: chosen on validation, outcome on test."""
     shown = tuple(dict.fromkeys((rule.metric, *((rule.limited,) if rule.limited else ()), PRECISION, DIVERSITY)))
-    found = [dial(evidence, dataset) for dataset in datasets]
     return _sheet(
         evidence,
         found,

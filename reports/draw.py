@@ -18,6 +18,7 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from reports.bars import BAR_METRICS, Bars
 from reports.lines import Line, Point
+from reports.names import dataset_title
 from reports.output import whole
 from reports.width import TEXT, Width
 
@@ -57,6 +58,8 @@ STYLE: dict[Any, Any] = {
 Colors = Sequence[Any]
 CAPTION_INCHES = 0.135
 """Height of a caption's line in a figure of the default width."""
+ROW_CHARACTERS = 16
+"""As many as a row is high for."""
 HEADING_INCHES = 0.15
 """Height of each further line of the title."""
 
@@ -96,8 +99,8 @@ def framed(
             figure.set_size_inches(width.inches, height_inches + below)
             parts = figure.subfigures(2, 1, height_ratios=(height_inches, below), squeeze=False)[:, 0]
             fill(parts[0], palette)
-            parts[0].suptitle(heading, fontsize=width.type + 1)
-            look: dict[str, Any] = {"fontsize": width.caption, "color": "0.25", "linespacing": 1.4}
+            parts[0].suptitle(heading, fontsize=width.type + 1, parse_math=False)
+            look: dict[str, Any] = {"fontsize": width.caption, "color": "0.25", "linespacing": 1.4, "parse_math": False}
             parts[1].text(0.5, 0.5, "\n".join(rows), ha="center", va="center", **look)
         sns.despine(fig=figure)
         figure.draw_without_rendering()
@@ -117,7 +120,7 @@ def _broken(figure: Figure, words: str, points: float) -> str:
         rows = wrap(words, characters)
         if fitting and len(rows) > len(fitting):
             break
-        probe = figure.text(0, 0, "\n".join(rows), fontsize=points)
+        probe = figure.text(0, 0, "\n".join(rows), fontsize=points, parse_math=False)
         if probe.get_window_extent().width <= figure.bbox.width:
             fitting = rows
         probe.remove()
@@ -129,12 +132,26 @@ def panels(figure: SubFigure, width: Width) -> list[Axes]:
     return list(figure.subplots(2, 1) if width.narrow else figure.subplots(1, 2))
 
 
+def name_row(axes: Axes, title: str, below: str = "") -> None:
+    """A data set's title beside its row, and more words; of the long path of a file its end, the caption has it all."""
+    short = title if len(title) <= ROW_CHARACTERS else f"…{title[1 - ROW_CHARACTERS :]}"
+    axes.set_ylabel(f"{short}{below}", parse_math=False)
+
+
 def legend_below(
-    figure: SubFigure, handles: Sequence[Any], labels: Sequence[str], columns: int, title: str | None = None
+    figure: SubFigure,
+    handles: Sequence[Any],
+    labels: Sequence[str],
+    columns: int,
+    title: str | None = None,
+    *,
+    math: bool = False,
 ) -> None:
-    """A legend below all panels, in as many columns as the figure is wide for."""
+    """A legend below all panels, in as many columns as the figure is wide for; `math`: what is between $ is that."""
     for count in range(columns, 0, -1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False, title=title)
+        for words in legend.get_texts():
+            words.set_parse_math(math)
         if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
@@ -260,6 +277,7 @@ def draw_lines(
     def fill(figure: SubFigure, colors: Colors) -> None:
         columns = BUCKETED if buckets else (("hr", 0), ("cov", 0))
         grid = figure.subplots(len(lines), len(columns), squeeze=False)
+        curves: dict[str, Any] = {}
         for row, line in enumerate(lines):
             for axes, (name, k) in zip(grid[row], columns, strict=True):
                 if buckets:
@@ -267,19 +285,20 @@ def draw_lines(
                 else:
                     for i, cutoff in enumerate((1, 5, 10)):
                         _curve(axes, line.points(name, cutoff, 0), colors[(0, 2, 3)[i]], MARKERS[i], f"K = {cutoff}")
-                handles, labels = axes.get_legend_handles_labels()
+                curves |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
                 _finish(axes, line.optimum, 3 if width.narrow and buckets else 6)
                 axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
                 if row == 0:
                     words = " by bucket" if buckets and not width.narrow else ""
                     axes.set_title(f"{name.upper()}@{k if buckets else 'K'}{words}", pad=3)
-            grid[row, 0].set_ylabel(line.title.split(":")[0])
+            name_row(grid[row, 0], dataset_title(line.dataset))
         for axes in grid[-1]:
             axes.set_xlabel(rf"$\{lines[0].axis}$")
+        labels = [label for label in (BUCKET_TITLES if buckets else list(curves)) if label in curves]
         if buckets:
-            _bucket_legend(figure, handles, labels, width)
+            _bucket_legend(figure, [curves[label] for label in labels], labels, width)
         else:
-            legend_below(figure, handles, labels, 3)
+            legend_below(figure, [curves[label] for label in labels], labels, 3)
 
     height = 0.9 + (1.0 if width.narrow else 1.25) * len(lines)
     return framed(height, title, caption, fill, width)
@@ -310,7 +329,7 @@ def draw_bars(found: Sequence[Bars], title: str, caption: Sequence[str], width: 
                 axes.yaxis.set_major_locator(MaxNLocator(4))
                 if row == 0:
                     axes.set_title(f"{name.upper()}@{k}", pad=3)
-            grid[row, 0].set_ylabel(bars.title)
+            name_row(grid[row, 0], bars.title)
         for axes in grid[-1]:
             axes.set_xlabel(BUCKET if width.narrow else "popularity bucket of the target")
         legend_below(figure, [handles[name] for name in names], names, min(3, len(names)))

@@ -80,7 +80,7 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
             words = rf"$\lambda$ = {lams[place]:g}"
             axes[0].scatter([], [], s=sizes[place], linewidths=0, color="0.4", label=words)
         handles, labels = axes[0].get_legend_handles_labels()
-        legend_below(figure, handles, labels, 5)
+        legend_below(figure, handles, labels, 5, math=True)
 
     caption = [
         *_base_caption(evidence, found),

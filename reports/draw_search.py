@@ -8,7 +8,7 @@ from harness.errors import ConfigError
 from harness.rules import DIVERSITY, PRECISION, pareto
 from reports.draw import Colors, colors_of, framed, legend_below, panels
 from reports.measure import Measurer
-from reports.names import dataset_title, method_title
+from reports.names import count, dataset_title, method_title
 from reports.ran import mixed_words
 from reports.results import Evidence, Group
 from reports.width import TEXT, Width
@@ -22,8 +22,8 @@ def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure
     groups = evidence.groups(dataset, lambda spec: True)
     if len(groups) < 2:
         raise ConfigError(
-            f"study {evidence.study} has {len(groups)} finished points on {dataset} with profile {evidence.profile}, a "
-            f"front needs two: {evidence.remedy(dataset)}"
+            f"study {evidence.study} has {count(len(groups), 'finished point')} on {dataset} with profile "
+            f"{evidence.profile}, a front needs two: {evidence.remedy(dataset)}"
         )
     methods = list(dict.fromkeys(group.spec.method for group in groups))
     x, y = (np.array([_valid(evidence, group, *metric) for group in groups]) for metric in (PRECISION, DIVERSITY))

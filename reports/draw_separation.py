@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.draw import METHOD_COLORS, Colors, framed, legend_below
+from reports.draw import METHOD_COLORS, Colors, framed, legend_below, name_row
 from reports.separation import COLUMNS, SCORED, Separated, Separation
 from reports.width import TEXT, Width
 
@@ -42,7 +42,7 @@ def draw_separation(found: Sequence[Separation], title: str, caption: Sequence[s
             else:
                 _ranks(grid[row, 2], grid[row, 2], {"fontsize": 6.5, "handlelength": 2.2}, "best")
             unit = "score / std\nof unseen" if width.narrow else "score / std of unseen"
-            grid[row, 0].set_ylabel(f"{one.title}\n{unit}")
+            name_row(grid[row, 0], one.title, f"\n{unit}")
         for axes, words in zip(grid[0, :3], ("Scores", "Overlap", "Singular values / largest"), strict=True):
             axes.set_title(words, pad=4)
         grid[-1, 2].set_xlabel("index")

@@ -20,7 +20,8 @@ def answer(store: Store, sql: str) -> Sheet:
         name="query",
         title=" ".join(sql.split()),
         header=columns,
-        rows=tuple(tuple(_words(value) for value in row) for row in found),
+        rows=tuple(tuple(map(_words, row)) for row in found),
+        exact=tuple(tuple(_words(value) if isinstance(value, bytes) else value for value in row) for row in found),
         footnotes=(f"{count(len(found), 'row')}.",),
     )
 

@@ -1,8 +1,8 @@
 """The paper's figures by number: what each shows of a study, drawn by `reports.draw`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -12,14 +12,35 @@ from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, Bars, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
 from reports.lines import Axis, Line, line, lines
-from reports.names import dataset_title
+from reports.names import dataset_slug, dataset_title
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Request, gather, narrowed
-from reports.separation import separation
+from reports.results import SELECT_ON, Evidence, Request, gather, narrowed, of_each
+from reports.separation import Separation, separation
 from reports.width import TEXT, Width
 
-Drawn = Iterator[tuple[str, Figure]]
-"""Stem of the files, and the figure."""
+Shown = TypeVar("Shown", Line, Bars, Separation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One drawing."""
+
+    stem: str
+    """Of its files."""
+    figure: Figure
+    dataset: str = ""
+    """Empty: of several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """The pictures of a figure of the paper, and what they lack."""
+
+    pictures: tuple[Picture, ...]
+    refused: tuple[ConfigError, ...] = ()
+    """Of data sets that would have a picture of their own: why there is none."""
+    absent: tuple[ConfigError, ...] = ()
+    """Of data sets that would have a row in the picture of all: the same; its caption names them."""
 
 
 class Draw(Protocol):
@@ -43,25 +64,46 @@ class FigurePlan:
 
 def _sensitivity(number: int) -> Draw:
     def draw(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-        for dataset in datasets:
-            yield f"figure{number}_{dataset}", draw_line(line(evidence, dataset, "alpha"), width)
+        return _one_each(
+            datasets,
+            lambda dataset: Picture(
+                stem=f"figure{number}_{dataset_slug(dataset)}",
+                figure=draw_line(line(evidence, dataset, "alpha"), width),
+                dataset=dataset,
+            ),
+        )
 
     return draw
+
+
+def _one_each(datasets: Sequence[str], draw: Callable[[str], Picture]) -> Drawn:
+    """A picture of each data set that can be drawn. Raises the first's ConfigError where none can."""
+    pictures, refused = of_each(datasets, draw)
+    if not pictures:
+        raise refused[0]
+    return Drawn(pictures=tuple(pictures), refused=tuple(refused))
+
+
+def _rows(
+    datasets: Sequence[str], make: Callable[[Sequence[str]], tuple[Shown, ...]]
+) -> tuple[list[Shown], tuple[ConfigError, ...]]:
+    """What one picture shows of each data set, and why of others nothing. Raises as `make` does where all lack it."""
+    found, refused = of_each(datasets, lambda dataset: make((dataset,))[0])
+    return found or list(make(datasets)), tuple(refused)
 
 
 def _overview(number: int, axis: Axis, *, buckets: bool) -> Draw:
     def draw(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-        found = lines(evidence, datasets, axis)
+        found, refused = _rows(datasets, lambda names: lines(evidence, names, axis))
         title = f"Sensitivity to {axis}{' per popularity bucket' if buckets else ''}"
-        caption = _common_caption(
-            evidence, found, [name for name in datasets if name not in {f.dataset for f in found}]
-        )
-        yield f"figure{number}", draw_lines(found, title, caption, width, buckets=buckets)
+        caption = [*_common_caption(evidence, found), *_absent(evidence, datasets, found)]
+        picture = Picture(stem=f"figure{number}", figure=draw_lines(found, title, caption, width, buckets=buckets))
+        return Drawn(pictures=(picture,), absent=refused)
 
     return draw
 
 
-def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[str]) -> list[str]:
+def _common_caption(evidence: Evidence, found: Sequence[Line]) -> list[str]:
     """What all data sets share, then what each has of its own."""
     hollow = any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups)
     sentences = [
@@ -73,13 +115,23 @@ def _common_caption(evidence: Evidence, found: Sequence[Line], absent: Sequence[
         most = max(len(group.runs) for group in one.groups)
         other = "lambda" if one.axis == "alpha" else "alpha"
         sentences.append(
-            f"{one.title.split(':')[0]}: {other} {one.fixed:g}, {spec.loss.kind.upper()}, B {spec.train.batch_size}, "
-            f"{spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
+            f"{dataset_title(one.dataset)}: {other} {one.fixed:g}, {spec.loss.kind.upper()}, "
+            f"B {spec.train.batch_size}, {spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
             + "".join(f", {words}" for words in mixed_words(evidence.store, one.groups))
         )
-    if absent:
-        sentences.append(f"not run: {', '.join(map(dataset_title, absent))}")
     return sentences
+
+
+def _absent(evidence: Evidence, datasets: Sequence[str], found: Sequence[Line | Bars | Separation]) -> list[str]:
+    """The last line of a caption: data sets that are not shown."""
+    shown, run = {one.dataset for one in found}, set(evidence.finished)
+    absent = [name for name in datasets if name not in shown]
+    groups = {
+        "too little to show": [dataset_title(name) for name in absent if name in run],
+        "not run": [dataset_title(name) for name in absent if name not in run],
+    }
+    words = "; ".join(f"{why}: {', '.join(titles)}" for why, titles in groups.items() if titles)
+    return [words] if words else []
 
 
 def _bar_caption(evidence: Evidence, found: Sequence[Bars]) -> list[str]:
@@ -88,31 +140,36 @@ def _bar_caption(evidence: Evidence, found: Sequence[Bars]) -> list[str]:
 
 
 def _figure1(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-    found = bars(evidence, datasets, FIGURE1_COLUMNS)
-    yield (
-        "figure1",
-        draw_bars(found, "Hit rate per popularity bucket", _bar_caption(evidence, found), width),
-    )
+    found, refused = _rows(datasets, lambda names: bars(evidence, names, FIGURE1_COLUMNS))
+    caption = [*_bar_caption(evidence, found), *_absent(evidence, datasets, found)]
+    figure = draw_bars(found, "Hit rate per popularity bucket", caption, width)
+    return Drawn(pictures=(Picture(stem="figure1", figure=figure),), absent=refused)
 
 
 def _figure2(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-    found = separation(evidence, datasets)
+    found, refused = _rows(datasets, lambda names: separation(evidence, names))
     first = (
         f"study {evidence.study}, profile {evidence.profile}; at most 1,000 test users with 300 unseen items each, the "
         "same for all models; overlap: 0 where their scores are wholly apart, 1 where they are alike; densities: first "
         "seed; bars, spectra and effective ranks: mean over seeds, whisker: one sample std; singular values of the "
         "states, not centred"
     )
-    caption = [first, *(one.caption for one in found)]
-    yield "figure2", draw_separation(found, "Score separation and singular values", caption, width)
+    caption = [first, *(one.caption for one in found), *_absent(evidence, datasets, found)]
+    figure = draw_separation(found, "Score separation and singular values", caption, width)
+    return Drawn(pictures=(Picture(stem="figure2", figure=figure),), absent=refused)
 
 
 def _figure5(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-    for dataset in datasets:
+    def picture(dataset: str) -> Picture:
         found = bars(evidence, (dataset,), FIGURE5_COLUMNS)
-        name = "figure5" if dataset == "yelp" else f"figure5_{dataset}"
         title = f"{found[0].title}: hit rate per popularity bucket at two values of alpha"
-        yield name, draw_bars(found, title, _bar_caption(evidence, found), width)
+        return Picture(
+            stem="figure5" if dataset == "yelp" else f"figure5_{dataset_slug(dataset)}",
+            figure=draw_bars(found, title, _bar_caption(evidence, found), width),
+            dataset=dataset,
+        )
+
+    return _one_each(datasets, picture)
 
 
 FIGURES: Mapping[int, FigurePlan] = {
@@ -198,4 +255,4 @@ def drawn(number: int, store: Store, request: Callable[[str], Request], width: W
         asked = narrowed(asked, plan.datasets)  # the command that the error names
     evidence = gather(store, asked)
     shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
-    yield from plan.draw(evidence, evidence.datasets if asked.datasets else shown, width)
+    return plan.draw(evidence, evidence.datasets if asked.datasets else shown, width)

@@ -5,8 +5,9 @@ It needs no network and opens from disk. Everything it holds is escaped; picture
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -16,7 +17,7 @@ from harness.stored import TrialRow
 from reports.audit import audit
 from reports.claims import claims, gathered
 from reports.cost import costs
-from reports.dial import Dial, dial, presets
+from reports.dial import dial, presets
 from reports.draw import svg
 from reports.draw_dial import draw_front, draw_interaction
 from reports.effects_sheet import SWITCHING, effects_sheet
@@ -25,7 +26,7 @@ from reports.findings import findings
 from reports.names import dataset_title, method_title
 from reports.plans import PLANS, TABLE2
 from reports.render import html
-from reports.results import Evidence, Request, gather, narrowed
+from reports.results import Request, gather, narrowed, of_each
 from reports.sheet import sheet_html, templates
 from reports.summary import counted, table_summary
 from reports.tables import build
@@ -84,14 +85,15 @@ def _table_sections(store: Store, request: Callable[[str], Request], notes: Note
 def _figure_sections(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:
     for number, plan in FIGURES.items():
         try:
-            pictures = list(drawn(number, store, request))
+            made = drawn(number, store, request)
         except BtsrError as error:
             notes.skip(f"Figure {number}", error)
             continue
-        for stem, figure in pictures:
-            dataset = stem.removeprefix(f"figure{number}").strip("_")
-            what = f"{plan.what.split(',')[0]}, {dataset_title(dataset)}" if dataset else plan.what
-            yield Section(key=stem, title=f"Figure {number}: {what}", body=picture(figure, what))
+        for reason in (*made.refused, *made.absent):
+            notes.skip(f"Figure {number}", reason)
+        for one in made.pictures:
+            what = f"{plan.what.split(',')[0]}, {dataset_title(one.dataset)}" if one.dataset else plan.what
+            yield Section(key=one.stem, title=f"Figure {number}: {what}", body=picture(one.figure, what))
 
 
 def picture(figure: Figure, what: str) -> str:
@@ -100,17 +102,6 @@ def picture(figure: Figure, what: str) -> str:
     alternative = " ".join(f"{what}. {' '.join(words)}".split())
     source = b64encode(svg(figure).encode()).decode("ascii")
     return templates().get_template("picture.html").render(source=source, alternative=alternative)
-
-
-def _dials(evidence: Evidence, datasets: Sequence[str]) -> tuple[list[Dial], list[str]]:
-    """Those that the data sets have, and why others have none."""
-    found, refused = [], []
-    for dataset in datasets:
-        try:
-            found.append(dial(evidence, dataset))
-        except BtsrError as error:
-            refused.append(str(error))
-    return found, refused
 
 
 def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
@@ -123,11 +114,13 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
     for place, study in enumerate(dict.fromkeys(request(name).study for name in ("alpha_lambda", *store.studies()))):
         try:
             evidence = gather(store, request(study))
-            found, refused = _dials(evidence, evidence.datasets if request(study).datasets else evidence.finished)
+            datasets = evidence.datasets if request(study).datasets else evidence.finished
+            found, refused = of_each(datasets, partial(dial, evidence))
+            reasons = [str(reason) for reason in refused]
         except BtsrError as error:
-            found, refused = [], [str(error)]
+            found, reasons = [], [str(error)]
         if found or place == 0:
-            lacking += refused
+            lacking += reasons
         for one in found:
             front = f"Pareto front over alpha and lambda, {dataset_title(one.dataset)}"
             parts.append(picture(draw_front(evidence, one), front))

@@ -1,7 +1,7 @@
 """A Table as text, Markdown, LaTeX, CSV or HTML: formats only, nothing is computed here."""
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from io import StringIO
 from itertools import groupby
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.sheet import document, templates
+from reports.sheet import blocks, document, templates
 from reports.table import Cell, Row, Table, number
 from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
@@ -62,18 +62,18 @@ def _text_cell(cell: Cell) -> Text:
     return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
 
 
-def _text_block(table: Table, columns: range) -> RichTable:
+def _text_block(table: Table, columns: Sequence[int]) -> RichTable:
     """The table with only these columns."""
     out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     out.add_column("data set", no_wrap=True)
     out.add_column("metric", no_wrap=True)
     for index in columns:
-        out.add_column(table.columns[index].title, no_wrap=True)
+        out.add_column(Text(table.columns[index].title), no_wrap=True)
     for dataset, title, rows in _groups(table):
         seeds = _seeds(table, dataset)
-        out.add_row(Text(title, style="bold"), "seeds", *(seeds[index] for index in columns))
+        out.add_row(Text(title, style="bold"), "seeds", *(Text(seeds[index]) for index in columns))
         for row, cells in rows:
-            out.add_row("", row.metric, *(_text_cell(cells[index]) for index in columns))
+            out.add_row("", Text(row.metric), *(_text_cell(cells[index]) for index in columns))
         out.add_section()
     return out
 
@@ -82,16 +82,11 @@ def show(table: Table, console: Console) -> None:
     """Print the table; columns beyond the console's width go into further blocks below, commands are never cut."""
     measure = Console(file=StringIO(), width=10_000)
     console.print(Text(table.title, style="bold"))
-    start = 0
-    while start < len(table.columns):
-        block, end = _text_block(table, range(start, start + 1)), start + 1
-        while end < len(table.columns):
-            wider = _text_block(table, range(start, end + 1))
-            if measure.measure(wider).maximum > console.width:
-                break
-            block, end = wider, end + 1
-        console.print(block)
-        start = end
+    names, *columns = (
+        measure.measure(_text_block(table, shown)).maximum for shown in ((), *((i,) for i in range(len(table.columns))))
+    )
+    for block in blocks([width - names for width in columns], console.width - names):
+        console.print(_text_block(table, block))
     legend = f"¹ bold: best, ² underlined: second best of our values in a row; {_LEGEND}"
     for i, note in enumerate((legend, *table.footnotes), 1):
         console.print(Text(f"[{i}] {note}"))
@@ -159,17 +154,14 @@ def _latex_cell(cell: Cell) -> str:
     return ours
 
 
-def _latex_head(head: str) -> str:
-    return {"%": r"\%", MISSING: "---"}.get(head, head.replace("n = ", "$n$ = "))
-
-
 def latex(table: Table) -> str:
     """A floating table (booktabs, no multirow), published numbers below ours, shrunk where it is wider than the text;
     its footnotes behind it. pandas escapes all words."""
     heads: list[Hashable] = ["data set", "metric"]
     body: list[list[str]] = []
     for dataset, title, rows in _groups(table):
-        body.append([title, "seeds", *(_latex_head(head) for head in _seeds(table, dataset))])
+        seeds = latex_words(_seeds(table, dataset))
+        body.append([title, "seeds", *(head.replace("n = ", "$n$ = ").replace(MISSING, "---") for head in seeds)])
         for row, cells in rows:
             body.append(["", row.metric, *map(_latex_cell, cells)])
             if any(cell.published is not None for cell in cells):

@@ -6,7 +6,7 @@ several exist, the error lists the choices.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
@@ -19,6 +19,7 @@ from reports.commands import sweep_command
 from reports.names import DATASET_TITLES, count
 from studies import STUDIES, default_datasets
 
+Made = TypeVar("Made")
 Tie = Literal["stable", "random"]
 SELECT_NAME, SELECT_K = "ndcg", 10
 SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
@@ -33,7 +34,7 @@ class Request:
     profile: Profile | None = None
     """None: the only one that the study has."""
     datasets: tuple[str, ...] = ()
-    """Empty: the paper's five, or the study's own where it has none of those."""
+    """Empty: the paper's five, then the study's others; its own alone where it has none of those."""
     tie: Tie | None = None
     """Only trials on data with this tie rule."""
     fingerprints: tuple[str, ...] = ()
@@ -237,7 +238,9 @@ def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialR
 def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
     listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
     if not request.datasets:
-        return PAPER_DATASETS if not listed or set(listed) & set(PAPER_DATASETS) else listed
+        if listed and not set(listed) & set(PAPER_DATASETS):
+            return listed
+        return (*PAPER_DATASETS, *(name for name in listed if name not in PAPER_DATASETS))
     known = {*DATASET_TITLES, *listed}
     named = [file_key(name) if name not in known and is_file(name) else name for name in request.datasets]
     for name in named:
@@ -286,6 +289,17 @@ def _versions(
 def narrowed(request: Request, own: Sequence[str]) -> Request:
     """The request on a table's or figure's `own` data set where it names none and the paper has a single one there."""
     return request if request.datasets or len(own) != 1 else replace(request, datasets=tuple(own))
+
+
+def of_each(datasets: Sequence[str], make: Callable[[str], Made]) -> tuple[list[Made], list[ConfigError]]:
+    """What can be made of each data set, and why of others it cannot."""
+    found, refused = [], []
+    for dataset in datasets:
+        try:
+            found.append(make(dataset))
+        except ConfigError as error:
+            refused.append(error)
+    return found, refused
 
 
 def never_started(store: Store, request: Request) -> StoreError:

@@ -44,6 +44,7 @@ class Separated:
 class Separation:
     """One data set."""
 
+    dataset: str
     title: str
     models: tuple[Separated, ...]
     caption: str
@@ -78,7 +79,7 @@ def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation,
             found.append(model)
         if found:
             caption = "; ".join([f"{dataset_title(dataset)}: data {fingerprint[:8]}", *sentences, *without])
-            out.append(Separation(title=dataset_title(dataset), models=tuple(found), caption=caption))
+            out.append(Separation(dataset=dataset, title=dataset_title(dataset), models=tuple(found), caption=caption))
     if not out:
         names, where = ", ".join(column.title for column in COLUMNS), ", ".join(datasets)
         start = f"study {evidence.study}, profile {evidence.profile}, {where}: "

@@ -1,6 +1,6 @@
 """A plain table of words (audit, claims, verdicts, provenance) and its five formats."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from math import ceil
@@ -8,6 +8,7 @@ from math import ceil
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -15,6 +16,10 @@ from rich.text import Text
 from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
 SHEET_WIDTH = 150
+LEAST = 16
+"""Characters that a column keeps whose words wrap."""
+GAP, EDGE = 3, -1
+"""Characters that rich adds to a column, and to them all: one at each side, but no gap behind the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,9 @@ class Sheet:
     """What to type."""
     commands_title: str = "To run what is missing:"
     records: tuple[Mapping[str, object], ...] = ()
-    """The rows as numbers at full precision, for CSV; empty: CSV has the words."""
+    """The rows as numbers at full precision, for CSV, under names of their own; empty: `exact`."""
+    exact: tuple[tuple[object, ...], ...] = ()
+    """The rows at full precision, for CSV, under the same header; empty: CSV has the words."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows)
@@ -49,23 +56,60 @@ def templates() -> Environment:
     )
 
 
+def blocks(widths: Sequence[int], room: int) -> Iterator[tuple[int, ...]]:
+    """Places of columns that stand beside each other: as many as there is room for, at least one."""
+    block: tuple[int, ...] = ()
+    for place, width in enumerate(widths):
+        if block and sum(widths[i] for i in block) + width > room:
+            yield block
+            block = ()
+        block += (place,)
+    if block:
+        yield block
+
+
 def show_sheet(sheet: Sheet, console: Console) -> None:
-    """Print the sheet; long words wrap inside their column, commands are never cut."""
-    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(sheet.header):
-        words = [row[index] for row in sheet.rows]
-        whole = all(len(word) <= (40 if " " not in word else 20) for word in words)
-        out.add_column(title, no_wrap=whole, overflow="fold")
-    for row in sheet.rows:
-        out.add_row(*(Text(word) for word in row))
+    """Print the sheet; long words wrap inside their column, commands are never cut.
+
+    Columns beyond the console's width go into further blocks below, behind those that tell the rows apart.
+    """
+    columns = list(zip(sheet.header, *sheet.rows, strict=True))
+    longest = [max(map(cell_len, column)) for column in columns]
+    whole = [all(cell_len(word) <= (40 if " " not in word else 20) for word in column[1:]) for column in columns]
+    widths = [GAP + (most if kept else min(most, LEAST)) for most, kept in zip(longest, whole, strict=True)]
+    room = console.width - EDGE
+    first = next(blocks(widths, room), ())
+    names = _names(columns, widths, first, room // 2)
+    rest = range(len(first), len(columns))
+    further = blocks(widths[len(first) :], room - sum(widths[place] for place in names))
     console.print(Text(sheet.title, style="bold"))
-    console.print(out)
+    for shown in (first, *((*names, *(rest[i] for i in block)) for block in further)):
+        fits = sum(widths[place] for place in shown) <= room
+        out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        for place in shown:
+            out.add_column(Text(sheet.header[place]), no_wrap=whole[place] and fits, overflow="fold")
+        for row in sheet.rows:
+            out.add_row(*(Text(row[place]) for place in shown))
+        console.print(out)
     for i, note in enumerate(sheet.footnotes, 1):
         console.print(Text(f"[{i}] {note}"))
     if sheet.commands:
-        console.print(f"\n{sheet.commands_title}")
+        console.print(Text(f"\n{sheet.commands_title}"))
     for command in sheet.commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _names(
+    columns: Sequence[Sequence[str]], widths: Sequence[int], places: Sequence[int], room: int
+) -> tuple[int, ...]:
+    """Which of these columns tell the rows apart, as far as there is room for them; the first where none does."""
+    names: tuple[int, ...] = ()
+    apart = 1
+    for place in places:
+        told = len(set(zip(*(columns[i][1:] for i in (*names, place)), strict=True)))
+        if told > apart and sum(widths[i] for i in (*names, place)) <= room:
+            names, apart = (*names, place), told
+    return names or tuple(place for place in places[:1] if widths[place] <= room)
 
 
 def sheet_text(sheet: Sheet) -> str:
@@ -146,9 +190,12 @@ def sheet_latex(sheet: Sheet) -> str:
 
 
 def sheet_csv(sheet: Sheet) -> str:
-    """The records, absent values empty; where there are none, header and rows."""
+    """The records, or the exact rows, absent values empty; where there are none, header and rows."""
     header: list[Hashable] = list(sheet.header)
-    frame = pd.DataFrame(list(sheet.records)) if sheet.records else pd.DataFrame(list(sheet.rows), columns=header)
+    rows: Sequence[Sequence[object]] = sheet.exact or sheet.rows
+    frame = (
+        pd.DataFrame(list(sheet.records)) if sheet.records else pd.DataFrame(list(rows), columns=header, dtype=object)
+    )
     return frame.to_csv(index=False, lineterminator="\n")
 
 

@@ -7,7 +7,7 @@ from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
 from reports.commands import is_named, sweep_command
 from reports.findings import Findings
-from reports.names import dataset_title
+from reports.names import dataset_slug, dataset_title
 from reports.notes import settings
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import published
@@ -80,7 +80,7 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
     header = ("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by")
     commands = {_letter(i): command for i, command in enumerate(typed)}
     return Sheet(
-        name=f"why_table{found.plan.number}_{dataset}_{name.replace('@', '')}",
+        name=f"why_table{found.plan.number}_{dataset_slug(dataset)}_{name.replace('@', '')}",
         title=f"Why: table {found.plan.number}, {dataset_title(dataset)}, {name}, profile {found.evidence.profile}",
         header=header,
         rows=tuple(rows),

@@ -96,6 +96,12 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(draw));
 
+  // what is folded on the screen is printed too
+  let folded = [];
+  const unfold = (open) => folded.forEach((part) => { part.open = open; });
+  addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; unfold(true); });
+  addEventListener("afterprint", () => unfold(false));
+
   // #method=BT-SR&sort=-ndcg&open=1 in the address: a link to a filtered list
   const given = new URLSearchParams(location.hash.slice(1));
   for (const [name, value] of given) {

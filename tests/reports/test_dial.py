@@ -129,7 +129,8 @@ def test_limits_hold(database: Path) -> None:
 
 def test_the_sheet_tells_the_outcome_on_test(database: Path) -> None:
     with open_store(database, read_only=True) as store:
-        sheet = picks(gather(store, Request(study="alpha_lambda")), ("ml1m",), rule_of("balanced"))
+        evidence = gather(store, Request(study="alpha_lambda"))
+        sheet = picks(evidence, [dial(evidence, "ml1m")], rule_of("balanced"))
     assert [row[1] for row in sheet.rows] == ["picked", "most precise"]
     assert sheet.rows[1][2] == "alpha 0.3, lambda 0.1" and "test ndcg@10" in sheet.header
     assert "seeds and users" in sheet.rows[1][-1] and "1 setting without these seeds left out" in sheet.footnotes[1]
@@ -140,7 +141,7 @@ def test_every_rule_with_a_name_in_one_sheet(database: Path) -> None:
         evidence = gather(store, Request(study="alpha_lambda"))
         found = dial(evidence, "ml1m")
         sheet = presets(evidence, [found])
-        alone = {name: picks(evidence, ("ml1m",), rule_of(name)).rows[0] for name in PRESETS}
+        alone = {name: picks(evidence, [found], rule_of(name)).rows[0] for name in PRESETS}
     assert [row[1] for row in sheet.rows] == [f"{name}: {words}" for name, words in PRESETS.items()]
     for row, name in zip(sheet.rows, PRESETS, strict=True):
         assert row[2] == alone[name][2] and set(row[3:]) == set(alone[name][3:])

@@ -62,7 +62,7 @@ def test_every_point_is_shown_and_the_front_is_that_of_validation(store: Store) 
 
 def test_one_point_is_no_front(store: Store) -> None:
     recorded(store, POINTS[:1])
-    with pytest.raises(ConfigError, match="1 finished points on synthetic .* a front needs two"):
+    with pytest.raises(ConfigError, match="1 finished point on synthetic .* a front needs two"):
         front_of(store)
 
 

@@ -237,11 +237,11 @@ def test_every_figure_of_the_paper(number: int, stems: list[str], words: list[st
     with open_store(several, read_only=True) as store:
         evidence = gather(store, Request(study=plan.study))
         shown = tuple(name for name in plan.datasets if name in evidence.finished) or evidence.finished
-        drawn = list(plan.draw(evidence, shown))
-    assert [stem for stem, _ in drawn] == stems
-    for _, figure in drawn:
-        assert_legible(figure, 10)
-        said = " ".join(words for words, _ in boxes(figure)).replace("\u00a0", " ").replace("\n", " ")
+        drawn = plan.draw(evidence, shown).pictures
+    assert [picture.stem for picture in drawn] == stems
+    for picture in drawn:
+        assert_legible(picture.figure, 10)
+        said = " ".join(words for words, _ in boxes(picture.figure)).replace("\u00a0", " ").replace("\n", " ")
         assert all(word in said for word in words), said
         assert "profile released" in said and "B 256" in said
 
@@ -249,8 +249,8 @@ def test_every_figure_of_the_paper(number: int, stems: list[str], words: list[st
 def test_a_method_has_one_colour_in_every_figure(several: Path) -> None:
     def colour(number: int, study: str, title: str) -> object:
         with open_store(several, read_only=True) as store:
-            ((_, figure),) = FIGURES[number].draw(gather(store, Request(study=study)), ("yelp",))
-        (legend,) = figure.subfigs[0].legends
+            (picture,) = FIGURES[number].draw(gather(store, Request(study=study)), ("yelp",)).pictures
+        (legend,) = picture.figure.subfigs[0].legends
         names = [text.get_text() for text in legend.get_texts()]
         return legend.get_patches()[names.index(title)].get_facecolor()
 
@@ -292,8 +292,8 @@ def test_a_bar_of_one_seed_has_no_whisker(tmp_path: Path) -> None:
     runs.append(result(spec("bt_sr", alpha=0.2), split, valid=1, test=1))
     file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
     with open_store(file, read_only=True) as store:
-        ((_, figure),) = FIGURES[1].draw(gather(store, Request(study="table2")), ("ml1m",))
-    for axes in figure.subfigs[0].axes:
+        (picture,) = FIGURES[1].draw(gather(store, Request(study="table2")), ("ml1m",)).pictures
+    for axes in picture.figure.subfigs[0].axes:
         whiskers = [any(len(part) for part in lines.get_segments()) for lines in axes.collections]
         assert whiskers == [False, True], "BT-SR was run once, SASRec (CE) twice"
 
@@ -302,19 +302,21 @@ def test_a_figure_that_cannot_be_made_says_why(several: Path) -> None:
     with open_store(several, read_only=True) as store:
         evidence = gather(store, Request(study="alpha_lambda"))
         with pytest.raises(ConfigError, match="kept no states and scores, .*another folder by --out"):
-            list(FIGURES[2].draw(evidence, ("ml1m",)))
+            FIGURES[2].draw(evidence, ("ml1m",))
         with pytest.raises(ConfigError, match="no finished trial of BT-SR, .* on beauty .*run `btsr-sweep"):
-            list(FIGURES[1].draw(evidence, ("beauty",)))
+            FIGURES[1].draw(evidence, ("beauty",))
         with pytest.raises(ConfigError, match="0 finished values of lambda on beauty"):
-            list(FIGURES[9].draw(evidence, ("beauty",)))
-        stems = [stem for stem, _ in FIGURES[6].draw(evidence, ("ml1m", "beauty"))]
-        assert stems == ["figure6"], "what is there is shown, the rest is named"
+            FIGURES[9].draw(evidence, ("beauty",))
+        drawn = FIGURES[6].draw(evidence, ("ml1m", "beauty"))
+        assert [picture.stem for picture in drawn.pictures] == ["figure6"], "what is there is shown"
+        assert ["on beauty" in str(error) for error in drawn.absent] == [True], "the rest is named"
 
 
 def test_files(database: Path, tmp_path: Path) -> None:
     with open_store(database, read_only=True) as store:
-        ((stem, figure),) = FIGURES[3].draw(gather(store, Request(study="alpha_lambda")), ("ml1m",))
-    assert stem == "figure3_ml1m"
+        (picture,) = FIGURES[3].draw(gather(store, Request(study="alpha_lambda")), ("ml1m",)).pictures
+    figure = picture.figure
+    assert picture.stem == "figure3_ml1m"
     assert isinstance(figure, Figure)
     png, svg, pdf = save(figure, tmp_path / "figure3_ml1m")
     image = mpl.image.imread(png)

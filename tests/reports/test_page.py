@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,14 @@ def test_in_a_browser(file: Path, tmp_path: Path) -> None:
     assert values == sorted(values, reverse=True)
     dom, _ = visit(f"file://{file}#words=failed", tmp_path)
     assert "1 of 7 runs" in dom
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext on this machine")
+def test_what_is_folded_is_printed(file: Path, tmp_path: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert "<details><summary>Where the cells come from" in source, "on the screen it is closed"
+    printed = tmp_path / "page.pdf"
+    visit(f"file://{file}", tmp_path / "profile", f"--print-to-pdf={printed}", "--no-pdf-header-footer")
+    done = subprocess.run(["pdftotext", "-layout", printed, "-"], capture_output=True, text=True, check=True)
+    assert "Where the cells of table 2 come from" in done.stdout

@@ -106,6 +106,14 @@ def test_latex_is_well_formed() -> None:
     assert r"50\% of a\_b \& c" in source and r"BT\_SR \#1" in source and r"my\_set|\{x\}" in source
 
 
+def test_latex_escapes_the_base_loss() -> None:
+    table = awkward_table()
+    sampled = Cell(value=0.5, n=2, base="CE_SAMPLED")
+    source = render.latex(replace(table, cells=((sampled, *table.cells[0][1:]), *table.cells[1:])))
+    check(source)
+    assert r"$n$ = 2, CE\_SAMPLED" in source
+
+
 def test_latex_has_minus_signs() -> None:
     fall = Cell(value=-15.42, published=-20.7, doubtful=True, percent=True)
     table = awkward_table()

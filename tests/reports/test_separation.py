@@ -71,13 +71,13 @@ def test_numbers_are_those_of_the_samples(database: Path) -> None:
 
 def test_figure_is_legible(database: Path) -> None:
     with open_store(database, read_only=True) as store:
-        ((stem, figure),) = FIGURES[2].draw(gather(store, Request(study="table2")), ("ml1m", "yelp"))
-    assert stem == "figure2"
-    assert_legible(figure, 10)
+        (picture,) = FIGURES[2].draw(gather(store, Request(study="table2")), ("ml1m", "yelp")).pictures
+    assert picture.stem == "figure2"
+    assert_legible(picture.figure, 10)
 
 
 def test_nothing_run_names_the_command(database: Path) -> None:
     with open_store(database, read_only=True) as store:
         evidence = gather(store, Request(study="table2"))
         with pytest.raises(ConfigError, match="beauty: no finished trial of BT-SR, .*run `btsr-sweep --study table2"):
-            list(FIGURES[2].draw(evidence, ("beauty",)))
+            FIGURES[2].draw(evidence, ("beauty",))

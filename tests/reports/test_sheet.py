@@ -6,9 +6,11 @@ from io import StringIO
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from reports.render import RENDERERS, html
-from reports.sheet import SHEET_RENDERERS, Sheet, latex_widths
+from reports.sheet import SHEET_RENDERERS, Sheet, latex_widths, show_sheet
+from reports.table import Column
 from tests.reports.latex import check
 from tests.reports.test_render import awkward_table
 
@@ -117,3 +119,79 @@ def test_table_as_html() -> None:
     assert page.tags.count("tbody") == 2 and page.tags.count("tr") == 1 + 3 + 2
     assert "strong" in page.tags and "u" in page.tags and "b" not in page.tags
     assert "tau ~ 95 % of my_data, p^2 {n} $5 \\ and <b> `code` [x]" in words
+
+
+def shown(sheet: Sheet, width: int) -> str:
+    out = StringIO()
+    show_sheet(sheet, Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False))
+    return out.getvalue()
+
+
+def _wide(n_columns: int, n_rows: int = 3) -> Sheet:
+    cells = tuple(tuple(f"value{row}x{column}" for column in range(1, n_columns)) for row in range(n_rows))
+    return Sheet(
+        name="wide",
+        title="wide",
+        header=("key", *(f"column{column}" for column in range(1, n_columns))),
+        rows=tuple((f"row{place}", *words) for place, words in enumerate(cells)),
+    )
+
+
+@pytest.mark.parametrize("width", [80, 150, 20])
+def test_a_sheet_wider_than_the_console_goes_on_below(width: int) -> None:
+    sheet = _wide(30)
+    lines = shown(sheet, width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    for word in (*sheet.header[1:], *(word for row in sheet.rows for word in row[1:])):
+        assert words.count(word) == 1, word
+    assert words.count("key") == words.count("row0") == words.count("row2") > 1, "every block names its rows"
+
+
+def test_blocks_repeat_the_columns_that_tell_rows_apart() -> None:
+    wide = _wide(12, 4)
+    rows = tuple(
+        (method, seed, *row[1:]) for (method, seed), row in zip(("a1", "a2", "b1", "b2"), wide.rows, strict=True)
+    )
+    sheet = replace(wide, header=("method", "seed", *wide.header[1:]), rows=rows)
+    found = shown(sheet, 80).splitlines()
+    heads = [line for line in found if "seed" in line]
+    assert len(heads) > 1 and all(line.split()[:2] == ["method", "seed"] for line in heads)
+    assert sum(line.split()[:2] == ["a", "2"] for line in found) == len(heads)
+
+
+def test_a_word_wider_than_the_console_is_folded() -> None:
+    long = "0123456789abcdef" * 2
+    sheet = Sheet(name="x", title="x", header=("trial", "other"), rows=((long, "b" * 45),))
+    for width in (20, 40, 80):
+        lines = shown(sheet, width).splitlines()
+        assert max(map(len, lines)) <= width
+        found = "".join(lines)
+        assert found.count("b") == 45 + 2 and all(found.count(sign) == 2 for sign in "0123456789"), width
+
+
+def test_blocks_of_a_narrow_console_do_not_repeat_a_wide_column() -> None:
+    sheet = Sheet(name="x", title="x", header=("a", "b"), rows=(("0" * 18, "1" * 18), ("2" * 18, "3" * 18)))
+    assert [line.strip() for line in shown(sheet, 25).splitlines() if "1" in line] == ["1" * 18]
+
+
+def test_nothing_of_a_sheet_or_table_is_markup() -> None:
+    for words in ("[/b]", "x[a]", "[bold]y"):
+        sheet = Sheet(
+            name="x", title=words, header=(words, "b"), rows=((words, words),), footnotes=(words,), commands=(words,)
+        )
+        assert shown(sheet, 80).count(words) == 6
+        table = awkward_table()
+        titled = replace(
+            table,
+            columns=(Column(key="a", title=words), *table.columns[1:]),
+            rows=(replace(table.rows[0], metric=words, title=words), *table.rows[1:]),
+        )
+        assert RENDERERS["text"][1](titled).count(words) == 3
+
+
+def test_two_columns_of_one_name() -> None:
+    sheet = Sheet(name="x", title="x", header=("a", "a"), rows=(("1", "2"),))
+    for _, render in SHEET_RENDERERS.values():
+        assert render(sheet)
+    assert SHEET_RENDERERS["csv"][1](sheet) == "a,a\n1,2\n"

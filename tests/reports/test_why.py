@@ -111,6 +111,44 @@ def test_sql(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert database.read_bytes() == before
 
 
+def test_sql_as_csv_is_exact(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for query, expected in (
+        (
+            "select 0.12345678901234 as x, 12345678.25 as y, 3 as z, null as n",
+            "x,y,z,n\n0.12345678901234,12345678.25,3,\n",
+        ),
+        ("select 1 as z union all select null order by z desc", 'z\n1\n""\n'),
+        ("select 1.5 as a, 2.25 as a", "a,a\n1.5,2.25\n"),
+        ("select 1 as a, x'00ff' as b", "a,b\n1,(2 bytes)\n"),
+        ("select seed from trial where seed = 0", "seed\n"),
+    ):
+        code, out, _ = _said(monkeypatch, capsys, "--sql", query, "--format", "csv", "--db", database)
+        assert (code, out) == (0, expected)
+    code, out, _ = _said(monkeypatch, capsys, "--sql", "select 0.12345678901234 as x", "--db", database)
+    assert "0.123457\n" in out and out.count("0.1234567") == 1, "but in its title six digits are enough for reading"
+
+
+def test_sql_is_no_markup(database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _said(monkeypatch, capsys, "--sql", "select '[/b]', 'x[a]' as 'y[b]'", "--db", database)
+    assert code == 0 and out.count("[/b]") == 3 and "x[a]" in out and out.count("y[b]") == 2
+
+
+def test_sql_of_many_columns_shows_all(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select * from results where method = 'bt_sr'"
+    code, out, _ = _said(monkeypatch, capsys, "--sql", query, "--db", database)
+    code, exact, _ = _said(monkeypatch, capsys, "--sql", query, "--db", database, "--format", "csv")
+    header, row = (line.split(",") for line in exact.splitlines())
+    shown = out.split()
+    for name, value in zip(header, row, strict=True):
+        assert name in shown, name
+        if "." not in value and " " not in value:
+            assert not value or value in shown, name
+
+
 def test_parquet(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

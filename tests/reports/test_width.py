@@ -82,14 +82,14 @@ def _of_paper(number: int, store: Store, width: Width) -> list[Figure]:
     plan = FIGURES[number]
     datasets = plan.datasets or (PAPER_DATASETS if number >= 6 else (LONGEST,))
     evidence = gather(store, Request(study=plan.study))
-    return [figure for _, figure in plan.draw(evidence, datasets, width)]
+    return [picture.figure for picture in plan.draw(evidence, datasets, width).pictures]
 
 
 def _bars(store: Store, width: Width) -> list[Figure]:
     """Figures 1 and 5 beyond the paper: five data sets, and the longest title."""
     found = [FIGURES[1].draw(gather(store, Request(study="table2")), PAPER_DATASETS, width)]
     found.append(FIGURES[5].draw(gather(store, Request(study="alpha_lambda")), (LONGEST,), width))
-    return [figure for drawn in found for _, figure in drawn]
+    return [picture.figure for drawn in found for picture in drawn.pictures]
 
 
 def _front(store: Store, width: Width) -> list[Figure]:
