@@ -354,7 +354,7 @@ def _run(
             study,
             executor,
             context,
-            console=Console(stderr=True),
+            console=Console(stderr=True, markup=False),
             quiet=quiet,
             options=options,
             estimates=estimates,

@@ -35,7 +35,7 @@ def studies() -> None:
     for name, function in STUDIES.items():
         title = function(StudyOptions(datasets=default_datasets(name), reduced=True)).title
         table.add_row(name, ", ".join(default_datasets(name)), title)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], price: Price, workers: int) -> None:
@@ -59,10 +59,10 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
             hours = row.missing * known.seconds / 3600
             cost = (duration(known.seconds), f"{hours:.2f}", f"{known.peak_mib:,.0f}")
         table.add_row(row.dataset, row.method, *counts, *cost)
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         whole = console.measure(table, options=console.options.update(max_width=1_000)).maximum
-        console = Console(width=max(console.width, whole))  # in a file nothing is cut off
+        console = Console(width=max(console.width, whole), markup=False)  # in a file nothing is cut off
     console.print(table)
     console.print("missing: what a start would run, failed trials that may be tried again included", style="dim")
     if price.hours:
@@ -137,7 +137,7 @@ def _running(specs: Iterable[TrialSpec], paths: RunPaths) -> None:
 
 
 def _say(words: str) -> None:
-    Console().print(words, markup=False, highlight=False, soft_wrap=True)
+    Console(markup=False).print(words, highlight=False, soft_wrap=True)
 
 
 def failures(after: Plan, paths: RunPaths) -> None:
@@ -147,12 +147,12 @@ def failures(after: Plan, paths: RunPaths) -> None:
     mine = {spec.key for spec in after.study.specs}
     with open_store(paths.results, read_only=True) as store:
         failed = [error for key, (_, error) in store.failures().items() if key in mine]
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     for error, count in Counter(failed).most_common(5):
-        console.print(f"{count} failed: {error}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{count} failed: {error}", highlight=False, soft_wrap=True)
     for place, left in after.unproposed.items():
         words = f"{place}: no new point was found for {left} of {after.budget} trials: its space is (nearly) used up"
-        console.print(words, markup=False, highlight=False, soft_wrap=True)
+        console.print(words, highlight=False, soft_wrap=True)
     if not failed:
         return
     flag = " with --retry-failed" if after.given_up and not after.missing else ""

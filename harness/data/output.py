@@ -57,7 +57,9 @@ def save_statistics(columns: Columns, folder: Path) -> Iterator[Path]:
         yield exact
         rounded = folder / "statistics.md"
         with rounded.open("w", encoding="utf-8") as file:
-            Console(file=file, width=_WIDE, no_color=True).print(comparison(columns, box.MARKDOWN, whole=True))
+            Console(file=file, width=_WIDE, no_color=True, markup=False).print(
+                comparison(columns, box.MARKDOWN, whole=True)
+            )
         yield rounded
     except OSError as error:
         raise _unwritable(folder, error) from error

@@ -116,6 +116,16 @@ def test_mistake_is_one_line(
     assert [path.name for path in folder.iterdir()] == ["file"], "nothing is left behind"
 
 
+def test_a_name_with_brackets_is_no_markup(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{u},{(i + u) % 30},{978300760 + i * 100 + u}\n" for u in range(70) for i in range(30))
+    (folder / "[bold] [red].csv").write_text("user,item,timestamp\n" + rows)
+    for command in ("describe", "prepare"):
+        assert run(monkeypatch, command, "[bold] [red].csv", "--split", "leave_one_out") == 0
+        assert "[bold] [red].csv" in " ".join(capsys.readouterr().out.split())
+
+
 OWN = {
     "no rows": ("user,item,timestamp\n", "has no rows"),
     "no column": ("user,thing,timestamp\n1,2,978300760\n", "no item column"),

@@ -325,6 +325,12 @@ def test_data_that_are_asked_for_are_trained_on_and_named_in_the_report(tmp_path
     assert protocol in mixed.stderr and "no filter; one boundary in time at quantile 0.95" in mixed.stderr
 
 
+def test_a_name_with_brackets_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "[bold] [red].csv").write_text("user,item,timestamp\n1,2,978300760\n")
+    ended = sweep(tmp_path, "--study", "smoke", "--dataset", "[bold] [red].csv", "--dry-run")
+    assert ended.returncode == 0 and "[bold] [red].csv" in ended.stdout, ended
+
+
 def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
     for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
         ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
