@@ -221,11 +221,12 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         precision, numbers = ctx.call
         tensors: dict[str, Tensor | None] = dict(zip(_GIVEN, ctx.saved_tensors, strict=True))
+        grad = grad.contiguous()
         own = [_tail(torch.empty_like(grad), numbers["count"]) for _ in range(2)]
         grads = [None if (t := tensors[name]) is None else torch.empty_like(t) for name in _WEIGHTS]
         made = dict(zip(("attended", "skip", *_WEIGHTS), (*own, *grads), strict=True))
         made = {f"grad_{name}": tensor for name, tensor in made.items()}
-        taken = {"grad_result": grad.contiguous()}
+        taken = {"grad_result": grad}
         _call("feed_forward", tensors | taken | made, precision, numbers)
         return *own, *[None] * 4, *grads
 

@@ -249,6 +249,14 @@ def test_without_gradients_nothing_is_kept_for_them(mode: Callable[[], Any], mon
     torch.autograd.grad(recorded[0].sum() + made_too.sum(), [norm.weight, layer.weight, rest.inner.weight])
 
 
+def test_a_transposed_gradient_is_read_as_it_stands() -> None:
+    x, y, v = random(50, 16).requires_grad_(), random(50, 16, seed=1), random(16, 50)
+    rest = rest_of(rest_modules(16, 16, "post"), "post", "fp32", 0)
+    (got,) = torch.autograd.grad((fused_feed_forward(x, y, rest, None, count=50).t() * v).sum(), x)
+    (wanted,) = torch.autograd.grad((torch_feed_forward(x, y, rest, None).t() * v).sum(), x)
+    assert error(got, wanted) < 1e-5
+
+
 def test_what_is_not_a_number_stays_visible() -> None:
     x = random(60, 16)
     x[3, 2], x[40, 0] = float("nan"), float("inf")
