@@ -1,5 +1,6 @@
 """One trial from specification to result: the only place that composes training, evaluation and metrics."""
 
+import os
 import platform
 import sys
 import time
@@ -59,6 +60,33 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""What cuBLAS reads when it starts; with a fixed workspace its products repeat bit for bit."""
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """On CUDA, torch's deterministic algorithms in place of sums in any order; the caller's settings come back.
+
+    Enter before the process's first product: cuBLAS reads its setting once. Processors need and get nothing.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled, workspace = torch.utils.deterministic.fill_uninitialized_memory, os.environ.get(CUBLAS)
+    os.environ.setdefault(CUBLAS, ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        if workspace is None:
+            os.environ.pop(CUBLAS, None)
+
+
 def run_trial(
     spec: TrialSpec,
     split: Split,
@@ -93,7 +121,8 @@ def trial_steps(
 ) -> Generator[EpochLog, None, TrialResult]:
     """A trial an epoch at a time: yields each epoch's log, returns the result. Sets torch's thread count.
 
-    Same spec, same data, same machine and thread count: the same numbers, bit for bit. With a folder of `checkpoints`
+    Same spec, same data, same machine and thread count: the same numbers, bit for bit; on CUDA by torch's deterministic
+    algorithms and as far as they go, with a warning where there is none. With a folder of `checkpoints`
     a trial that was killed goes on after its last whole epoch; what it had told before is told again first.
     """
     assert spec.data == split.config
@@ -107,7 +136,7 @@ def trial_steps(
     past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
     training = Training(spec, split, where)
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
-    with _denormals_flushed(), checkpoint.held() if checkpoint else nullcontext():
+    with _repeatable(where), _denormals_flushed(), checkpoint.held() if checkpoint else nullcontext():
         saved = checkpoint.load(where) if checkpoint else None
         if saved:
             past = saved["past"]

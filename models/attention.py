@@ -6,7 +6,6 @@ under dropout of the weights as one weight scaled by Binomial(m, 1-p) / (m (1-p)
 """
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,10 +40,17 @@ def _join_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(rows // heads, heads, length, width).transpose(1, 2).reshape(rows // heads, length, heads * width)
 
 
-@lru_cache(maxsize=256)
+_CAUSAL: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+"""The largest mask so far, of which all shorter ones are parts."""
+
+
 def _causal(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[1, L, L+1] -inf where a key is later than the query; key 0 is the padded key, key t+1 token t."""
-    return torch.full((1, length, length + 1), -math.inf, device=device, dtype=dtype).triu_(2)
+    mask = _CAUSAL.get((device, dtype))
+    if mask is None or mask.shape[1] < length:
+        mask = torch.full((1, length, length + 1), -math.inf, device=device, dtype=dtype).triu_(2)
+        _CAUSAL[device, dtype] = mask
+    return mask[:, :length, : length + 1]
 
 
 def _logits(queries: Tensor, keys: Tensor, group: Group, pads: Tensor, how: Attention) -> Tensor:

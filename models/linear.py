@@ -4,7 +4,9 @@ torch hands float32 products on CPUs to MKL, which reaches about 40 % of this ki
 narrow matrices of this model; oneDNN, which torch carries too, reaches over 90 %. Same arithmetic, same precision.
 
 With precision `bf16` both operands are rounded to bfloat16 and the sums are made in float32: by the device's own
-instructions where it has them, else by float32 products of the rounded operands: the same meaning, no gain.
+instructions where it has them, else by float32 products of the rounded operands: the same meaning, no gain. On
+processors with such instructions torch has only products whose results are rounded to bfloat16, too (`bf16_results`
+tells where); the native kernels' are not.
 """
 
 from functools import cache
@@ -41,22 +43,50 @@ def native_bf16(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def product_nt(a: Tensor, b: Tensor, bias: Tensor | None = None, precision: Precision = "fp32") -> Tensor:
+def bf16_results(device: torch.device) -> bool:
+    """Whether bf16 products of `product_nt` are rounded to bfloat16 themselves."""
+    return device.type != "cuda" and native_bf16(device)
+
+
+def _native_product(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T of bfloat16 operands by the device's own instructions: float32 on CUDA, elsewhere bfloat16."""
+    return F.linear(a, b) if bf16_results(a.device) else torch.mm(a, b.t(), out_dtype=torch.float32)
+
+
+def product_nt(
+    a: Tensor, b: Tensor, bias: Tensor | None = None, precision: Precision = "fp32", out: Tensor | None = None
+) -> Tensor:
     """a b^T (+ bias): [n, k] and [m, k] to [n, m]; either may be a transposed view. No gradient is recorded.
 
-    Returns float32 whatever the precision.
+    Returns float32 whatever the precision, with `out` in that tensor: for large products, small ones are slower so.
     """
+    assert bias is None or out is None
     with torch.no_grad():
         if precision == "bf16":
             a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
             if native_bf16(a.device):
-                product = F.linear(a, b).float()
+                made = _native_product(a, b)
+                product = made.float() if out is None else out.copy_(made)
                 return product if bias is None else product.add_(bias)
             a, b = a.float(), b.float()
+        if out is not None:
+            return torch.mm(a, b.t(), out=out)
         if _use_onednn(a, b):
             result: Tensor = torch.ops.mkldnn._linear_pointwise(a.contiguous(), b, bias, "none", [], "")
             return result
         return F.linear(a, b, bias)
+
+
+def add_product_tn(total: Tensor, a: Tensor, b: Tensor, *, alpha: float, precision: Precision = "fp32") -> None:
+    """Add alpha a^T b to `total`: [k, n] and [k, m] to [n, m] float32. No gradient is recorded."""
+    with torch.no_grad():
+        if precision == "bf16":
+            a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
+            if native_bf16(a.device):
+                total.add_(_native_product(a.t(), b.t()), alpha=alpha)
+                return
+            a, b = a.float(), b.float()
+        total.addmm_(a.t(), b, alpha=alpha)
 
 
 class _Linear(torch.autograd.Function):

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.config import LossConfig, Precision
+from models.gradients import take
 from models.kernels import binary_cross_entropy as binary_kernel
 from models.kernels import cross_entropy as kernel
 from models.kernels import liger
-from models.linear import product_nt, round_up
+from models.linear import add_product_tn, product_nt, round_up
 from models.negatives import Negatives
 from models.sampled import (
     bce_halves_rows,
@@ -33,8 +34,12 @@ from models.sce import Buckets, centres, sce
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits alive at a time: 4 MiB in float32, which stays in a processor's cache."""
-LEAST_ROWS = 32
-"""Rows of a chunk where the catalogue is so large that fewer would fit: products of fewer rows are all overhead."""
+CUDA_CHUNK_ELEMENTS = 1 << 25
+"""The same on CUDA, where large products keep the device busy: 128 MiB."""
+LEAST_ROWS = 64
+"""Rows of a chunk, however large the catalogue: every chunk reads and writes the gradients of the whole table."""
+RECYCLED_ELEMENTS = 1 << 23
+"""Tensors up to 32 MiB get memory that was used before; glibc fetches larger ones from the system, page by page."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -44,37 +49,42 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, n_items: int, precision: Precision) -> Tensor:
         rows = hidden.shape[0]
         items = table[:n_items]
-        step = min(rows, max(LEAST_ROWS, CHUNK_ELEMENTS // n_items))
-        grad_hidden = torch.empty_like(hidden)
-        grad_items = hidden.new_zeros(hidden.shape[1], n_items)
+        on_cpu = hidden.device.type == "cpu"
+        step = min(rows, max(LEAST_ROWS, (CHUNK_ELEMENTS if on_cpu else CUDA_CHUNK_ELEMENTS) // n_items))
+        buffer = None
+        if on_cpu and step * n_items > RECYCLED_ELEMENTS:
+            buffer = hidden.new_empty(round_up(step), n_items)
+        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
         total = hidden.new_zeros(())
         for start in range(0, rows, step):
             y = targets[start : start + step, None]
             n = y.shape[0]
             h = F.pad(hidden[start : start + step], (0, 0, 0, round_up(n) - n))
-            logits = product_nt(h, items, precision=precision)
+            out = None if buffer is None else buffer[: h.shape[0]]
+            logits = product_nt(h, items, precision=precision, out=out)
             right, top = logits[:n].gather(1, y), logits[:n].amax(1, keepdim=True)
-            weights = logits.softmax(1)
+            weights = torch.softmax(logits, 1, out=logits if on_cpu else None)
             total += (top - weights[:n].amax(1, keepdim=True).log() - right).sum()  # log-sum-exp by the largest weight
             weights[:n].scatter_add_(1, y, torch.full_like(right, -1.0))
             grad_hidden[start : start + step] = product_nt(weights, items.t(), precision=precision)[:n]
-            grad_items += product_nt(h.t(), weights.t(), precision=precision)
-        grad_table = torch.zeros_like(table)
-        torch.div(grad_items.t(), rows, out=grad_table[:n_items])
+            add_product_tn(grad_table[:n_items], weights, h, alpha=1 / rows, precision=precision)
         ctx.grads = grad_hidden.div_(rows), grad_table
         return total / rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_table = ctx.grads
-        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None
+        return *take(ctx, grad), None, None, None
 
 
 def chunked_cross_entropy(
     hidden: Tensor, table: Tensor, targets: Tensor, n_items: int, *, precision: Precision = "fp32"
 ) -> Tensor:
-    """`cross_entropy` in torch alone, on any device."""
+    """`cross_entropy` in torch alone, on any device.
+
+    Memory beside the gradients: the logits of a chunk, at most `CHUNK_ELEMENTS` numbers (on CUDA `CUDA_CHUNK_ELEMENTS`,
+    twice), or `LEAST_ROWS` rows of them where those are more: as much as 64 columns of the table.
+    """
     loss: Tensor = _ChunkedCrossEntropy.apply(hidden, table, targets, n_items, precision)  # type: ignore[no-untyped-call]
     return loss
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.gradients import take
 from models.linear import product_nt, round_up
 from models.negatives import DRAW_ELEMENTS, Negatives
 
@@ -90,8 +91,7 @@ class _PerRow(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_table = ctx.grads
-        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None, None
+        return *take(ctx, grad), None, None, None, None
 
 
 def _dense(k: int, n_items: int) -> bool:
@@ -196,8 +196,7 @@ class _PerSequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_table = ctx.grads
-        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None, None
+        return *take(ctx, grad), None, None, None, None
 
 
 def per_sequence(

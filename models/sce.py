@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.gradients import take
 from models.kernels import buckets as kernel
 
 CHUNK_ELEMENTS = 1 << 22
@@ -145,8 +146,7 @@ class _Scalable(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _selected: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_table = ctx.grads
-        return grad_hidden.mul_(grad), grad_table.mul_(grad), None, None, None
+        return *take(ctx, grad), None, None, None
 
 
 def sce(

@@ -154,7 +154,7 @@ void forward(const Head& h, long head, const Worker& w) {
       const float most = largest(top);
       for (long j = 0; j < columns; j += WIDTH) {
         const Vec x = visible(h, row, scale, i, j);
-        const Vec p = x > LOWEST ? power_of_two(x - most) : Vec{};
+        const Vec p = x <= LOWEST ? Vec{} : power_of_two(x - most);  // a NaN stays
         total += p;
         store(row + j, h.keep ? p * kept(h, i, j) : p);
       }
@@ -185,7 +185,7 @@ void backward(const Head& h, long head, const Worker& w) {
       Vec dot{};
       for (long j = 0; j < columns; j += WIDTH) {
         const Vec x = visible(h, row, scale * LOG2_E, i, j);
-        const Vec p = x > LOWEST ? power_of_two(x - log_sum) : Vec{};
+        const Vec p = x <= LOWEST ? Vec{} : power_of_two(x - log_sum);
         const Vec factor = h.keep ? kept(h, i, j) : broadcast(1.f);
         dot += p * factor * load(grad + j);
         store(row + j, p);

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.gradients import take
 from models.kernels.build import Library, load, variant_for
 from models.kernels.scratch import SCRATCH
 from models.negatives import Negatives
@@ -71,12 +72,7 @@ class _FusedBinaryCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        assert ctx.grads is not None, "the gradients of this loss were already taken"
-        (grad_hidden, grad_table), ctx.grads = ctx.grads, None
-        if float(grad) != 1.0:
-            grad_hidden.mul_(grad)
-            grad_table.mul_(grad)
-        return grad_hidden, grad_table, None, None, None, None, None
+        return *take(ctx, grad), None, None, None, None, None
 
 
 def fused_binary_cross_entropy(

@@ -1,8 +1,9 @@
 """Compiles the kernels for this processor once per machine and loads them.
 
 The library is kept in the user's cache (``BTSR_CACHE``, else ``$XDG_CACHE_HOME/btsr``, else ``~/.cache/btsr``) under a
-name made of the sources, the versions of torch and of the compiler, and the instruction set. Processes that want it at
-the same time wait for one of them to build it. Where it cannot be built, `load` says why and nothing else changes.
+name made of the sources, the flags, the versions of torch and of the compiler, and the instruction set. Processes that
+want it at the same time wait for one of them to build it; where there is no compiler, a build of the same by any other
+compiler will do. Where it cannot be had, `load` says why and nothing else changes.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,9 @@ SOURCES = (
     *("feed_forward.cpp", "norm_linear.cpp"),
     *("rows.h", "shares.h", "softmax.h", "tile.h"),
 )
+FLAGS = ("-O3", "-fopenmp")
+ANSWER_SECONDS = 60.0
+"""How long a compiler may take to tell its version."""
 WAIT_SECONDS = 300.0
 """How long to wait for another process that builds."""
 
@@ -71,10 +76,13 @@ class Library:
 
 
 def cache_folder() -> Path:
-    """Where built kernels are kept."""
+    """Where built kernels are kept. Raises KernelUnavailable where the user has no home folder."""
     if named := os.environ.get("BTSR_CACHE"):
         return Path(named) / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "btsr" / "kernels"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "btsr" / "kernels"
+    except RuntimeError as error:
+        raise KernelUnavailable("no home folder to keep built kernels in: set BTSR_CACHE") from error
 
 
 def choose() -> Variant:
@@ -87,23 +95,35 @@ def choose() -> Variant:
 
 
 def _compiler() -> str:
-    """What identifies the C++ compiler. Raises KernelUnavailable where there is none."""
+    """What identifies the C++ compiler. Raises KernelUnavailable where there is none that answers."""
     named = os.environ.get("CXX", "c++")
-    path = shutil.which(named)
-    if path is None:
-        raise KernelUnavailable(f"no C++ compiler: {named} is not on the path")
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60)
-    return f"{path} {done.stdout.partition(chr(10))[0]}"
+    try:
+        words = shlex.split(named)
+        path = shutil.which(words[0]) if words else None
+        if path is None:
+            raise KernelUnavailable(f"no C++ compiler: {named or 'the empty CXX'} is not on the path")
+        asked = [path, *words[1:], "--version"]
+        done = subprocess.run(asked, capture_output=True, text=True, errors="replace", timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise KernelUnavailable(f"the C++ compiler {named} does not tell its version") from error
+    except (OSError, ValueError) as error:  # such as no program, or an open quotation
+        raise KernelUnavailable(f"the C++ compiler {named} cannot be run: {error}") from error
+    return f"{shlex.join(asked[:-1])} {done.stdout.partition(chr(10))[0]}"
 
 
-def key_of(variant: Variant, compiler: str) -> str:
-    """The name of a build: it changes with everything that can change its code."""
+def _stem(variant: Variant) -> str:
+    """The name of all builds of the same code, whatever the compiler."""
     state = hashlib.sha256()
-    for part in (torch.__version__, compiler, variant.name, *variant.flags):
+    for part in (torch.__version__, variant.name, *FLAGS, *variant.flags):
         state.update(part.encode() + b"\0")
     for name in SOURCES:
         state.update((HOME / name).read_bytes() + b"\0")
     return f"{variant.name}-{state.hexdigest()[:16]}"
+
+
+def key_of(variant: Variant, compiler: str) -> str:
+    """The name of a build: it changes with everything that can change its code."""
+    return f"{_stem(variant)}-{hashlib.sha256(compiler.encode()).hexdigest()[:8]}"
 
 
 def _compile(variant: Variant, target: Path) -> None:
@@ -116,7 +136,7 @@ def _compile(variant: Variant, target: Path) -> None:
         task = {
             "name": NAME,
             "sources": [str(HOME / name) for name in SOURCES if name.endswith(".cpp")],
-            "extra_cflags": ["-O3", "-fopenmp", *variant.flags],
+            "extra_cflags": [*FLAGS, *variant.flags],
             "extra_ldflags": ["-fopenmp"],
             "build_directory": folder,
             "is_python_module": False,
@@ -129,6 +149,7 @@ def _compile(variant: Variant, target: Path) -> None:
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=WAIT_SECONDS,
         )
         built = Path(folder) / f"{NAME}.so"
@@ -139,19 +160,31 @@ def _compile(variant: Variant, target: Path) -> None:
         os.replace(built, target)
 
 
+def _built(variant: Variant, folder: Path) -> Path:
+    """The library in the cache, built if need be. Raises KernelUnavailable, OSError, or what takes too long."""
+    try:
+        compiler = _compiler()
+    except KernelUnavailable:
+        kept = sorted(folder.glob(f"{_stem(variant)}-*.so"))
+        if not kept:
+            raise
+        return kept[0]
+    target = folder / f"{key_of(variant, compiler)}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
+            if not target.exists():
+                _compile(variant, target)
+    return target
+
+
 def _obtain(folder: Path) -> Library:
     variant = choose()
-    target = folder / f"{key_of(variant, _compiler())}.so"
     try:
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
-                if not target.exists():
-                    _compile(variant, target)
-        return Library(variant=variant, handle=ctypes.CDLL(str(target)))
+        return Library(variant=variant, handle=ctypes.CDLL(str(_built(variant, folder))))
     except (Timeout, subprocess.TimeoutExpired) as error:
-        raise KernelUnavailable(f"building {target.name} takes more than {WAIT_SECONDS:.0f} s") from error
-    except OSError as error:
+        raise KernelUnavailable(f"building the kernels takes more than {WAIT_SECONDS:.0f} s") from error
+    except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         raise KernelUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.config import Precision
+from models.gradients import take
 from models.kernels.build import KernelUnavailable, Library, load
 from models.kernels.scratch import SCRATCH
 
@@ -93,12 +94,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        assert ctx.grads is not None, "the gradients of this loss were already taken"
-        (grad_hidden, grad_table), ctx.grads = ctx.grads, None
-        if float(grad) != 1.0:
-            grad_hidden.mul_(grad)
-            grad_table.mul_(grad)
-        return grad_hidden, grad_table, None, None, None, None
+        return *take(ctx, grad), None, None, None, None
 
 
 def fused_cross_entropy(

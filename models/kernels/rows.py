@@ -129,10 +129,11 @@ class _NormLinear(torch.autograd.Function):
         count: int,
         lead: bool,
         precision: Precision,
+        recorded: bool,
     ) -> tuple[Tensor, Tensor | None]:
         x = x.contiguous()
         size = x.shape[0] if rows is None else count
-        dim, training = x.shape[1], any(ctx.needs_input_grad)
+        dim, training = x.shape[1], recorded and any(ctx.needs_input_grad)
         has_norm = norm_weight is not None
         product = x.new_empty(lead + size, weight.shape[0])
         normed = x.new_empty(size, dim) if has_norm else None
@@ -162,7 +163,7 @@ class _NormLinear(torch.autograd.Function):
             "grad_normed": None if grad_normed is None else grad_normed.contiguous(),
         }
         _call("norm_linear", {**saved, **taken, **made}, precision, numbers)
-        return grad_x, *grads.values(), None, None, None, None
+        return grad_x, *grads.values(), *[None] * 5
 
 
 def fused_norm_linear(
@@ -179,7 +180,7 @@ def fused_norm_linear(
     assert norm is None or norm.eps == EPS
     norm_weight, norm_bias = (None, None) if norm is None else (norm.weight, norm.bias)
     result: tuple[Tensor, Tensor | None] = _NormLinear.apply(  # type: ignore[no-untyped-call]
-        x, norm_weight, norm_bias, layer.weight, layer.bias, rows, count, lead, precision
+        x, norm_weight, norm_bias, layer.weight, layer.bias, rows, count, lead, precision, torch.is_grad_enabled()
     )
     return result
 
@@ -193,6 +194,7 @@ class _FeedForward(torch.autograd.Function):
         layers: FeedForward,
         count: int,
         generator: torch.Generator | None,
+        recorded: bool,
         *weights: Tensor | None,
     ) -> Tensor:
         attended, skip = attended.contiguous(), skip.contiguous()
@@ -202,7 +204,7 @@ class _FeedForward(torch.autograd.Function):
             words = [random_words((size, wide), generator), random_words((size, dim), generator)]
         result = torch.empty_like(attended)
         kept: list[Tensor | None] = [None] * 5
-        if any(ctx.needs_input_grad):
+        if recorded and any(ctx.needs_input_grad):
             kept[:3] = (attended.new_empty(count, *width) for width in ((dim,), (), (wide,)))
             if layers.second is not None:
                 kept[3:] = (attended.new_empty(count, *width) for width in ((dim,), ()))
@@ -219,13 +221,14 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         precision, numbers = ctx.call
         tensors: dict[str, Tensor | None] = dict(zip(_GIVEN, ctx.saved_tensors, strict=True))
+        grad = grad.contiguous()
         own = [_tail(torch.empty_like(grad), numbers["count"]) for _ in range(2)]
         grads = [None if (t := tensors[name]) is None else torch.empty_like(t) for name in _WEIGHTS]
         made = dict(zip(("attended", "skip", *_WEIGHTS), (*own, *grads), strict=True))
         made = {f"grad_{name}": tensor for name, tensor in made.items()}
-        taken = {"grad_result": grad.contiguous()}
+        taken = {"grad_result": grad}
         _call("feed_forward", tensors | taken | made, precision, numbers)
-        return *own, None, None, None, *grads
+        return *own, *[None] * 4, *grads
 
 
 def fused_feed_forward(
@@ -236,6 +239,6 @@ def fused_feed_forward(
     modules = (layers.output, layers.first, layers.inner, layers.outer, layers.second)
     weights = [each for m in modules for each in ((None, None) if m is None else (m.weight, m.bias))]
     result: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
-        attended, skip, layers, count, generator, *weights
+        attended, skip, layers, count, generator, torch.is_grad_enabled(), *weights
     )
     return result

@@ -1,6 +1,7 @@
 // Register tiles: small matrix products whose accumulators stay in vector registers, and the exponential.
 //
-// Written with the vector extensions of GCC and Clang; the width follows the instruction set of the build.
+// Written with GCC's vector extensions (Clang lacks __builtin_shuffle); the width follows the instruction set of the
+// build.
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -6,23 +6,29 @@ from models.config import EncoderConfig, LossConfig, Precision
 from models.kernels import attention, binary_cross_entropy, buckets, liger, rows
 from models.kernels.build import KernelUnavailable, load
 from models.kernels.cross_entropy import available
+from models.linear import bf16_results
+
+ROUNDED = "results of bf16 products rounded to bf16"
+"""What torch's products do on some processors, and the kernels' do not."""
 
 
 def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig, precision: Precision) -> str:
     """The kernels that training on this device uses, or `torch`; `torch (reason)` where they cannot be had.
 
     Such as `fused_ce_avx2, fused_attention_avx2, fused_norm_linear_avx2, fused_feed_forward_avx2` on processors,
-    `liger_ce` on CUDA. Builds them if they are not in the cache.
+    `liger_ce` on CUDA. Says where torch's bf16 products are rounded more than the kernels'. Builds them if they are not
+    in the cache.
     """
     if device.type in liger.DEVICES and loss.kind == "ce":
         report = liger.available(device, precision)
         return report.name if report.reason is None else f"torch ({report.reason})"
     if device.type != "cpu":
         return "torch"
+    rounded = precision == "bf16" and bf16_results(device)
     try:
         variant = load().variant
     except KernelUnavailable as missing:
-        return f"torch ({missing})"
+        return f"torch ({missing}; {ROUNDED})" if rounded else f"torch ({missing})"
     names = []
     if loss.kind == "ce":
         report = available(precision)
@@ -34,8 +40,12 @@ def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig,
         names.append(f"fused_sce_{variant.name}")
     if attention.usable(x, encoder.heads):
         names.append(f"fused_attention_{variant.name}")
-    if rows.usable(x, encoder.dim, precision):
+    linear = rows.usable(x, encoder.dim, precision)
+    forward = encoder.activation == "relu" and rows.usable(x, encoder.inner_dim or encoder.dim, precision)
+    if linear:
         names.append(f"fused_norm_linear_{variant.name}")
-    if encoder.activation == "relu" and rows.usable(x, encoder.inner_dim or encoder.dim, precision):
+    if forward:
         names.append(f"fused_feed_forward_{variant.name}")
+    if rounded and not (linear and forward):
+        names.append(f"torch_linear ({ROUNDED})")
     return ", ".join(names) or "torch"

@@ -121,6 +121,20 @@ def test_what_is_not_a_number_stays_visible() -> None:
     assert fused_attention(q, kv, batch, PLAIN)[3].isnan().all()
 
 
+@pytest.mark.parametrize("last_only", [False, True], ids=["all", "last"])
+def test_a_key_that_is_not_a_number_reaches_all_that_see_it(last_only: bool) -> None:
+    batch = BATCHES["full"]
+    q, kv, weights = inputs(batch, 32, last_only=last_only)
+    kv[1 + 60, 5] = float("nan")  # the key, not the value, of the second sequence's eleventh token
+    see = slice(1, 2) if last_only else slice(60, 100)
+    for attention in (torch_attention, fused_attention):
+        leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
+        out = attention(*leaves, batch, Attention(last_only=last_only))
+        assert out[see].isnan().all() and not out[see.stop :].isnan().any()
+        by_q, by_kv = torch.autograd.grad((out * weights).sum(), leaves)
+        assert by_q[see].isnan().all() and by_kv[51:101].isnan().any()
+
+
 def test_what_it_can_take() -> None:
     q = torch.ones(4, 64)
     width = load().variant.width

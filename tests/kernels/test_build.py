@@ -51,6 +51,67 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert available().name == "torch" and "no-such-compiler" in str(available().reason)
 
 
+@pytest.mark.parametrize("named", ["", "'c++"])
+def test_a_compiler_that_cannot_be_named(named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", named)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    assert available().name == "torch" and "C++ compiler" in str(available().reason)
+
+
+def test_a_compiler_that_is_no_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "data-c++"
+    program.write_bytes(b"\0no program")
+    program.chmod(0o755)
+    monkeypatch.setenv("CXX", str(program))
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
+    assert available().name == "torch" and f"{program} cannot be run" in str(available().reason)
+
+
+def test_a_compiler_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "ANSWER_SECONDS", 0.2, raising=False)
+    monkeypatch.setenv("CXX", script(tmp_path / "slow-c++", "exec sleep 5"))
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
+    assert available().name == "torch" and "does not tell its version" in str(available().reason)
+
+
+def test_a_compiler_with_words_before_or_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "env c++ -pipe")
+    words = build._compiler().split()
+    assert words[0].endswith("/env") and words[1:3] == ["c++", "-pipe"]
+
+
+@pytest.mark.usefixtures("native")
+def test_a_build_is_used_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variant = load().variant
+    built = cache_folder() / f"{key_of(variant, build._compiler())}.so"
+    kept = tmp_path / "kernels"
+    kept.mkdir()
+    (kept / built.name).symlink_to(built)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert available().name == f"fused_ce_{variant.name}"
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    build._outcome.cache_clear()
+    assert available().name == "torch" and "no-such-compiler" in str(available().reason)
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BTSR_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert available().name == "torch" and "set BTSR_CACHE" in str(available().reason)
+
+
+@pytest.mark.usefixtures("native")
+def test_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(build, "FileLock", refuse)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    assert available().name == "torch" and "no flock here" in str(available().reason)
+
+
 def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     log = tmp_path / "log"
     refuse = (f"echo called >> {log}", "echo 'tile.h:1: error: too old' >&2", "exit 1")
@@ -87,11 +148,14 @@ def test_a_build_is_named_after_what_makes_it(monkeypatch: pytest.MonkeyPatch, t
     names = {key_of(variant, compiler) for variant in VARIANTS for compiler in ("g++ 12", "g++ 13")}
     monkeypatch.setattr(torch, "__version__", "0.0")
     names.add(key_of(VARIANTS[0], "g++ 12"))
+    with monkeypatch.context() as other:
+        other.setattr(build, "FLAGS", ("-O2",), raising=False)
+        names.add(key_of(VARIANTS[0], "g++ 12"))
     for name in build.SOURCES:
         (tmp_path / name).write_bytes((build.HOME / name).read_bytes() + b"\n")
     monkeypatch.setattr(build, "HOME", tmp_path)
     names.add(key_of(VARIANTS[0], "g++ 12"))
-    assert len(names) == 8
+    assert len(names) == 9
 
 
 def test_where_builds_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

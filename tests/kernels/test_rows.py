@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from models import layers
 from models.config import EncoderConfig, Precision
+from models.kernels import rows as kernel
 from models.kernels.build import VARIANTS, load
 from models.kernels.rows import EPS, FeedForward, fused_feed_forward, fused_norm_linear, usable
 from models.layers import feed_forward, norm_linear, torch_feed_forward, torch_norm_linear
@@ -222,6 +223,38 @@ def test_rows_of_no_sequence_are_zero_and_give_no_gradient() -> None:
     made = fused_feed_forward(x, x, rest_of(rest_modules(16, 16, "post"), "post", "fp32", 0), None, count=50)
     (grad,) = torch.autograd.grad(made.square().sum(), x)
     assert not made[50:].any() and grad[:50].any() and not grad[50:].any()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_kept_for_them(mode: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters require gradients in an evaluation, too; what is kept is what a backward reads."""
+    kept: set[str] = set()
+    call = kernel._call
+
+    def watched(name: str, tensors: kernel.Tensors, *rest: Any) -> None:
+        kept.update(key for key in ("hat", "inverse_std", *kernel._GIVEN[-5:]) if tensors.get(key) is not None)
+        call(name, tensors, *rest)
+
+    monkeypatch.setattr(kernel, "_call", watched)
+    x, norm, layer = random(50, 16), nn.LayerNorm(16, eps=EPS), nn.Linear(16, 16)
+    rest = rest_of(rest_modules(16, 16, "post"), "post", "fp32", 0)
+    with mode():
+        without = fused_norm_linear(x, norm, layer, None, count=50, lead=False, precision="fp32")
+        made = fused_feed_forward(x, x, rest, None, count=50)
+    assert not kept
+    recorded = fused_norm_linear(x, norm, layer, None, count=50, lead=False, precision="fp32")
+    made_too = fused_feed_forward(x, x, rest, None, count=50)
+    assert kept == {"hat", "inverse_std", *kernel._GIVEN[-5:]}, "the input is frozen, the weights are not"
+    assert all(torch.equal(a, b) for a, b in zip((*without, made), (*recorded, made_too), strict=True) if a is not None)
+    torch.autograd.grad(recorded[0].sum() + made_too.sum(), [norm.weight, layer.weight, rest.inner.weight])
+
+
+def test_a_transposed_gradient_is_read_as_it_stands() -> None:
+    x, y, v = random(50, 16).requires_grad_(), random(50, 16, seed=1), random(16, 50)
+    rest = rest_of(rest_modules(16, 16, "post"), "post", "fp32", 0)
+    (got,) = torch.autograd.grad((fused_feed_forward(x, y, rest, None, count=50).t() * v).sum(), x)
+    (wanted,) = torch.autograd.grad((torch_feed_forward(x, y, rest, None).t() * v).sum(), x)
+    assert error(got, wanted) < 1e-5
 
 
 def test_what_is_not_a_number_stays_visible() -> None:

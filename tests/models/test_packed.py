@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models import attention
 from models.linear import linear, product_nt, round_up
 from models.packed import pack
 
@@ -64,3 +65,13 @@ def test_linear_gradients_equal_torch() -> None:
     (torch.nn.functional.linear(*inputs) * weight).sum().backward()
     for got, x in zip(mine, inputs, strict=True):
         torch.testing.assert_close(got, x.grad)
+
+
+def test_one_causal_mask_serves_all_lengths() -> None:
+    attention._CAUSAL.clear()
+    for length in (3, 7, 5, 1):
+        mask = attention._causal(length, torch.device("cpu"), torch.float32)
+        wanted = torch.full((1, length, length + 1), -torch.inf).triu(2)
+        assert torch.equal(mask, wanted)
+    (kept,) = attention._CAUSAL.values()
+    assert kept.shape == (1, 7, 8)

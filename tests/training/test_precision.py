@@ -6,8 +6,8 @@ import torch
 from harness.train import train
 from harness.trial import run_trial
 from models.config import EncoderConfig, LossConfig
-from models.kernels.used import kernels_used
-from models.linear import linear, native_bf16, product_nt
+from models.kernels.used import ROUNDED, kernels_used
+from models.linear import add_product_tn, bf16_results, linear, product_nt
 from tests.training.test_train import BT, CPU, SPLIT, spec_of
 
 PLAIN = {"batch_size": 32, "max_epochs": 3, "lr": 0.005}
@@ -19,8 +19,11 @@ def test_bf16_rounds_the_operands_and_nothing_else() -> None:
     exact = a.bfloat16().double() @ b.bfloat16().double().t() + bias
     got = product_nt(a, b, bias, "bf16")
     assert got.dtype == torch.float32
-    tolerance = 2**-8 if native_bf16(CPU) else 1e-6  # the processor's own products are rounded once more
+    tolerance = 2**-8 if bf16_results(CPU) else 1e-6
     torch.testing.assert_close(got.double(), exact, rtol=tolerance, atol=10 * tolerance)
+    total = torch.ones(40, 56)
+    add_product_tn(total, a.t(), b.t(), alpha=0.5, precision="bf16")
+    torch.testing.assert_close(total.double(), 1 + 0.5 * (exact - bias), rtol=tolerance, atol=10 * tolerance)
     assert not torch.equal(got, product_nt(a, b, bias))
 
 
@@ -71,8 +74,13 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     for binary in (LossConfig(kind="bce", negatives=4), LossConfig(kind="gbce", negatives=4, gbce_t=0.5)):
         assert "fused_bce_" in kernels_used(CPU, EncoderConfig(), binary, "bf16")
     assert "fused_sce_" in kernels_used(CPU, EncoderConfig(), LossConfig(kind="sce", sce_b_y=4), "fp32")
+    for encoder in (EncoderConfig(), EncoderConfig(activation="gelu"), EncoderConfig(dim=40)):
+        torch_too = encoder != EncoderConfig() and bf16_results(CPU)
+        assert (ROUNDED in kernels_used(CPU, encoder, LossConfig(), "bf16")) == torch_too
     sampled = kernels_used(CPU, EncoderConfig(), LossConfig(kind="ce_sampled", negatives=4), "fp32")
     assert sampled.startswith("fused_attention_")
     assert kernels_used(torch.device("meta"), EncoderConfig(), LossConfig(), "fp32") == "torch"
     monkeypatch.setenv("BTSR_KERNELS", "off")
     assert kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32") == "torch (switched off by BTSR_KERNELS=off)"
+    half = kernels_used(CPU, EncoderConfig(), LossConfig(), "bf16")
+    assert half.startswith("torch (switched off by BTSR_KERNELS=off") and (ROUNDED in half) == bf16_results(CPU)

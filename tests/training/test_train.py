@@ -1,5 +1,6 @@
 """The training loop: repeatable, learning, stopping when told, restoring the best."""
 
+import os
 import sys
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness import trial
 from harness.config import TrialSpec
 from harness.errors import TrialError
 from harness.examples import Sequences
@@ -216,3 +218,27 @@ def test_denormals_are_flushed_during_a_trial_and_only_then() -> None:
     with pytest.raises(TrialError):
         run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1, "lr": 1e36}), SPLIT)
     assert sys.float_info.min / 2 > 0.0
+
+
+def determinism() -> tuple[Any, ...]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        os.environ.get(trial.CUBLAS),
+    )
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_on_cuda_a_trial_asks_for_deterministic_algorithms(
+    workspace: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(trial.CUBLAS, raising=False)
+    if workspace:
+        monkeypatch.setenv(trial.CUBLAS, workspace)
+    before = determinism()
+    with trial._repeatable(torch.device("cuda", 0)):
+        assert determinism() == (True, True, False, workspace or ":4096:8")
+    assert determinism() == before
+    with trial._repeatable(CPU):
+        assert determinism() == before
