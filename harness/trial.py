@@ -74,15 +74,16 @@ def _repeatable(device: torch.device) -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled, workspace = torch.utils.deterministic.fill_uninitialized_memory, os.environ.get(CUBLAS)
+    settings: Any = torch.utils.deterministic  # a module whose attribute is a property
+    filled, workspace = settings.fill_uninitialized_memory, os.environ.get(CUBLAS)
     os.environ.setdefault(CUBLAS, ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
+    settings.fill_uninitialized_memory = False  # nothing here reads memory before it is written
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
         if workspace is None:
             os.environ.pop(CUBLAS, None)
 
