@@ -115,7 +115,7 @@ class Case:
             trials=self.trials if self.work in OVERHEADS else self.trials // SWEEP_WORKERS,
         )
 
-        trials = 3 if self.work in OVERHEADS else 1
+        trials = min(3, self.trials) if self.work in OVERHEADS else 1
         few = replace(job, users=384, batches=1, warm_batches=1, eval_users=256, trials=trials)
         return few if quick else job
 
@@ -154,7 +154,9 @@ def _preparation(rows: int) -> Case:
 
 
 def _overhead(work: Overhead, title: str) -> Case:
-    return Case(title=title, data="", work=work, loss="bt", programs=SWEEPS, trials=100)
+    return Case(
+        title=title, data="", work=work, loss="bt", programs=SWEEPS, trials=1 if work in {"start", "whole"} else 100
+    )
 
 
 CASES: dict[str, Case] = {

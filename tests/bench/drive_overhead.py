@@ -89,9 +89,8 @@ def measure(job: Job) -> Answer:
     start_mib = peak_mib()
     with tempfile.TemporaryDirectory() as name:
         one, all_ = Path(name) / "one", Path(name) / "all"
-        alone = bare(all_, job.trials)
+        alone = bare(one if job.trials == 1 else all_, job.trials if job.work == "each" else 1)
         if job.work in {"start", "whole"}:
-            bare(one, 1)
             cost = sweep(one, 1, executor, until="[1/1]" if job.work == "start" else "") - alone[0]
         elif job.work == "each":
             bare(one, 1)
