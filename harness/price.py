@@ -1,6 +1,7 @@
 """What a sweep will cost: from finished trials of the same kind in the database, or from short runs made for that."""
 
 import json
+import math
 import platform
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from harness.config import TrialSpec
 from harness.executors import RunContext
 from harness.paths import RunPaths
 from harness.plan import Plan, results_so_far
-from harness.values import Cell, Estimate
+from harness.values import Cell, EpochLog, Estimate
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -40,8 +41,10 @@ class Measured:
     device: str
     threads: int
     epochs: int
-    seconds_each: float
-    """Of an epoch with its validation."""
+    seconds_train: float
+    """Of an epoch without its validation."""
+    seconds_valid: float
+    """Of a validation."""
     peak_mib: float
     day: str
 
@@ -53,11 +56,12 @@ class Measured:
     def of(self, spec: TrialSpec) -> Estimate:
         """What a trial takes that runs all its epochs, which early stopping usually spares it."""
         most = spec.train.max_epochs
+        validations = math.ceil(most / spec.train.validate_every)  # the last epoch has one in any case
         return Estimate(
             dataset=self.dataset,
             method=self.method,
             profile=self.profile,
-            seconds=self.seconds_each * most,
+            seconds=self.seconds_train * most + self.seconds_valid * validations,
             peak_mib=self.peak_mib,
             source=f"{self.epochs} epochs here on {self.day}, at most {most}",
         )
@@ -86,16 +90,16 @@ def _cell(spec: TrialSpec) -> Cell:
 
 
 def _kind(spec: TrialSpec) -> tuple[object, ...]:
-    """What of a cell costs alike: its rows, its precision and how many epochs it may take."""
+    """What of a cell costs alike: its rows, its precision, how many epochs it may take, and what ends it sooner."""
     rows = (getattr(spec.data, name) for name in DataChoices.model_fields)
-    return (*_cell(spec), *rows, spec.train.precision, spec.train.max_epochs)
+    return (*_cell(spec), *rows, spec.train.precision, spec.train.max_epochs, spec.train.validate_every)
 
 
 def from_past(store: "Store", plan: Plan) -> dict[Cell, Estimate]:
     """The median of the finished trials of each data set, method and profile.
 
     Where some are still to come, of those on data that are filtered and split likewise, in the same precision, with as
-    many epochs at most.
+    many epochs at most and as many between validations, which early stopping counts.
     """
     to_come = {_cell(spec) for spec in plan.upcoming}
     kinds = {_kind(spec) for spec in plan.upcoming}
@@ -167,7 +171,8 @@ def from_calibration(plan: Plan, context: RunContext) -> dict[Cell, Estimate]:
 def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Cell, Estimate]:
     """A few epochs, at most two minutes, of the first trial to come of every cell that is not known.
 
-    Nothing is recorded in the database; `from_calibration` knows each from its end on.
+    Each epoch with a validation, however few of them the trial has. Nothing is recorded in the database;
+    `from_calibration` knows each from its end on.
     """
     from harness import provenance
     from harness.prepare import prepare
@@ -178,13 +183,18 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
         cell = _cell(spec)
         if cell in known or cell in found:
             continue
-        steps = trial_steps(spec, prepare(spec.data, context.paths), device=context.device, threads=context.threads)
-        spent: list[float] = []
+        validated = spec.model_copy(update={"train": spec.train.model_copy(update={"validate_every": 1})})
+        steps = trial_steps(
+            validated, prepare(spec.data, context.paths), device=context.device, threads=context.threads
+        )
+        logs: list[EpochLog] = []
         for log in steps:
-            spent.append(log.seconds_train + log.seconds_valid)
-            if sum(spent) > CALIBRATION_SECONDS or len(spent) == CALIBRATION_EPOCHS:
+            logs.append(log)
+            spent = sum(log.seconds_train + log.seconds_valid for log in logs)
+            if spent > CALIBRATION_SECONDS or len(logs) == CALIBRATION_EPOCHS:
                 break
         steps.close()
+        counted = logs[1:] or logs
         measured = Measured(
             dataset=spec.data.dataset,
             method=spec.method,
@@ -193,8 +203,9 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
             host=platform.node(),
             device=context.device,
             threads=context.threads,
-            epochs=len(spent),
-            seconds_each=fmean(spent[1:] or spent),
+            epochs=len(logs),
+            seconds_train=fmean(log.seconds_train for log in counted),
+            seconds_valid=fmean(log.seconds_valid for log in counted),
             peak_mib=provenance.peak_mib(),
             day=date.today().isoformat(),
         )

@@ -14,9 +14,11 @@ from harness.launch import at_once
 from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import Plan, current_plan
-from harness.price import calibrate, from_calibration, from_past, price
+from harness.prepare import prepare
+from harness.price import CALIBRATION_EPOCHS, calibrate, from_calibration, from_past, price
 from harness.ray_cluster import Cluster
 from harness.store import open_store
+from harness.trial import trial_steps
 from harness.values import Cell, Estimate
 from studies.profiles import trial
 from tests.store import fake
@@ -49,6 +51,30 @@ def test_what_was_measured_is_known_where_it_holds(measured: tuple[RunContext, d
         assert from_calibration(plan(context.paths, **other), context) == {}
 
 
+@pytest.mark.parametrize(("every", "validations"), [(1, 7), (3, 3), (7, 1), (10, 1)])
+def test_a_price_has_the_validations_that_the_training_makes(
+    every: int, validations: int, measured: tuple[RunContext, dict[Cell, Estimate]]
+) -> None:
+    """Every so many epochs, and after the last; what was measured holds for all cadences."""
+    context, _ = measured
+    (note,) = json.loads((context.paths.work_dir / "prices.json").read_text())
+    assert note["seconds_train"] > 0 and note["seconds_valid"] > 0
+    asked = plan(context.paths, max_epochs=7, validate_every=every)
+    wanted = 7 * note["seconds_train"] + validations * note["seconds_valid"]
+    assert from_calibration(asked, context)[CELLS[0]].seconds == pytest.approx(wanted)
+    spec = asked.upcoming[0]
+    logs = list(trial_steps(spec, prepare(spec.data, context.paths)))
+    assert sum(bool(log.valid) for log in logs) == validations
+
+
+def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path) -> None:
+    context = RunContext(paths=RunPaths(work_dir=tmp_path))
+    found = calibrate(plan(context.paths, max_epochs=20, validate_every=10), context, CELLS[1:])
+    (note,) = json.loads((tmp_path / "prices.json").read_text())
+    assert note["seconds_valid"] > 0 and note["epochs"] == CALIBRATION_EPOCHS
+    assert found[CELLS[0]].seconds == pytest.approx(20 * note["seconds_train"] + 2 * note["seconds_valid"])
+
+
 def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
     context, _ = measured
     again = calibrate(plan(context.paths), context, CELLS[1:])
@@ -57,7 +83,7 @@ def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunCont
 
 
 def test_finished_trials_tell_the_price_of_their_kind_alone(tmp_path: Path) -> None:
-    """Data that are filtered otherwise, another precision, or fewer epochs, cost otherwise."""
+    """Data that are filtered otherwise, another precision, fewer epochs, or fewer validations, cost otherwise."""
     split = fake.split()
     done = trial("sasrec_ce", "synthetic", StudyOptions(datasets=("synthetic",)), 1235)
     most = done.train.max_epochs
@@ -67,7 +93,13 @@ def test_finished_trials_tell_the_price_of_their_kind_alone(tmp_path: Path) -> N
         store.record_data(split)
         store.record(fake.result(done, split))
         assert list(from_past(store, plan(paths, **asked))) == [CELLS[0]]
-        for other in ({"data": DataChoices(min_user=3)}, {"precision": "bf16"}, {"max_epochs": most - 1}):
+        others = (
+            {"data": DataChoices(min_user=3)},
+            {"precision": "bf16"},
+            {"max_epochs": most - 1},
+            {"validate_every": 2},
+        )
+        for other in others:
             assert from_past(store, plan(paths, **asked | other)) == {}
 
 
@@ -110,6 +142,17 @@ def test_as_many_trials_at_once_as_a_start_would_run(
 def test_a_torn_note_says_nothing(words: str, tmp_path: Path) -> None:
     context = RunContext(paths=RunPaths(work_dir=tmp_path))
     (tmp_path / "prices.json").write_text(words)
+    assert from_calibration(plan(context.paths), context) == {}
+
+
+def test_a_note_without_validations_of_their_own_says_nothing(
+    measured: tuple[RunContext, dict[Cell, Estimate]], tmp_path: Path
+) -> None:
+    """As earlier versions wrote it: an epoch with whatever validations fell into the calibration."""
+    (row,) = json.loads((measured[0].paths.work_dir / "prices.json").read_text())
+    former = {name: value for name, value in row.items() if not name.startswith("seconds_")}
+    (tmp_path / "prices.json").write_text(json.dumps([former | {"seconds_each": 1.0}]))
+    context = RunContext(paths=RunPaths(work_dir=tmp_path))
     assert from_calibration(plan(context.paths), context) == {}
 
 
