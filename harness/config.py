@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,14 @@ def is_file(dataset: str) -> bool:
 def file_key(path: str) -> str:
     """The name of a data set that is a file: its path from the root, without `..`, the same from every folder."""
     return os.path.abspath(Path(path).expanduser())
+
+
+def dataset_slug(key: str) -> str:
+    """The data set's name within file names, ids and labels: one word, of its own for each file of the user's."""
+    if re.fullmatch(r"\w+", key, re.ASCII):
+        return key
+    word = re.sub(r"\W+", "_", Path(key).name.split(".")[0], flags=re.ASCII).strip("_")
+    return "-".join(part for part in (word, hashlib.sha256(key.encode()).hexdigest()[:8]) if part)
 
 
 class DataConfig(Frozen):

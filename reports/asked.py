@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from harness.config import Profile
+from harness.config import Profile, dataset_slug
 from harness.errors import BtsrError, ConfigError
 from harness.options import is_search
 from harness.rules import Metric, rule_of
@@ -19,7 +19,6 @@ from reports.dial import dial, picks
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.export import answer, to_parquet
 from reports.findings import findings
-from reports.names import dataset_slug
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
 from reports.results import Evidence, Request, Tie, gather, narrowed, never_started, of_each

@@ -6,13 +6,14 @@ from typing import Protocol, TypeVar
 
 from matplotlib.figure import Figure
 
+from harness.config import dataset_slug
 from harness.errors import ConfigError
 from harness.store import Store
 from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, Bars, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
 from reports.lines import Axis, Line, line, lines
-from reports.names import dataset_slug, dataset_title
+from reports.names import dataset_title
 from reports.ran import mixed_words
 from reports.results import SELECT_ON, Evidence, Request, gather, narrowed, of_each
 from reports.separation import Separation, separation

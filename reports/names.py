@@ -1,9 +1,6 @@
 """How data sets, methods and metrics are called on paper; keys without an entry are shown as they are."""
 
-import re
 from collections.abc import Mapping
-from hashlib import sha256
-from pathlib import Path
 
 DATASET_TITLES: Mapping[str, str] = {
     "ml1m": "ML 1M",
@@ -37,14 +34,6 @@ WITH_BT = "+bt"
 def dataset_title(key: str) -> str:
     """The data set's name in tables."""
     return DATASET_TITLES.get(key, key)
-
-
-def dataset_slug(key: str) -> str:
-    """The data set's name within file names, ids and labels: one word, of its own for each file of the user's."""
-    if re.fullmatch(r"\w+", key, re.ASCII):
-        return key
-    word = re.sub(r"\W+", "_", Path(key).name.split(".")[0], flags=re.ASCII).strip("_")
-    return "-".join(part for part in (word, sha256(key.encode()).hexdigest()[:8]) if part)
 
 
 def method_title(key: str) -> str:

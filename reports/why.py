@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from string import ascii_lowercase
 
+from harness.config import dataset_slug
 from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
 from reports.commands import is_named, sweep_command
 from reports.findings import Findings
-from reports.names import dataset_slug, dataset_title
+from reports.names import dataset_title
 from reports.notes import settings
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import published

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.choices import DataChoices
-from harness.config import DEFAULT_PROFILE, DataConfig
+from harness.config import DEFAULT_PROFILE, DataConfig, dataset_slug
 from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, dataset_of, find, named_datasets
 from harness.data.catalogue import dataset as registered
 from harness.data.kinds import DatasetSpec
@@ -229,7 +229,7 @@ def describe(
         made, found = prepare_one(config, paths), distributions_of(config, paths)
         spec = registered(config.dataset)
         console.print(steps(spec, made))
-        name = spec.key if spec.key not in columns else f"{spec.key}-{len(columns)}"
+        name = dataset_slug(config.dataset)
         columns[name] = statistics(made, found)
         if pictures:
             for path in draw_distributions(spec.title, made, found, folder / name):

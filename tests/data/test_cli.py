@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.choices import DataChoices
-from harness.config import Profile, StudyOptions
+from harness.config import Profile, StudyOptions, dataset_slug
 from harness.data import digest
 from harness.data.catalogue import DATASETS
 from harness.data.cli import main
@@ -308,16 +308,30 @@ def test_describe_saves_tables_and_pictures(
     assert run(monkeypatch, "describe", *words) == 0
     assert "test users" in capsys.readouterr().out
     saved = folder / "o" / "data"
-    names = {f"{name}{end}" for name in ("synthetic", "mine.csv") for end in (".png", ".svg")}
+    mine = dataset_slug(str(folder / "mine.csv"))
+    names = {f"{name}{end}" for name in ("synthetic", mine) for end in (".png", ".svg")}
     assert {path.name for path in saved.iterdir()} == names | {"statistics.csv", "statistics.md"}
     with (saved / "statistics.csv").open() as file:
         table = {line["statistic"]: line for line in csv.DictReader(file)}
     assert table["interactions"]["synthetic"] == "47739" and table["test users"]["synthetic"] == "216"
     assert float(table["density"]["synthetic"]) == 47739 / (3000 * 599)
-    assert "LEAKS" not in table["protocol"]["mine.csv"] and table["users"]["mine.csv"] == "117"
+    assert "LEAKS" not in table["protocol"][mine] and table["users"][mine] == "117"
     assert "| interactions" in (saved / "statistics.md").read_text()
     svg = (saved / "synthetic.svg").read_text()
     assert "boundary 2020-12-13" in svg and "Synthetic Markov chain" in svg and " days</text>" in svg
+
+
+def test_files_of_one_name_have_pictures_of_their_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are described together or one after the other."""
+    files = [folder / name / "plays.csv" for name in ("one", "two")]
+    for users, file in enumerate(files, 400):
+        file.parent.mkdir()
+        generate(users=users, items=60).to_csv(file, index=False)
+        assert run(monkeypatch, "describe", str(file.relative_to(folder)), "--out", "o") == 0
+    names = [dataset_slug(str(file)) for file in files]
+    assert {path.stem for path in (folder / "o" / "data").glob("*.png")} == set(names)
+    assert run(monkeypatch, "describe", *map(str, files), "--out", "o", "--no-pictures") == 0
+    assert (folder / "o" / "data" / "statistics.csv").read_text().splitlines()[0] == ",".join(["statistic", *names])
 
 
 def test_lengths_are_counted_once_in_bins_that_widen() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.config import dataset_slug
 from harness.store import open_store
 from reports.cli import main
 from reports.data_figures import draw
 from reports.draw import framed, svg
 from reports.draw_search import draw_search
 from reports.figures import FIGURES
-from reports.names import dataset_slug
 from reports.page import page
 from reports.results import Request, gather
 from reports.width import width_of
