@@ -53,7 +53,7 @@ class Display:
         )
         self._total = self._overall.add_task("trials", total=total, left="")
         self._running = Progress(
-            TextColumn("  {task.description}"), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+            TextColumn("  {task.description}", markup=False), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
         )
         self._live = (
             None if quiet or not console.is_terminal else Live(Group(self._overall, self._running), console=console)

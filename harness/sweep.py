@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from harness.checkpoint import tidy
 from harness.config import DataConfig, SearchSpace, Study, TrialSpec
@@ -236,13 +237,14 @@ def _prepared(specs: Sequence[TrialSpec], paths: RunPaths, console: Console, qui
         if quiet or not console.is_terminal:
             splits[config] = prepare(config, paths)
         else:
-            with console.status(f"preparing {config.dataset}"):
+            with console.status(Text(f"preparing {config.dataset}")):
                 splits[config] = prepare(config, paths)
         if not quiet:
             split = splits[config]
             console.print(
                 f"{config.dataset}: {split.n_train_users} training users, {split.n_items} items, "
                 f"{split.n_test_users} test users, data {split.fingerprint[:8]}",
+                markup=False,
                 highlight=False,
             )
     return splits

@@ -11,15 +11,15 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from harness.config import SEEDS, Study, StudyOptions, TrialSpec
+from harness.config import SEEDS, DataConfig, Study, StudyOptions, TrialSpec
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, StoreError, SweepLocked, TrialError
-from harness.executors import Driver, FakeExecutor, RunContext, Task, Work
+from harness.executors import Driver, FakeExecutor, RunContext, Task, TrialStarted, Work
 from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import PlanRow, current_plan, plan
 from harness.prepare import for_trial, prepare
-from harness.progress import describe
+from harness.progress import Display, describe
 from harness.store import Store, open_store
 from harness.sweep import run_study
 from harness.values import TrialPruned
@@ -58,7 +58,7 @@ def sweep(
     study: Study, paths: RunPaths, of: Work, *, quiet: bool = False, terminal: bool = False, **options: Any
 ) -> str:
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120)
+    console = Console(file=text, force_terminal=terminal, width=400)
     context = RunContext(paths=paths, ask_each_epoch="prune" in options)
     run_study(study, FakeExecutor(of), context, console=console, quiet=quiet, options=SweepOptions(**options))
     return text.getvalue()
@@ -284,6 +284,28 @@ def test_lines_for_a_log_bars_for_a_terminal_nothing_when_quiet(fresh: RunPaths)
     assert "trials" in bars and "10/10" in bars
     fresh.results.unlink()
     assert sweep(SMOKE, fresh, Counting(), quiet=True) == ""
+
+
+def test_brackets_in_names_are_no_markup(fresh: RunPaths) -> None:
+    """Neither in lines nor in bars, whatever the console makes of them elsewhere."""
+    spec = SMOKE.specs[0].model_copy(update={"method": "ce[/a][bold]"})
+    assert describe(spec) in sweep(SMOKE.model_copy(update={"specs": (spec,)}), fresh, Counting())
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=200)
+    with Display((spec,), total=1, console=console, quiet=False) as display:
+        display.show(TrialStarted(key=spec.key))
+        console.print("which draws the bars anew")
+    assert describe(spec) in text.getvalue()
+
+
+def test_brackets_in_the_path_of_a_data_set_are_no_markup(tmp_path: Path) -> None:
+    file = tmp_path / "plays[" / "a][bold].csv"
+    file.parent.mkdir()
+    generate(users=400, items=60).to_csv(file, index=False)
+    data = DataConfig(dataset=str(file), filter="none", min_item=1, min_user=1)
+    study = SMOKE.model_copy(update={"specs": (SMOKE.specs[0].model_copy(update={"data": data}),)})
+    said = sweep(study, RunPaths(work_dir=tmp_path), Counting(), terminal=True)
+    assert f"preparing {file}" in said and f"{file}: " in said
 
 
 def test_nothing_is_written_when_data_are_missing(tmp_path: Path) -> None:
