@@ -108,6 +108,9 @@ def _compiler() -> str:
         raise KernelUnavailable(f"the C++ compiler {named} does not tell its version") from error
     except (OSError, ValueError) as error:  # such as no program, or an open quotation
         raise KernelUnavailable(f"the C++ compiler {named} cannot be run: {error}") from error
+    if done.returncode:  # such as of a wrapper without its compiler
+        cause = done.stderr.strip().partition("\n")[0] or f"exit code {done.returncode}"
+        raise KernelUnavailable(f"the C++ compiler {named} does not tell its version: {cause}")
     return f"{shlex.join(asked[:-1])} {done.stdout.partition(chr(10))[0]}"
 
 
@@ -132,7 +135,13 @@ def _compile(variant: Variant, target: Path) -> None:
     A process of its own runs torch's extension loader, so that neither its imports nor its settings stay behind.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path}
     with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
+        if len(words := shlex.split(os.environ.get("CXX", "c++"))) > 1:  # torch takes them for the name of one program
+            compiler = Path(folder) / "c++"
+            compiler.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+            compiler.chmod(0o755)
+            environment |= {"CXX": str(compiler), "TORCH_NO_COMPILER_WRAPPER": "1"}
         task = {
             "name": NAME,
             "sources": [str(HOME / name) for name in SOURCES if name.endswith(".cpp")],
@@ -146,7 +155,7 @@ def _compile(variant: Variant, target: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=json.dumps(task),
-            env={**os.environ, "PATH": path},
+            env=environment,
             capture_output=True,
             text=True,
             errors="replace",
@@ -154,8 +163,8 @@ def _compile(variant: Variant, target: Path) -> None:
         )
         built = Path(folder) / f"{NAME}.so"
         if done.returncode or not built.is_file():
-            words = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-            cause = next((line for line in words if "error:" in line), words[-1])
+            lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
+            cause = next((line for line in lines if "error:" in line), lines[-1])
             raise KernelUnavailable(f"the kernels do not build here: {cause.strip()}")
         os.replace(built, target)
 

@@ -21,7 +21,8 @@ def script(path: Path, *lines: str) -> str:
 @pytest.mark.usefixtures("native")
 def test_processes_that_start_together_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
-    monkeypatch.setenv("CXX", script(tmp_path / "logged-c++", f'echo "$@" >> {log}', 'exec c++ "$@"'))
+    logged = script(tmp_path / "logged-c++", f'echo "$@" >> {log}', 'exec c++ "$@"')
+    monkeypatch.setenv("CXX", f"env {logged}")
     monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
     code = "from models.kernels.cross_entropy import available; print(available().name)"
     racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -72,6 +73,14 @@ def test_a_compiler_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("CXX", script(tmp_path / "slow-c++", "exec sleep 5"))
     monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
     assert available().name == "torch" and "does not tell its version" in str(available().reason)
+
+
+@pytest.mark.parametrize("named", ["env no-such-compiler", "false"])
+def test_a_program_that_is_no_compiler(named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", named)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path / "cache"))
+    assert available().name == "torch" and f"{named} does not tell its version" in str(available().reason)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_compiler_with_words_before_or_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
