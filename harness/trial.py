@@ -5,7 +5,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,11 @@ def trial_steps(
     kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
     begun, meter = time.perf_counter(), provenance.EnergyMeter(_uuid(where))
     past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
-    training = Training(spec, split, where)
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
-    with _repeatable(where), _denormals_flushed(), checkpoint.held() if checkpoint else nullcontext():
+    with _repeatable(where), _denormals_flushed(), ExitStack() as stack:
+        training = Training(spec, split, where)
+        if checkpoint:
+            stack.enter_context(checkpoint.held())
         saved = checkpoint.load(where) if checkpoint else None
         if saved:
             past = saved["past"]

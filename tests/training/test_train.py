@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +15,9 @@ from harness import trial
 from harness.config import TrialSpec
 from harness.errors import TrialError
 from harness.examples import Sequences
-from harness.train import train
+from harness.train import Training, train
 from harness.trial import run_trial
-from harness.values import EpochLog, TrialResult
+from harness.values import EpochLog, Split, TrialResult
 from tests.splits import markov_split
 
 CPU = torch.device("cpu")
@@ -242,3 +244,22 @@ def test_on_cuda_a_trial_asks_for_deterministic_algorithms(
     assert determinism() == before
     with trial._repeatable(CPU):
         assert determinism() == before
+
+
+def test_a_trial_makes_its_model_with_the_settings_that_it_trains_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+
+    @contextmanager
+    def repeatable(device: torch.device) -> Iterator[None]:
+        entered.append(device.type)
+        yield
+        entered.clear()
+
+    class Watched(Training):
+        def __init__(self, spec: TrialSpec, split: Split, device: torch.device) -> None:
+            assert entered == ["cpu"]
+            super().__init__(spec, split, device)
+
+    monkeypatch.setattr(trial, "_repeatable", repeatable)
+    monkeypatch.setattr(trial, "Training", Watched)
+    assert run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1}), SPLIT).best_epoch == 1 and not entered
