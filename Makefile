@@ -35,7 +35,7 @@ $(PEERS)/.installed: tests/bench/constraints-peers.txt
 	touch $@
 
 bench: $(VENV)/.installed $(PEERS)/.installed  ## against the peers, four to five hours (growth of cost: 75 minutes); BENCH="--quick" or "--only ml1m-ce"
-	@echo "All cases take four to five hours on two quiet cores; an interrupted run goes on where it stopped."
+	@echo "$(if $(BENCH),,All cases take four to five hours on two quiet cores. )An interrupted run goes on where it stopped."
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(BENCH),$(BENCH),--report BENCHMARKS.md)
 
 halving: $(VENV)/.installed  ## what a pruner would have saved; HALVING="--db runs/btsr.db --study alpha_lambda --dataset ml1m"

@@ -2,7 +2,8 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +103,6 @@ def main(
     except BtsrError as error:
         console.print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(2) from None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that drivers are ended too
     digests = Digests(own=Path(sys.executable), peers=peers.absolute())
     if not render_only:
         runner = Runner(
@@ -115,8 +115,9 @@ def main(
             idle_seconds=idle,
             most_others=most_others,
         )
-        plan = plan_of(cases, wanted, rounds=rounds, quick=quick, out=out, say=console.print)
-        measure(plan, runner, lines, console)
+        with ended_by_sigterm():
+            plan = plan_of(cases, wanted, rounds=rounds, quick=quick, out=out, say=console.print)
+            measure(plan, runner, lines, console)
         lines = read_lines(out / LINES)
     current, outdated = sorted_out(lines, digests, quick=quick, out=out)
     hardware = machine()
@@ -125,6 +126,16 @@ def main(
     target = report or out / "report.md"
     target.write_text(page)
     console.print(f"wrote {target}", soft_wrap=True)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what runs meanwhile as an exit does, so that drivers are ended too; then it does what it did."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def command_of(only: str, programs: str, rounds: int, *, quick: bool) -> str:

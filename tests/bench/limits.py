@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -33,10 +34,10 @@ def peak_rates() -> dict[Precision, float]:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "peak.so"
         source = Path(__file__).with_name("peak.cpp")
-        words = [os.environ.get("CXX", "c++"), "-O3", "-shared", "-fPIC", *flags, f"-I{HOME}", str(source)]
+        words = ["-O3", "-shared", "-fPIC", *flags, f"-I{HOME}", str(source), "-o", str(library)]
         try:
-            subprocess.run([*words, "-o", str(library)], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
+            subprocess.run([*shlex.split(os.environ.get("CXX", "c++")), *words], check=True, capture_output=True)
+        except (OSError, ValueError, subprocess.CalledProcessError):  # ValueError: an open quotation
             return {}
         handle = ctypes.CDLL(str(library))
     handle.round_operations.restype = ctypes.c_long
@@ -55,7 +56,8 @@ def peak_rates() -> dict[Precision, float]:
 def best_rates(path: Path, processor: str) -> dict[Precision, float]:
     """The highest rates that were measured so far on this processor, now or for an earlier report; kept at `path`."""
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    best = {name: max(rate, kept.get(processor, {}).get(name, 0.0)) for name, rate in peak_rates().items()}
+    best: dict[Precision, float] = kept.get(processor, {})
+    best |= {name: max(rate, best.get(name, 0.0)) for name, rate in peak_rates().items()}
     path.write_text(json.dumps(kept | {processor: best}))
     return best
 

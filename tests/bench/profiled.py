@@ -41,7 +41,10 @@ _NAMED = {event: name for name, events in OPERATIONS.items() for event in events
 
 
 def by_operation(events: Any, seconds: float) -> dict[str, float]:
-    """Seconds of the main thread by operation, and what is left of all `seconds`."""
+    """Seconds by operation, and what is left of all `seconds`.
+
+    The events are of one thread: on processors autograd works in the one that calls it.
+    """
     found = dict.fromkeys([*OPERATIONS, REST], 0.0)
     for event in events:
         owner = event

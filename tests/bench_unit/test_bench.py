@@ -267,10 +267,12 @@ def test_the_rate_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(str(missing))
     monkeypatch.setattr("tests.bench.limits.TRIES", 1)
     monkeypatch.setattr("tests.bench.limits.ROUNDS", 1_000)
+    monkeypatch.setenv("CXX", "env c++")
     rates = peak_rates()
     assert set(rates) == {"fp32"} | ({"bf16"} if variant.bf16 else set()) and min(rates.values()) > 0
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert peak_rates() == {}
+    for none in ("no-such-compiler", "", "'c++"):
+        monkeypatch.setenv("CXX", none)
+        assert peak_rates() == {}
 
 
 def test_the_best_rate_so_far_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +280,9 @@ def test_the_best_rate_so_far_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(limits, "peak_rates", lambda: {"fp32": measured})  # noqa: B023
         assert limits.best_rates(tmp_path / "rates.json", "this") == {"fp32": best}
     assert limits.best_rates(tmp_path / "rates.json", "another") == {"fp32": 6.0}
+    for now in ({}, {"bf16": 9.0}):
+        monkeypatch.setattr(limits, "peak_rates", lambda: now)  # noqa: B023
+        assert limits.best_rates(tmp_path / "rates.json", "this") == {"fp32": 6.0} | now
 
 
 def test_a_completed_task_has_the_whole_catalogue_behind_the_same_users() -> None:

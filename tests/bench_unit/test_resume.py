@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -223,6 +224,12 @@ def test_a_report_leaves_out_what_is_out_of_date_and_says_so(bench: tuple[Named,
     page = run.run("items-1e4")
     assert "have changed since (measurements): length-50 (4)." in page and "### Growth in length" not in page
     assert "Not measured: ml1m-ce" in page and "length-50," in page[page.index("Not measured") :].partition("\n")[0]
+
+
+def test_the_command_leaves_no_signal_handler_behind(bench: tuple[Named, Bench]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    bench[1].run("length-50")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_report_of_everything_takes_no_choice(bench: tuple[Named, Bench]) -> None:
