@@ -218,13 +218,21 @@ class Evidence:
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
 
 
-def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:
+def _profile(
+    request: Request,
+    mine: Callable[[TrialSpec], bool],
+    specs: Sequence[TrialSpec],
+    rows: Sequence[TrialRow],
+    where: str,
+) -> Profile:
+    """The one asked for, else the only one of what is `mine`: on the data sets and with the tie asked for."""
     if request.profile is not None:
         return request.profile
     counts: dict[Profile, int] = {}
     for row in rows:
-        counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
-    there = sorted(counts) or sorted({spec.profile for spec in specs})
+        if mine(row.spec):
+            counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
+    there = sorted(counts or {spec.profile for spec in specs if mine(spec)} or {spec.profile for spec in specs})
     if len(there) > 1:
         listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
         kind = AmbiguousError if any(counts.values()) else ConfigError
@@ -235,18 +243,22 @@ def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialR
     return there[0] if there else "released"
 
 
-def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-    listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
-    if not request.datasets:
-        if listed and not set(listed) & set(PAPER_DATASETS):
-            return listed
-        return (*PAPER_DATASETS, *(name for name in listed if name not in PAPER_DATASETS))
-    known = {*DATASET_TITLES, *listed}
+def _named(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    """The data sets that are asked for by name, a file by its key. Raises ConfigError for one that is not known."""
+    known = {*DATASET_TITLES, *(spec.data.dataset for spec in specs)}
     named = [file_key(name) if name not in known and is_file(name) else name for name in request.datasets]
     for name in named:
         if name not in known:
             raise unknown_name("data set", name, known)
     return tuple(dict.fromkeys(named))
+
+
+def _usual(specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    """The data sets of a request that names none."""
+    listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
+    if listed and not set(listed) & set(PAPER_DATASETS):
+        return listed
+    return (*PAPER_DATASETS, *(name for name in listed if name not in PAPER_DATASETS))
 
 
 def _versions(
@@ -322,12 +334,16 @@ def gather(store: Store, request: Request) -> Evidence:
         raise never_started(store, request)
     asked = store.study(request.study).specs
     ended = store.trials(study=request.study, status=None)
-    profile = _profile(request, asked, ended, store.shown)
-    datasets = _datasets(request, [spec for spec in asked if spec.profile == profile])
+    named = _named(request, asked)
+
+    def mine(spec: TrialSpec) -> bool:
+        return (not named or spec.data.dataset in named) and request.tie in {None, spec.data.tie}
+
+    profile = _profile(request, mine, asked, ended, store.shown)
+    datasets = named or _usual([spec for spec in asked if spec.profile == profile])
 
     def wanted(spec: TrialSpec) -> bool:
-        right_tie = request.tie is None or spec.data.tie == request.tie
-        return spec.profile == profile and spec.data.dataset in datasets and right_tie
+        return spec.profile == profile and spec.data.dataset in datasets and mine(spec)
 
     rows = [row for row in ended if wanted(row.spec)]
     others = [row for row in store.trials() if wanted(row.spec)] if request.fingerprints else []

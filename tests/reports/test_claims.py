@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import SEEDS
-from harness.errors import ConfigError, StoreError
+from harness.errors import AmbiguousError, ConfigError, StoreError
 from harness.store import open_store
 from harness.values import TrialResult
 from reports.claims import Claim, Claims, answer, claims, gathered
@@ -165,6 +165,40 @@ def test_a_study_with_nothing_finished_is_passed_over(tmp_path: Path) -> None:
         assert gathered(store, lambda study: Request(study=study, tie="random")).study == "table2"
         start = random.fingerprint[:8]
         assert gathered(store, lambda study: Request(study=study, fingerprints=(start,))).study == "table2"
+
+
+@pytest.mark.parametrize("kind", ["profiles", "versions"])
+def test_no_choice_is_asked_for_that_concerns_no_data_set_of_the_request(kind: str, tmp_path: Path) -> None:
+    """alpha_lambda has ML-1M twice; what is asked for, YELP and then a file, only table2 has."""
+    mine = tmp_path / "mine.csv"
+    mine.touch()
+    splits = {tie: split_of(data_config(tie=tie), 60) for tie in ("stable", "random")}
+    twice = [spec("bt_sr", alpha=0.2), spec("bt_sr", alpha=0.2, profile="paper")]
+    if kind == "versions":
+        twice[1] = spec("bt_sr", alpha=0.2, tie="random")
+    runs = [result(one, splits[one.data.tie], valid=1, test=1) for one in twice]
+    file = write(tmp_path / "a.db", "alpha_lambda", twice, runs, [*splits.values()])
+    for users, dataset in ((61, "yelp"), (62, str(mine))):
+        split = split_of(data_config(dataset), users)
+        base = result(spec(dataset=dataset), split, valid=1, test=1)
+        write(file, "table2", [base.spec], [base], [split])
+        named = f"{tmp_path}/../{tmp_path.name}/mine.csv" if dataset != "yelp" else dataset
+        with open_store(file, read_only=True) as store:
+            found = gathered(store, lambda study, name=named: Request(study=study, datasets=(name,)))  # type: ignore[misc]
+            assert (found.study, found.datasets) == ("table2", (dataset,))
+    both = ("yelp", "ml1m")
+    with open_store(file, read_only=True) as store, pytest.raises(AmbiguousError, match=f"2 {kind}"):
+        gathered(store, lambda study: Request(study=study, datasets=both))
+
+
+def test_a_profile_without_the_tie_asked_for_is_no_choice(tmp_path: Path) -> None:
+    splits = {tie: split_of(data_config(tie=tie), 60) for tie in ("stable", "random")}
+    specs = [spec("bt_sr", alpha=0.2), spec("bt_sr", alpha=0.2, profile="paper", tie="random")]
+    runs = [result(one, splits[one.data.tie], valid=1, test=1) for one in specs]
+    file = write(tmp_path / "a.db", "alpha_lambda", specs, runs, [*splits.values()])
+    with open_store(file, read_only=True) as store:
+        assert gather(store, Request(study="alpha_lambda", tie="random")).profile == "paper"
+        assert gather(store, Request(study="alpha_lambda", tie="stable")).profile == "released"
 
 
 def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
