@@ -124,19 +124,6 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     )
 
 
-def lines(evidence: Evidence, datasets: Sequence[str], axis: Axis) -> tuple[Line, ...]:
-    """The lines of all data sets that have one. Raises the ConfigError of the first where none has."""
-    out, refused = [], []
-    for dataset in datasets:
-        try:
-            out.append(line(evidence, dataset, axis))
-        except ConfigError as error:
-            refused.append(error)
-    if not out:
-        raise refused[0]
-    return tuple(out)
-
-
 def _points(
     evidence: Evidence, groups: Sequence[Group], axis: Axis, most: int
 ) -> dict[tuple[str, int, int], tuple[Point, ...]]:
