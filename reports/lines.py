@@ -64,11 +64,12 @@ def family(spec: TrialSpec) -> str:
 
 
 def families(evidence: Evidence, dataset: str) -> list[list[Group]]:
-    """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first."""
+    """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first; of equals
+    that with most trials."""
     found: dict[str, list[Group]] = {}
     for group in evidence.groups(dataset, lambda spec: spec.method == OURS):
         found.setdefault(family(group.spec), []).append(group)
-    return sorted(found.values(), key=len, reverse=True)
+    return sorted(found.values(), key=lambda mine: (len(mine), sum(len(group.runs) for group in mine)), reverse=True)
 
 
 def clearest(families: Sequence[Sequence[Group]], axis: Axis) -> list[Group]:
@@ -165,5 +166,8 @@ def _caption(
     sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
-        sentences.append(f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown")
+        sentences.append(
+            f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown "
+            f"(precision {spec.train.precision})"
+        )
     return "; ".join(sentences)
