@@ -280,6 +280,8 @@ def _missing_notes(found: Findings) -> Iterator[str]:
                 f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
                 "they are in no cell, and the choice is among the others."
             )
+        if any(column.anywhere for column in plan.columns) and (words := evidence.unchosen(dataset)):
+            yield words
     if absent:
         yield f"Never started: {', '.join(map(dataset_title, absent))}."
     outside = [

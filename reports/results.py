@@ -16,7 +16,7 @@ from harness.stored import DataRow, TrialRow
 from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
-from reports.names import DATASET_TITLES, count
+from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
 Made = TypeVar("Made")
@@ -160,20 +160,35 @@ class Evidence:
         """Finished configurations that fit, of any study, on the same data with the same profile.
 
         Where this study has nothing on the data set, of its only version that the request allows; none where there
-        are several.
+        are several, see `unchosen`.
         """
+        versions, rows = self._versions_elsewhere(dataset)
+        if len(versions) != 1:
+            return ()
+        return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+
+    def unchosen(self, dataset: str) -> str:
+        """What to say where other studies have the data set in several versions and nothing chooses one; else empty."""
+        versions = sorted(name[:8] for name in self._versions_elsewhere(dataset)[0])
+        return (
+            f"{dataset_title(dataset)}: other studies have results on {len(versions)} versions of its data "
+            f"({', '.join(versions)}), which never mix: choose one with --tie or --fingerprint."
+            if len(versions) > 1
+            else ""
+        )
+
+    def _versions_elsewhere(self, dataset: str) -> tuple[set[str], list[TrialRow]]:
+        """The version of this study's results, else those of any study that the request allows; trials of any study."""
         rows = [
             row
             for row in self.store.trials(dataset=dataset, profile=self.profile)
             if self.request.tie in {None, row.spec.data.tie}
         ]
         mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
-        versions = mine or {row.fingerprint for row in rows}
-        if len(versions) > 1:
-            versions = {name for name in versions if name and name.startswith(self.request.fingerprints)}
-        if len(versions) != 1:
-            return ()
-        return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+        versions = {name for name in mine or {row.fingerprint for row in rows} if name}
+        if len(versions) > 1 and self.request.fingerprints:
+            versions = {name for name in versions if name.startswith(self.request.fingerprints)}
+        return versions, rows
 
     def missing(self, dataset: str) -> tuple[TrialSpec, ...]:
         """What the study asks for and has neither finished nor given up (pruned)."""

@@ -12,6 +12,7 @@ from harness.values import TrialResult
 from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
 from reports.stats import Comparison, Interval
+from reports.tables import table
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -83,6 +84,31 @@ def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     assert len(sheet.rows) == 16
     assert "ML 1M: data a0000190, 400 test users; no filter;" in notes and "‡" not in notes
     assert "Nothing was run on YELP, Gowalla, Beauty, Kindle Store." in sheet.footnotes
+
+
+def test_data_sets_that_are_not_of_the_paper_are_answered_and_not_counted(tmp_path: Path) -> None:
+    """The text says nothing of them; beside ML-1M, or alone."""
+    splits = [split_of(data_config(name), users) for name, users in (("ml1m", 300), ("synthetic", 200))]
+    runs = [
+        result(spec(method, dataset=split.config.dataset, alpha=alpha, seed=seed), split, valid=1, test=quality)
+        for split in splits
+        for method, alpha, quality in (("bt_sr", 0.2, 2), ("sasrec_ce", None, 0.5))
+        for seed in SEEDS[:3]
+    ]
+    file = write(tmp_path / "a.db", "alpha_lambda", [run.spec for run in runs], runs, splits)
+
+    def said(*datasets: str) -> tuple[list[tuple[str, ...]], str]:
+        with open_store(file, read_only=True) as store:
+            sheet = claims(gather(store, Request(study="alpha_lambda", datasets=datasets)))
+        return [row for row in sheet.rows if row[2] == "yes"], sheet.footnotes[0]
+
+    rows, counts = said()
+    alone, of_the_paper = said("ml1m")
+    assert {row[0] for row in rows} == {"ML 1M", "Synthetic"} and 0 < len(alone) < len(rows)
+    assert counts == f"{of_the_paper.removesuffix('.')} (of the paper's five data sets, Synthetic not counted)."
+    assert of_the_paper.startswith(f"yes: {len(alone)}; no: ")
+    rows, counts = said("synthetic")
+    assert rows and counts == "Only the paper's five data sets are counted, and none of them was run."
 
 
 def test_a_single_seed_in_common_decides_nothing(tmp_path: Path) -> None:
@@ -228,10 +254,18 @@ def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
     assert said()[0] == "undecided" and "Beauty: data a00000a0, 160 test users" in said()[1]
     assert said(tie="random")[0] == "" and "Nothing was run on Beauty." in said(tie="random")[1]
     write(file, "table2", [run.spec for run in beauty], beauty[len(stable) :])
-    assert said()[0] == "", "two versions: none is chosen without being asked for"
+    answered, notes = said()
+    assert answered == "", "two versions: none is chosen without being asked for"
+    listed = ", ".join(sorted(splits["beauty", tie].fingerprint[:8] for tie in ("stable", "random")))
+    words = f"Beauty: other studies have results on 2 versions of its data ({listed}), which never mix: choose one with"
+    assert words in notes and "Nothing was run" not in notes
+    with open_store(file, read_only=True) as store:
+        for number, there in ((3, True), (2, False)):  # table 3 takes a column from other studies
+            asked = Request(study="alpha_lambda", datasets=("ml1m", "beauty"))
+            assert (words in " ".join(table(number, store, asked).footnotes)) is there
     for options in ({"tie": "random"}, {"fingerprints": (splits["beauty", "random"].fingerprint[:8],)}):
         answered, notes = said(**options)
-        assert answered == "yes" and "Beauty: data b00000a0, 160 test users" in notes
+        assert answered == "yes" and "versions" not in notes and "Beauty: data b00000a0, 160 test users" in notes
     assert said(fingerprints=("a00000a0",))[0] == "undecided"
     with pytest.raises(
         ConfigError, match="no results on data cc: --fingerprint can begin one of b0000096, a00000a0, b00000a0"
