@@ -24,10 +24,13 @@ def sweep_command(
     missing: Sequence[TrialSpec],
     database: str,
     asked: Sequence[TrialSpec] = (),
+    *,
+    more: bool = False,
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
-    Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings.
+    Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings;
+    with `more`, which is for one that is finished, for twice as many.
     A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs, with another --precision or
     --validate-every, or on data that are not as the profile filters them, is recognised by its trial keys. Where none
     fits (the missing trials come from several calls, or a study file of the user's own) the plain command is given.
@@ -39,12 +42,12 @@ def sweep_command(
     searched, _, search = study.rpartition("_")
     if search in SEARCHES and searched in STUDIES:
         tried = [spec for spec in asked if spec.data.dataset in datasets]
-        points = max(Counter(spec.place for spec in tried).values(), default=POINTS)
-        more = ["--search", search, "--trials", str(points)]
+        points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
+        words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
         if tried:
-            more += ["--tie", tried[0].data.tie] if tried[0].data.tie != "stable" else []
-            more += _always(_usual(profile, datasets, tried))
-        return _command(searched, profile, datasets, more, database)
+            words += ["--tie", tried[0].data.tie] if tried[0].data.tie != "stable" else []
+            words += _always(_usual(profile, datasets, tried))
+        return _command(searched, profile, datasets, words, database)
     return _command(study, profile, datasets, _options(study, profile, datasets, missing) or [], database)
 
 
@@ -59,9 +62,9 @@ def exact_command(
     return None if words is None else _command(study, profile, datasets, words, database)
 
 
-def _command(study: str, profile: Profile, datasets: Sequence[str], more: Sequence[str], database: str) -> str:
+def _command(study: str, profile: Profile, datasets: Sequence[str], options: Sequence[str], database: str) -> str:
     words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
-    return shlex.join([*words, *more, *_place(database)])
+    return shlex.join([*words, *options, *_place(database)])
 
 
 def _place(database: str) -> list[str]:

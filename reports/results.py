@@ -220,10 +220,11 @@ class Evidence:
         """Every seed's ranks of the test targets."""
         return tuple(self.store.ranks(key, "test") for key in group.keys)
 
-    def command(self, datasets: Sequence[str]) -> str:
-        """The command that runs what is missing on these data sets."""
+    def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
+        """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
-        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs)
+        more = more and not missing
+        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs, more=more)
 
     def remedy(self, dataset: str) -> str:
         """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""

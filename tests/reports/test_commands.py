@@ -66,6 +66,9 @@ def test_a_search_keeps_the_settings_of_its_points() -> None:
     words = "--search tpe --trials 5 --tie random --precision bf16 --validate-every 3 --repeats first --out 'runs/a b'"
     told = sweep_command("table2_tpe", "released", ("ml1m",), tried[:1], DB, tried)
     assert told == f"btsr-sweep --study table2 --dataset ml1m --profile released {words}"
+    for asked, trials in ((tried, 20), (tried * 3, 30)):
+        told = sweep_command("table2_tpe", "released", ("ml1m",), (), DB, asked, more=True)
+        assert told.endswith(words.replace("--trials 5", f"--trials {trials}")), "more than there are"
 
 
 def test_exact_commands_hold_all_that_is_asked_for() -> None:
