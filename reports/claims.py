@@ -12,12 +12,13 @@ from typing import Literal, get_args
 from harness.config import PAPER_DATASETS, TrialSpec
 from harness.errors import AmbiguousError, BtsrError, ConfigError
 from harness.store import Store
+from reports.groups import Choice, Group, choose, replicated
 from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
 from reports.ran import Ran, apart, ran
-from reports.results import Choice, Evidence, Group, Request, choose, gather, replicated
+from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 

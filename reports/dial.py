@@ -13,11 +13,12 @@ from harness.errors import ConfigError
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, Rule, pareto, pick, rule_of
 from harness.validation import ValidationReader
 from models.config import AuxConfig
+from reports.groups import Group, comparable
 from reports.lines import families
 from reports.measure import Measurer
 from reports.names import count, dataset_title
 from reports.notes import settings as words_of
-from reports.results import Evidence, Group, comparable
+from reports.results import Evidence
 from reports.sheet import Sheet
 from reports.stats import interval, same, summarise
 

@@ -7,10 +7,11 @@ from matplotlib.ticker import MaxNLocator
 from harness.errors import ConfigError
 from harness.rules import DIVERSITY, PRECISION, pareto
 from reports.draw import Colors, colors_of, framed, legend_below, panels
+from reports.groups import Group
 from reports.measure import Measurer
 from reports.names import count, dataset_title, method_title
 from reports.ran import mixed_words
-from reports.results import Evidence, Group
+from reports.results import Evidence
 from reports.width import TEXT, Width
 
 

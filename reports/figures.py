@@ -12,10 +12,11 @@ from harness.store import Store
 from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, Bars, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
+from reports.groups import SELECT_ON
 from reports.lines import Axis, Line, line
 from reports.names import dataset_slug, dataset_title
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Made, Request, gather, narrowed, of_each
+from reports.results import Evidence, Made, Request, gather, narrowed, of_each
 from reports.separation import Separation, separation
 from reports.width import TEXT, Width
 

@@ -6,10 +6,11 @@ from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
+from reports.groups import SELECT_ON, Group, choose, replicated
 from reports.names import count, dataset_title
 from reports.plans import OURS
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Group, choose, replicated
+from reports.results import Evidence
 from reports.stats import summarise
 
 Axis = Literal["alpha", "lambda"]

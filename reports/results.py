@@ -4,26 +4,22 @@ Never mixes profiles, and two versions of one data set only for a request that s
 several exist, the error lists the choices.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
-from harness.rules import best_setting, same_seeds, seed_order
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
-from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
+from reports.groups import Group, grouped
 from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
 Made = TypeVar("Made")
 Tie = Literal["stable", "random"]
-SELECT_NAME, SELECT_K = "ndcg", 10
-SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
-"""The validation metric that decides between configurations; no test value takes part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,93 +38,6 @@ class Request:
     every_version: bool = False
     """Several versions of one data set side by side, for reports that label them; only those of `fingerprints`, if
     any are given."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Finished trials that differ in nothing but the seed, on one version of their data."""
-
-    key: str
-    fingerprint: str
-    runs: tuple[TrialRow, ...]
-    """In the order of `harness.config.SEEDS`."""
-
-    @property
-    def spec(self) -> TrialSpec:
-        """The specification of the first run: all but its seed holds for every run."""
-        return self.runs[0].spec
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Trial keys."""
-        return tuple(run.key for run in self.runs)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(run.spec.seed for run in self.runs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The configuration that a column shows, and what it was chosen from."""
-
-    group: Group
-    score: float
-    """Mean validation ndcg@10 over `compared`."""
-    compared: tuple[int, ...]
-    """The seeds on which the candidates were compared."""
-    candidates: int
-    """Configurations that were compared, this one included."""
-    left_out: int
-    """Configurations that share no seed with the others."""
-
-
-def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:
-    """The groups that can be compared, and the seeds that all of them have: see `harness.rules.same_seeds`."""
-    kept, common = same_seeds([group.seeds for group in groups])
-    return tuple(groups[i] for i in kept), common
-
-
-def replicated(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Those with most seeds."""
-    most = max((len(group.runs) for group in groups), default=0)
-    return tuple(group for group in groups if len(group.runs) == most)
-
-
-def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
-    """The best mean validation ndcg@10 over the seeds that all `comparable` groups have.
-
-    Of equals that with most runs, then of the smaller key.
-
-    Test values cannot take part: a ValidationReader has none.
-    """
-    ordered = sorted(groups, key=lambda group: group.key)
-    best = best_setting(
-        [{run.spec.seed: run for run in group.runs} for group in ordered],
-        lambda run: validation.value(run.key, SELECT_NAME, SELECT_K),
-    )
-    return Choice(
-        group=ordered[best.place],
-        score=best.score,
-        compared=best.seeds,
-        candidates=best.candidates,
-        left_out=len(groups) - best.candidates,
-    )
-
-
-def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
-    """Finished trials by configuration, seeds in the order of `harness.config.SEEDS`."""
-    found: dict[str, list[TrialRow]] = {}
-    for row in rows:
-        if row.status == "done":
-            found.setdefault(row.group, []).append(row)
-    out = []
-    for key, mine in found.items():
-        mine.sort(key=lambda row: (seed_order(row.spec.seed), row.key))
-        fingerprint = mine[0].fingerprint
-        assert fingerprint is not None and all(row.fingerprint == fingerprint for row in mine)
-        out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(mine)))
-    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +63,7 @@ class Evidence:
 
     def groups(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
         """Finished configurations that fit."""
-        return _grouped(row for row in self.rows if row.spec.data.dataset == dataset and fits(row.spec))
+        return grouped(row for row in self.rows if row.spec.data.dataset == dataset and fits(row.spec))
 
     def elsewhere(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
         """Finished configurations that fit, of any study, on the same data with the same profile.
@@ -165,7 +74,7 @@ class Evidence:
         versions, rows = self._versions_elsewhere(dataset)
         if len(versions) != 1:
             return ()
-        return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+        return grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
 
     def unchosen(self, dataset: str) -> str:
         """What to say where other studies have the data set in several versions and nothing chooses one; else empty."""

@@ -7,11 +7,11 @@ from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
 from reports.commands import exact_command
 from reports.findings import Findings
+from reports.groups import Choice
 from reports.names import dataset_slug, dataset_title
 from reports.notes import settings
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import published
-from reports.results import Choice
 from reports.sheet import Sheet
 from reports.table import number
 from reports.tables import plan_of
