@@ -160,9 +160,10 @@ def _profile(
     there = sorted(counts or {spec.profile for spec in specs if mine(spec)} or {spec.profile for spec in specs})
     if len(there) > 1:
         listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
+        on = f"on {', '.join(request.datasets)}, " if request.datasets else ""
         kind = AmbiguousError if any(counts.values()) else ConfigError
         raise kind(
-            f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
+            f"study {request.study} in {where} has {len(there)} profiles ({on}{listed}), which never mix: "
             "choose one with --profile"
         )
     return there[0] if there else "released"

@@ -225,6 +225,9 @@ def test_a_profile_without_the_tie_asked_for_is_no_choice(tmp_path: Path) -> Non
     with open_store(file, read_only=True) as store:
         assert gather(store, Request(study="alpha_lambda", tie="random")).profile == "paper"
         assert gather(store, Request(study="alpha_lambda", tie="stable")).profile == "released"
+        said = r"2 profiles \(on yelp, paper: 0 finished trials, released: 0 finished trials\)"
+        with pytest.raises(ConfigError, match=said):
+            gather(store, Request(study="alpha_lambda", datasets=("yelp",)))
 
 
 def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
