@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, delete, insert, inspect, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from harness import database, schema
@@ -172,5 +172,6 @@ def tables(store: Store) -> tuple[str, ...]:
 def rows(store: Store, name: str) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
     """All rows of a table or of the view `results`; blobs as they are."""
     assert name in TABLES
-    columns, found = query(store, f"SELECT * FROM {name}")
-    return columns, iter(found)
+    with store.transaction() as connection:
+        found = connection.execute(text(f"SELECT * FROM {name}"))
+        return tuple(found.keys()), iter([tuple(row) for row in found])

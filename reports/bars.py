@@ -41,26 +41,16 @@ class Bars:
     caption: str
 
 
-def bars(evidence: Evidence, datasets: Sequence[str], columns: Sequence[ColumnPlan]) -> tuple[Bars, ...]:
-    """The bars of all data sets that have results in these columns.
-
-    Raises ConfigError (with the command to run) where none has.
-    """
+def bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> Bars:
+    """One data set's bars. Raises ConfigError (with the command to run) where it has no result in these columns."""
     measurer = Measurer(evidence.store)
-    out = [found for dataset in datasets if (found := _bars(evidence, dataset, columns, measurer)) is not None]
-    if not out:
-        names = ", ".join(column.title for column in columns)
-        raise ConfigError(
-            f"study {evidence.study} has no finished trial of {names} on {', '.join(datasets)} with profile "
-            f"{evidence.profile}: run `{evidence.command(datasets)}`"
-        )
-    return tuple(out)
-
-
-def _bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan], measurer: Measurer) -> Bars | None:
     chosen = {column.key: choice for column in columns if (choice := candidates(evidence, dataset, column)) is not None}
     if not chosen:
-        return None
+        names = ", ".join(column.title for column in columns)
+        raise ConfigError(
+            f"study {evidence.study} has no finished trial of {names} on {dataset} with profile "
+            f"{evidence.profile}: run `{evidence.command((dataset,))}`"
+        )
     panels, errors = [], []
     for name, k in BAR_METRICS:
         panel = []

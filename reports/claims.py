@@ -7,17 +7,18 @@ all of it is above 0, no if all of it is below, otherwise (and always with a sin
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
-from harness.config import TrialSpec
+from harness.config import PAPER_DATASETS, TrialSpec
 from harness.errors import AmbiguousError, BtsrError, ConfigError
 from harness.store import Store
+from reports.groups import Choice, Group, choose, replicated
 from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
 from reports.ran import Ran, apart, ran
-from reports.results import Choice, Evidence, Group, Request, choose, gather, replicated
+from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 
@@ -275,21 +276,31 @@ def _apart_notes(found: Sequence[Claim]) -> Iterator[str]:
         )
 
 
+def _counts(found: Sequence[Claim]) -> str:
+    """How often each answer was given on data sets of the paper: its text says nothing of others."""
+    mine = [claim for claim in found if claim.dataset in PAPER_DATASETS]
+    others = dict.fromkeys(dataset_title(claim.dataset) for claim in found if claim.dataset not in PAPER_DATASETS)
+    if not mine:
+        return "Only the paper's five data sets are counted, and none of them was run."
+    words = "; ".join(f"{said}: {sum(claim.answer == said for claim in mine)}" for said in get_args(Answer))
+    return f"{words} (of the paper's five data sets, {', '.join(others)} not counted)." if others else f"{words}."
+
+
 def claims(evidence: Evidence) -> Sheet:
     """All claims as a sheet."""
     asked = Claims(evidence)
     every = list(asked.all())
     there = {claim.dataset for claim in every if claim.answer != "not run"} | {*evidence.finished}
     found = [claim for claim in every if claim.dataset in there]
-    absent = [dataset_title(dataset) for dataset in evidence.datasets if dataset not in there]
-    counts = {said: sum(claim.answer == said for claim in found) for said in ("yes", "no", "undecided", "not run")}
+    several = {dataset: words for dataset in evidence.datasets if (words := evidence.unchosen(dataset))}
+    absent = [dataset_title(name) for name in evidence.datasets if name not in there and name not in several]
     return Sheet(
         name="claims",
         title=f"What the paper's text says, in our results: study {evidence.study}, profile {evidence.profile}",
         header=("data set", "claim", "answer", "numbers", "compared"),
         rows=tuple((dataset_title(c.dataset), c.claim, c.answer, c.numbers, c.how) for c in found),
         footnotes=(
-            "; ".join(f"{said}: {count}" for said, count in counts.items()) + ".",
+            _counts(found),
             "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else, "
             "and with a single seed in common, undecided. Intervals are not corrected for the number of claims: with "
             "20 true nulls, one is expected to look decided.",
@@ -299,6 +310,7 @@ def claims(evidence: Evidence) -> Sheet:
             *_data_notes(evidence, found),
             *_apart_notes(found),
             *asked.powers(),
+            *several.values(),
             *([f"Nothing was run on {', '.join(absent)}."] if absent else []),
         ),
     )

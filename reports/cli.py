@@ -113,7 +113,8 @@ def report(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="Data sets, comma-separated or repeated; all: the paper's five (default: what the study has)."
+            help="Data sets, comma-separated or repeated; all: the paper's five (default: what the study has). Each "
+            "must have what is asked for, except as a row of a table, or of a figure of several."
         ),
     ] = None,
     profile: Annotated[

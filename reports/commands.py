@@ -24,37 +24,47 @@ def sweep_command(
     missing: Sequence[TrialSpec],
     database: str,
     asked: Sequence[TrialSpec] = (),
+    *,
+    more: bool = False,
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
-    Of a search, one for as many points as the method with most of the trials `asked` for has.
-    A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs, in another precision or on data that are
-    not as the profile filters them, is recognised by its trial keys. Where none fits (the missing trials come from
-    several calls, or from a study file of the user's own) the plain command is given.
+    Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings;
+    with `more`, which is for one that is finished, for twice as many.
+    A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs, with another --precision or
+    --validate-every, or on data that are not as the profile filters them, is recognised by its trial keys. Where none
+    fits (the missing trials come from several calls, or a study file of the user's own) the plain command is given.
     """
     if study.endswith(WINNERS):
         words = ["btsr-sweep", "--winners-of", study.removesuffix(WINNERS), "--dataset", ",".join(datasets)]
         seeds = max((SEEDS.index(spec.seed) + 1 for spec in missing if spec.seed in SEEDS), default=len(SEEDS))
         return shlex.join([*words, *["--seeds", str(seeds)] * (seeds < len(SEEDS)), *_place(database)])
     searched, _, search = study.rpartition("_")
-    words = ["btsr-sweep", "--study", searched if _is_search_of_ours(study) else study]
-    words += ["--dataset", ",".join(datasets), "--profile", profile]
-    if _is_search_of_ours(study):
-        points = Counter(spec.place for spec in asked if spec.data.dataset in datasets).values()
-        words += ["--search", search, "--trials", str(max(points, default=POINTS))]
-    words += _options(study, profile, datasets, missing)
-    return shlex.join([*words, *_place(database)])
+    if search in SEARCHES and searched in STUDIES:
+        tried = [spec for spec in asked if spec.data.dataset in datasets]
+        points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
+        words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
+        if tried:
+            words += ["--tie", tried[0].data.tie] if tried[0].data.tie != "stable" else []
+            words += _always(_usual(profile, datasets, tried))
+        return _command(searched, profile, datasets, words, database)
+    return _command(study, profile, datasets, _options(study, profile, datasets, missing) or [], database)
 
 
-def is_named(study: str) -> bool:
-    """Whether a command can name the study; one of a file of the user's own is known by its file alone."""
-    return study in STUDIES or study.endswith(WINNERS) or _is_search_of_ours(study)
+def exact_command(
+    study: str, profile: Profile, datasets: Sequence[str], specs: Sequence[TrialSpec], database: str
+) -> str | None:
+    """The same where the plan of a study of ours, as it is today, holds all these trials; else None.
+
+    A search has no such plan: its points are drawn.
+    """
+    words = _options(study, profile, datasets, specs)
+    return None if words is None else _command(study, profile, datasets, words, database)
 
 
-def _is_search_of_ours(study: str) -> bool:
-    """Whether it is a search of a study of ours."""
-    searched, _, search = study.rpartition("_")
-    return search in SEARCHES and searched in STUDIES
+def _command(study: str, profile: Profile, datasets: Sequence[str], options: Sequence[str], database: str) -> str:
+    words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
+    return shlex.join([*words, *options, *_place(database)])
 
 
 def _place(database: str) -> list[str]:
@@ -65,32 +75,21 @@ def _place(database: str) -> list[str]:
     return ["--out", str(Path(name).parent)] if Path(name).name == "btsr.db" else ["--db", name]
 
 
-def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec]) -> list[str]:
-    """Words that narrow the study to a plan with all these trials, and as few others as possible."""
+def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec]) -> list[str] | None:
+    """Words that narrow the study to a plan with all these trials, and as few others as possible; None where none has
+    them. Of equals with the usual order of ties and the usual precision, which a study may vary itself."""
     if not missing or study not in STUDIES:
-        return []
+        return None
     keys = {spec.key for spec in missing}
     ties = sorted({spec.data.tie for spec in missing}, reverse=True)
+    precisions = sorted({"fp32", *(spec.train.precision for spec in missing)}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
-    usual = StudyOptions(
-        datasets=tuple(datasets),
-        profile=profile,
-        data=_choices(profile, [spec.data for spec in missing]),
-        precision=missing[0].train.precision,
-        validate_every=missing[0].train.validate_every,
-        columns=next((spec.data.columns for spec in missing if any(spec.data.columns)), ("", "", "")),
-    )
-    always = ["--precision", usual.precision] if usual.precision != "fp32" else []
-    always += ["--validate-every", str(usual.validate_every)] if usual.validate_every > 1 else []
-    always += [word for name, value in usual.data.said.items() for word in (option(name), str(value))]
-    for name, value in zip(("--user-col", "--item-col", "--time-col"), usual.columns, strict=True):
-        always += [name, value] if value else []
+    usual = _usual(profile, datasets, missing)
     best: tuple[int, list[str], StudyOptions] | None = None
-    for cap, reduced, tie in product(caps, (False, True), ties):
+    for cap, reduced, tie, precision in product(caps, (False, True), ties, precisions):
+        said = {"reduced": reduced, "max_epochs": cap, "tie": tie, "precision": precision}
         for n_seeds in range(len(SEEDS), 0, -1):
-            options = usual.model_copy(
-                update={"seeds": SEEDS[:n_seeds], "reduced": reduced, "max_epochs": cap, "tie": tie}
-            )
+            options = usual.model_copy(update={"seeds": SEEDS[:n_seeds], **said})
             planned = _planned(study, options)
             if not keys <= planned:
                 break  # fewer seeds hold less
@@ -99,13 +98,35 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
                 words += ["--tie", tie] if tie != "stable" else []
                 words += ["--max-epochs", str(cap)] if cap is not None else []
-                best = len(planned), words + always, options
+                best = len(planned), words + _always(options), options
     if best is None:
-        return []
+        return None
     size, words, options = best
     methods = tuple(dict.fromkeys(spec.method for spec in missing))
     some = _planned(study, options.model_copy(update={"methods": methods}))
     return ["--methods", ",".join(methods), *words] if keys <= some and len(some) < size else words
+
+
+def _usual(profile: Profile, datasets: Sequence[str], specs: Sequence[TrialSpec]) -> StudyOptions:
+    """What the trials share beside methods, seeds, tie and epochs, and the precision of the first."""
+    return StudyOptions(
+        datasets=tuple(datasets),
+        profile=profile,
+        data=_choices(profile, [spec.data for spec in specs]),
+        precision=specs[0].train.precision,
+        validate_every=specs[0].train.validate_every,
+        columns=next((spec.data.columns for spec in specs if any(spec.data.columns)), ("", "", "")),
+    )
+
+
+def _always(options: StudyOptions) -> list[str]:
+    """The words for it."""
+    words = ["--precision", options.precision] if options.precision != "fp32" else []
+    words += ["--validate-every", str(options.validate_every)] if options.validate_every > 1 else []
+    words += [word for name, value in options.data.said.items() for word in (option(name), str(value))]
+    for name, value in zip(("--user-col", "--item-col", "--time-col"), options.columns, strict=True):
+        words += [name, value] if value else []
+    return words
 
 
 def _choices(profile: Profile, configs: Sequence[DataConfig]) -> DataChoices:

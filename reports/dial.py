@@ -13,11 +13,12 @@ from harness.errors import ConfigError
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, Rule, pareto, pick, rule_of
 from harness.validation import ValidationReader
 from models.config import AuxConfig
+from reports.groups import Group, comparable
 from reports.lines import families
 from reports.measure import Measurer
 from reports.names import count, dataset_title
 from reports.notes import settings as words_of
-from reports.results import Evidence, Group, comparable
+from reports.results import Evidence
 from reports.sheet import Sheet
 from reports.stats import interval, same, summarise
 
@@ -51,7 +52,16 @@ class Dial:
     """Behind every validation number."""
     left_out: int
     """Settings without these seeds."""
+    families: int
+    """Configurations of BT-SR of which this is the one with most settings."""
     validation: ValidationReader
+
+    @property
+    def which(self) -> str:
+        """Which of several families this is, in words; empty where it is the only one."""
+        precision = self.settings[0].spec.train.precision
+        words = f"{self.families} configurations exist, that with most settings is shown (precision {precision})"
+        return words if self.families > 1 else ""
 
     def valid(self, metric: Metric) -> NDArray[np.float64]:
         """[settings] mean validation value over the common seeds."""
@@ -76,6 +86,7 @@ class Dial:
 def dial(evidence: Evidence, dataset: str) -> Dial:
     """The settings of the largest family of BT-SR on a data set, on the seeds that all of them have.
 
+    Figures of one line follow the most replicated family; a choice needs a grid, however few its seeds.
     A grid is run with one seed and its lines with five: settings compare fairly only on common seeds. Settings
     without the most common seed are left out. With alpha = 0 lambda has no effect: one such setting stays. Raises
     ConfigError (with the command to run) for fewer than two settings.
@@ -98,6 +109,7 @@ def dial(evidence: Evidence, dataset: str) -> Dial:
         ),
         seeds=common,
         left_out=len(groups) - len(kept),
+        families=len(there),
         validation=evidence.store.validation(),
     )
 
@@ -191,7 +203,8 @@ def _sheet(
         notes.append(
             f"{dataset_title(one.dataset)}: {len(one.settings)} settings on common seeds "
             f"{', '.join(map(str, one.seeds))}; {base}"
-            + (f"; {count(one.left_out, 'setting')} without these seeds left out." if one.left_out else ".")
+            + (f"; {count(one.left_out, 'setting')} without these seeds left out" if one.left_out else "")
+            + (f"; {one.which}." if one.which else ".")
         )
     return Sheet(
         name=name,

@@ -33,6 +33,7 @@ def _base_caption(evidence: Evidence, found: Dial) -> list[str]:
         f"base loss {spec.loss.kind.upper()}, B {spec.train.batch_size}, bt_reduction {spec.aux.bt_reduction}",
         f"{len(found.settings)} settings, validation on seed{'s' if len(found.seeds) > 1 else ''} "
         f"{', '.join(map(str, found.seeds))}",
+        *([found.which] if found.which else []),
         *mixed_words(evidence.store, (setting.group for setting in found.settings)),
     ]
 

@@ -7,10 +7,11 @@ from matplotlib.ticker import MaxNLocator
 from harness.errors import ConfigError
 from harness.rules import DIVERSITY, PRECISION, pareto
 from reports.draw import Colors, colors_of, framed, legend_below, panels
+from reports.groups import Group
 from reports.measure import Measurer
 from reports.names import count, dataset_title, method_title
 from reports.ran import mixed_words
-from reports.results import Evidence, Group
+from reports.results import Evidence
 from reports.width import TEXT, Width
 
 
@@ -23,7 +24,7 @@ def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure
     if len(groups) < 2:
         raise ConfigError(
             f"study {evidence.study} has {count(len(groups), 'finished point')} on {dataset} with profile "
-            f"{evidence.profile}, a front needs two: {evidence.remedy(dataset)}"
+            f"{evidence.profile}, a front needs two: run `{evidence.command((dataset,), more=True)}`"
         )
     methods = list(dict.fromkeys(group.spec.method for group in groups))
     x, y = (np.array([_valid(evidence, group, *metric) for group in groups]) for metric in (PRECISION, DIVERSITY))

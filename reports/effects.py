@@ -16,8 +16,9 @@ from harness.config import DataConfig, TrainConfig, TrialSpec
 from harness.rules import Metric
 from harness.stored import DataRow
 from models.config import AuxConfig, EncoderConfig, Frozen, LossConfig
+from reports.groups import Group
 from reports.measure import Measurer
-from reports.results import Evidence, Group
+from reports.results import Evidence
 from reports.stats import Comparison, Measured, Summary, compare, compare_apart, holm, summarise
 
 METRICS: tuple[Metric, ...] = (("ndcg", 10), ("hr", 10), ("cov", 10))

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Protocol
 
 from matplotlib.figure import Figure
 
@@ -12,14 +13,13 @@ from harness.store import Store
 from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, Bars, bars
 from reports.draw import draw_bars, draw_line, draw_lines
 from reports.draw_separation import draw_separation
-from reports.lines import Axis, Line, line, lines
+from reports.groups import SELECT_ON
+from reports.lines import Axis, Line, line
 from reports.names import dataset_title
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Request, gather, narrowed, of_each
+from reports.results import Evidence, Made, Request, gather, narrowed, of_each
 from reports.separation import Separation, separation
 from reports.width import TEXT, Width
-
-Shown = TypeVar("Shown", Line, Bars, Separation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,23 +79,21 @@ def _sensitivity(number: int) -> Draw:
 
 def _one_each(datasets: Sequence[str], draw: Callable[[str], Picture]) -> Drawn:
     """A picture of each data set that can be drawn. Raises the first's ConfigError where none can."""
-    pictures, refused = of_each(datasets, draw)
-    if not pictures:
+    pictures, refused = _each(datasets, draw)
+    return Drawn(pictures=tuple(pictures), refused=refused)
+
+
+def _each(datasets: Sequence[str], make: Callable[[str], Made]) -> tuple[list[Made], tuple[ConfigError, ...]]:
+    """What is shown of each data set, and why of others nothing. Raises the first's ConfigError where nothing is."""
+    found, refused = of_each(datasets, make)
+    if not found:
         raise refused[0]
-    return Drawn(pictures=tuple(pictures), refused=tuple(refused))
-
-
-def _rows(
-    datasets: Sequence[str], make: Callable[[Sequence[str]], tuple[Shown, ...]]
-) -> tuple[list[Shown], tuple[ConfigError, ...]]:
-    """What one picture shows of each data set, and why of others nothing. Raises as `make` does where all lack it."""
-    found, refused = of_each(datasets, lambda dataset: make((dataset,))[0])
-    return found or list(make(datasets)), tuple(refused)
+    return found, tuple(refused)
 
 
 def _overview(number: int, axis: Axis, *, buckets: bool) -> Draw:
     def draw(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-        found, refused = _rows(datasets, lambda names: lines(evidence, names, axis))
+        found, refused = _each(datasets, lambda dataset: line(evidence, dataset, axis))
         title = f"Sensitivity to {axis}{' per popularity bucket' if buckets else ''}"
         caption = [*_common_caption(evidence, found), *_absent(evidence, datasets, found)]
         picture = Picture(stem=f"figure{number}", figure=draw_lines(found, title, caption, width, buckets=buckets))
@@ -141,14 +139,14 @@ def _bar_caption(evidence: Evidence, found: Sequence[Bars]) -> list[str]:
 
 
 def _figure1(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-    found, refused = _rows(datasets, lambda names: bars(evidence, names, FIGURE1_COLUMNS))
+    found, refused = _each(datasets, lambda dataset: bars(evidence, dataset, FIGURE1_COLUMNS))
     caption = [*_bar_caption(evidence, found), *_absent(evidence, datasets, found)]
     figure = draw_bars(found, "Hit rate per popularity bucket", caption, width)
     return Drawn(pictures=(Picture(stem="figure1", figure=figure),), absent=refused)
 
 
 def _figure2(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
-    found, refused = _rows(datasets, lambda names: separation(evidence, names))
+    found, refused = _each(datasets, partial(separation, evidence))
     first = (
         f"study {evidence.study}, profile {evidence.profile}; at most 1,000 test users with 300 unseen items each, the "
         "same for all models; overlap: 0 where their scores are wholly apart, 1 where they are alike; densities: first "
@@ -162,11 +160,11 @@ def _figure2(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -
 
 def _figure5(evidence: Evidence, datasets: Sequence[str], width: Width = TEXT) -> Drawn:
     def picture(dataset: str) -> Picture:
-        found = bars(evidence, (dataset,), FIGURE5_COLUMNS)
-        title = f"{found[0].title}: hit rate per popularity bucket at two values of alpha"
+        found = bars(evidence, dataset, FIGURE5_COLUMNS)
+        title = f"{found.title}: hit rate per popularity bucket at two values of alpha"
         return Picture(
             stem="figure5" if dataset == "yelp" else f"figure5_{dataset_slug(dataset)}",
-            figure=draw_bars(found, title, _bar_caption(evidence, found), width),
+            figure=draw_bars((found,), title, _bar_caption(evidence, (found,)), width),
             dataset=dataset,
         )
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from harness.exposure import LOWER_IS_BETTER
 from harness.rules import Metric
 from harness.stored import DataRow
+from reports.groups import Choice, choose, replicated
 from reports.measure import Measurer
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.ran import Ran, ran
-from reports.results import Choice, Evidence, choose, replicated
+from reports.results import Evidence
 from reports.stats import Measured
 
 

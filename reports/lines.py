@@ -6,10 +6,11 @@ from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
+from reports.groups import SELECT_ON, Group, choose, replicated
 from reports.names import count, dataset_title
 from reports.plans import OURS
 from reports.ran import mixed_words
-from reports.results import SELECT_ON, Evidence, Group, choose, replicated
+from reports.results import Evidence
 from reports.stats import summarise
 
 Axis = Literal["alpha", "lambda"]
@@ -64,11 +65,12 @@ def family(spec: TrialSpec) -> str:
 
 
 def families(evidence: Evidence, dataset: str) -> list[list[Group]]:
-    """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first."""
+    """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first; of equals
+    that with most trials."""
     found: dict[str, list[Group]] = {}
     for group in evidence.groups(dataset, lambda spec: spec.method == OURS):
         found.setdefault(family(group.spec), []).append(group)
-    return sorted(found.values(), key=len, reverse=True)
+    return sorted(found.values(), key=lambda mine: (len(mine), sum(len(group.runs) for group in mine)), reverse=True)
 
 
 def clearest(families: Sequence[Sequence[Group]], axis: Axis) -> list[Group]:
@@ -124,19 +126,6 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     )
 
 
-def lines(evidence: Evidence, datasets: Sequence[str], axis: Axis) -> tuple[Line, ...]:
-    """The lines of all data sets that have one. Raises the ConfigError of the first where none has."""
-    out, refused = [], []
-    for dataset in datasets:
-        try:
-            out.append(line(evidence, dataset, axis))
-        except ConfigError as error:
-            refused.append(error)
-    if not out:
-        raise refused[0]
-    return tuple(out)
-
-
 def _points(
     evidence: Evidence, groups: Sequence[Group], axis: Axis, most: int
 ) -> dict[tuple[str, int, int], tuple[Point, ...]]:
@@ -178,5 +167,8 @@ def _caption(
     sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
     if n_families > 1:
-        sentences.append(f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown")
+        sentences.append(
+            f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown "
+            f"(precision {spec.train.precision})"
+        )
     return "; ".join(sentences)

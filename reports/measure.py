@@ -12,7 +12,7 @@ from harness.rules import Metric, metric_of
 from harness.store import Store
 from harness.stored import DataRow
 from harness.values import Part, UserRanks
-from reports.results import Group
+from reports.groups import Group
 from reports.stats import Measured
 
 RUNS_KEPT = 64

@@ -9,11 +9,12 @@ from harness.config import TrialSpec
 from harness.metrics import repeat_share
 from models.config import ADDED, Frozen
 from reports.findings import Findings
+from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Group
 from reports.names import dataset_title
 from reports.plans import IMPROVE
 from reports.published import published
 from reports.ran import odd_ones
-from reports.results import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Evidence, Group
+from reports.results import Evidence
 from reports.stats import user_standard_error
 from reports.table import Cell
 
@@ -280,6 +281,8 @@ def _missing_notes(found: Findings) -> Iterator[str]:
                 f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
                 "they are in no cell, and the choice is among the others."
             )
+        if any(column.anywhere for column in plan.columns) and (words := evidence.unchosen(dataset)):
+            yield words
     if absent:
         yield f"Never started: {', '.join(map(dataset_title, absent))}."
     outside = [

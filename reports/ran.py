@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.store import Store
-from reports.results import Group
+from reports.groups import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,26 +4,22 @@ Never mixes profiles, and two versions of one data set only for a request that s
 several exist, the error lists the choices.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
-from harness.rules import best_setting, same_seeds, seed_order
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
-from harness.validation import ValidationReader
 from harness.values import UserRanks
 from reports.commands import sweep_command
-from reports.names import DATASET_TITLES, count
+from reports.groups import Group, grouped
+from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
 Made = TypeVar("Made")
 Tie = Literal["stable", "random"]
-SELECT_NAME, SELECT_K = "ndcg", 10
-SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
-"""The validation metric that decides between configurations; no test value takes part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,93 +38,6 @@ class Request:
     every_version: bool = False
     """Several versions of one data set side by side, for reports that label them; only those of `fingerprints`, if
     any are given."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Finished trials that differ in nothing but the seed, on one version of their data."""
-
-    key: str
-    fingerprint: str
-    runs: tuple[TrialRow, ...]
-    """In the order of `harness.config.SEEDS`."""
-
-    @property
-    def spec(self) -> TrialSpec:
-        """The specification of the first run: all but its seed holds for every run."""
-        return self.runs[0].spec
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Trial keys."""
-        return tuple(run.key for run in self.runs)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(run.spec.seed for run in self.runs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The configuration that a column shows, and what it was chosen from."""
-
-    group: Group
-    score: float
-    """Mean validation ndcg@10 over `compared`."""
-    compared: tuple[int, ...]
-    """The seeds on which the candidates were compared."""
-    candidates: int
-    """Configurations that were compared, this one included."""
-    left_out: int
-    """Configurations that share no seed with the others."""
-
-
-def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:
-    """The groups that can be compared, and the seeds that all of them have: see `harness.rules.same_seeds`."""
-    kept, common = same_seeds([group.seeds for group in groups])
-    return tuple(groups[i] for i in kept), common
-
-
-def replicated(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Those with most seeds."""
-    most = max((len(group.runs) for group in groups), default=0)
-    return tuple(group for group in groups if len(group.runs) == most)
-
-
-def choose(groups: Sequence[Group], validation: ValidationReader) -> Choice:
-    """The best mean validation ndcg@10 over the seeds that all `comparable` groups have.
-
-    Of equals that with most runs, then of the smaller key.
-
-    Test values cannot take part: a ValidationReader has none.
-    """
-    ordered = sorted(groups, key=lambda group: group.key)
-    best = best_setting(
-        [{run.spec.seed: run for run in group.runs} for group in ordered],
-        lambda run: validation.value(run.key, SELECT_NAME, SELECT_K),
-    )
-    return Choice(
-        group=ordered[best.place],
-        score=best.score,
-        compared=best.seeds,
-        candidates=best.candidates,
-        left_out=len(groups) - best.candidates,
-    )
-
-
-def _grouped(rows: Iterable[TrialRow]) -> tuple[Group, ...]:
-    """Finished trials by configuration, seeds in the order of `harness.config.SEEDS`."""
-    found: dict[str, list[TrialRow]] = {}
-    for row in rows:
-        if row.status == "done":
-            found.setdefault(row.group, []).append(row)
-    out = []
-    for key, mine in found.items():
-        mine.sort(key=lambda row: (seed_order(row.spec.seed), row.key))
-        fingerprint = mine[0].fingerprint
-        assert fingerprint is not None and all(row.fingerprint == fingerprint for row in mine)
-        out.append(Group(key=key, fingerprint=fingerprint, runs=tuple(mine)))
-    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,26 +63,41 @@ class Evidence:
 
     def groups(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
         """Finished configurations that fit."""
-        return _grouped(row for row in self.rows if row.spec.data.dataset == dataset and fits(row.spec))
+        return grouped(row for row in self.rows if row.spec.data.dataset == dataset and fits(row.spec))
 
     def elsewhere(self, dataset: str, fits: Callable[[TrialSpec], bool]) -> tuple[Group, ...]:
         """Finished configurations that fit, of any study, on the same data with the same profile.
 
         Where this study has nothing on the data set, of its only version that the request allows; none where there
-        are several.
+        are several, see `unchosen`.
         """
+        versions, rows = self._versions_elsewhere(dataset)
+        if len(versions) != 1:
+            return ()
+        return grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+
+    def unchosen(self, dataset: str) -> str:
+        """What to say where other studies have the data set in several versions and nothing chooses one; else empty."""
+        versions = sorted(name[:8] for name in self._versions_elsewhere(dataset)[0])
+        return (
+            f"{dataset_title(dataset)}: other studies have results on {len(versions)} versions of its data "
+            f"({', '.join(versions)}), which never mix: choose one with --tie or --fingerprint."
+            if len(versions) > 1
+            else ""
+        )
+
+    def _versions_elsewhere(self, dataset: str) -> tuple[set[str], list[TrialRow]]:
+        """The version of this study's results, else those of any study that the request allows; trials of any study."""
         rows = [
             row
             for row in self.store.trials(dataset=dataset, profile=self.profile)
             if self.request.tie in {None, row.spec.data.tie}
         ]
         mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
-        versions = mine or {row.fingerprint for row in rows}
-        if len(versions) > 1:
-            versions = {name for name in versions if name and name.startswith(self.request.fingerprints)}
-        if len(versions) != 1:
-            return ()
-        return _grouped(row for row in rows if row.fingerprint in versions and fits(row.spec))
+        versions = {name for name in mine or {row.fingerprint for row in rows} if name}
+        if len(versions) > 1 and self.request.fingerprints:
+            versions = {name for name in versions if name.startswith(self.request.fingerprints)}
+        return versions, rows
 
     def missing(self, dataset: str) -> tuple[TrialSpec, ...]:
         """What the study asks for and has neither finished nor given up (pruned)."""
@@ -205,10 +129,11 @@ class Evidence:
         """Every seed's ranks of the test targets."""
         return tuple(self.store.ranks(key, "test") for key in group.keys)
 
-    def command(self, datasets: Sequence[str]) -> str:
-        """The command that runs what is missing on these data sets."""
+    def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
+        """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
-        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs)
+        more = more and not missing
+        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs, more=more)
 
     def remedy(self, dataset: str) -> str:
         """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
@@ -218,35 +143,48 @@ class Evidence:
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
 
 
-def _profile(request: Request, specs: Sequence[TrialSpec], rows: Sequence[TrialRow], where: str) -> Profile:
+def _profile(
+    request: Request,
+    mine: Callable[[TrialSpec], bool],
+    specs: Sequence[TrialSpec],
+    rows: Sequence[TrialRow],
+    where: str,
+) -> Profile:
+    """The one asked for, else the only one of what is `mine`: on the data sets and with the tie asked for."""
     if request.profile is not None:
         return request.profile
     counts: dict[Profile, int] = {}
     for row in rows:
-        counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
-    there = sorted(counts) or sorted({spec.profile for spec in specs})
+        if mine(row.spec):
+            counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
+    there = sorted(counts or {spec.profile for spec in specs if mine(spec)} or {spec.profile for spec in specs})
     if len(there) > 1:
         listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
+        on = f"on {', '.join(request.datasets)}, " if request.datasets else ""
         kind = AmbiguousError if any(counts.values()) else ConfigError
         raise kind(
-            f"study {request.study} in {where} has {len(there)} profiles ({listed}), which never mix: "
+            f"study {request.study} in {where} has {len(there)} profiles ({on}{listed}), which never mix: "
             "choose one with --profile"
         )
     return there[0] if there else "released"
 
 
-def _datasets(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
-    listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
-    if not request.datasets:
-        if listed and not set(listed) & set(PAPER_DATASETS):
-            return listed
-        return (*PAPER_DATASETS, *(name for name in listed if name not in PAPER_DATASETS))
-    known = {*DATASET_TITLES, *listed}
+def _named(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    """The data sets that are asked for by name, a file by its key. Raises ConfigError for one that is not known."""
+    known = {*DATASET_TITLES, *(spec.data.dataset for spec in specs)}
     named = [file_key(name) if name not in known and is_file(name) else name for name in request.datasets]
     for name in named:
         if name not in known:
             raise unknown_name("data set", name, known)
     return tuple(dict.fromkeys(named))
+
+
+def _usual(specs: Sequence[TrialSpec]) -> tuple[str, ...]:
+    """The data sets of a request that names none."""
+    listed = tuple(dict.fromkeys(spec.data.dataset for spec in specs))
+    if listed and not set(listed) & set(PAPER_DATASETS):
+        return listed
+    return (*PAPER_DATASETS, *(name for name in listed if name not in PAPER_DATASETS))
 
 
 def _versions(
@@ -322,12 +260,16 @@ def gather(store: Store, request: Request) -> Evidence:
         raise never_started(store, request)
     asked = store.study(request.study).specs
     ended = store.trials(study=request.study, status=None)
-    profile = _profile(request, asked, ended, store.shown)
-    datasets = _datasets(request, [spec for spec in asked if spec.profile == profile])
+    named = _named(request, asked)
+
+    def mine(spec: TrialSpec) -> bool:
+        return (not named or spec.data.dataset in named) and request.tie in {None, spec.data.tie}
+
+    profile = _profile(request, mine, asked, ended, store.shown)
+    datasets = named or _usual([spec for spec in asked if spec.profile == profile])
 
     def wanted(spec: TrialSpec) -> bool:
-        right_tie = request.tie is None or spec.data.tie == request.tie
-        return spec.profile == profile and spec.data.dataset in datasets and right_tie
+        return spec.profile == profile and spec.data.dataset in datasets and mine(spec)
 
     rows = [row for row in ended if wanted(row.spec)]
     others = [row for row in store.trials() if wanted(row.spec)] if request.fingerprints else []

@@ -50,46 +50,40 @@ class Separation:
     caption: str
 
 
-def separation(evidence: Evidence, datasets: Sequence[str]) -> tuple[Separation, ...]:
-    """All data sets that have samples in these columns.
+def separation(evidence: Evidence, dataset: str) -> Separation:
+    """What one data set has in these columns.
 
-    Raises ConfigError (with the command to run) where none has a finished trial, or none that kept a sample.
+    Raises ConfigError (with the command to run) where it has no finished trial, or none that kept a sample.
     """
-    finished = False
-    out = []
-    for dataset in datasets:
-        found, without = [], []
-        sentences = []
-        for column in COLUMNS:
-            choice = candidates(evidence, dataset, column)
-            if choice is None:
-                without.append(f"{column.title} not run")
-                continue
-            finished = True
-            model, words = _separated(evidence, column, choice.group.keys)
-            if model is None:
-                without.append(f"{column.title} kept no states")
-                continue
-            spec = choice.group.spec
-            words = f"{column.title} {words}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
-            if spec.aux.kind == "barlow_twins":
-                words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
-            sentences.append(words)
-            fingerprint = choice.group.fingerprint
-            found.append(model)
-        if found:
-            caption = "; ".join([f"{dataset_title(dataset)}: data {fingerprint[:8]}", *sentences, *without])
-            out.append(Separation(dataset=dataset, title=dataset_title(dataset), models=tuple(found), caption=caption))
-    if not out:
-        names, where = ", ".join(column.title for column in COLUMNS), ", ".join(datasets)
-        start = f"study {evidence.study}, profile {evidence.profile}, {where}: "
-        if finished:
-            raise ConfigError(
-                f"{start}the trials in {evidence.store.shown} kept no states and scores, an earlier version ran them: "
-                "run the sweep again into another folder by --out"
-            )
-        raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command(datasets)}`")
-    return tuple(out)
+    chosen = {column.key: choice for column in COLUMNS if (choice := candidates(evidence, dataset, column)) is not None}
+    start = f"study {evidence.study}, profile {evidence.profile}, {dataset}: "
+    if not chosen:
+        names = ", ".join(column.title for column in COLUMNS)
+        raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command((dataset,))}`")
+    found, without, sentences = [], [], []
+    for column in COLUMNS:
+        if column.key not in chosen:
+            without.append(f"{column.title} not run")
+            continue
+        group = chosen[column.key].group
+        model, words = _separated(evidence, column, group.keys)
+        if model is None:
+            without.append(f"{column.title} kept no states")
+            continue
+        spec = group.spec
+        words = f"{column.title} {words}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
+        if spec.aux.kind == "barlow_twins":
+            words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
+        sentences.append(words)
+        found.append(model)
+    if not found:
+        raise ConfigError(
+            f"{start}the trials in {evidence.store.shown} kept no states and scores, an earlier version ran them: "
+            "run the sweep again into another folder by --out"
+        )
+    title = dataset_title(dataset)
+    caption = "; ".join([f"{title}: data {group.fingerprint[:8]}", *sentences, *without])
+    return Separation(dataset=dataset, title=title, models=tuple(found), caption=caption)
 
 
 def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> tuple[Separated | None, str]:

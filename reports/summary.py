@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from reports.findings import Findings
+from reports.groups import SELECT_ON
 from reports.names import dataset_title
 from reports.plans import IMPROVE, OURS
-from reports.results import SELECT_ON
 from reports.sheet import Sheet
 from reports.stats import Interval, interval
 from reports.table import Cell, Contest, Table, number

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from reports.findings import Findings
+from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON
 from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.notes import commands
 from reports.published import published
-from reports.results import SELECT_K, SELECT_NAME, SELECT_ON
 from reports.sheet import Sheet
 from reports.stats import Interval, interval
 from reports.table import number

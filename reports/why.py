@@ -6,13 +6,13 @@ from string import ascii_lowercase
 from harness.config import dataset_slug
 from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
-from reports.commands import is_named, sweep_command
+from reports.commands import exact_command
 from reports.findings import Findings
+from reports.groups import Choice
 from reports.names import dataset_title
 from reports.notes import settings
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import published
-from reports.results import Choice
 from reports.sheet import Sheet
 from reports.table import number
 from reports.tables import plan_of
@@ -40,15 +40,17 @@ def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
 def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:
     """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible.
 
-    It is that of the study of the report, else of another that asks for them all; where only study files of the user's
-    own do, or several studies together, the commands that ran them.
+    It is that of the study of the report, else of another that asks for them all; where no study's plan holds them (a
+    search's points, a study file of the user's own, several studies together), the commands that ran them.
     """
     specs = [run.spec for run in choice.group.runs]
     evidence, store = found.evidence, found.evidence.store
     for study in dict.fromkeys((evidence.study, *store.studies())):
         asked = evidence.specs if study == evidence.study else store.study(study).specs
-        if is_named(study) and {*choice.group.keys} <= {spec.key for spec in asked}:
-            return (sweep_command(study, evidence.profile, (specs[0].data.dataset,), specs, store.shown),)
+        if {*choice.group.keys} <= {spec.key for spec in asked}:
+            command = exact_command(study, evidence.profile, (specs[0].data.dataset,), specs, store.shown)
+            if command is not None:
+                return (command,)
     return tuple(dict.fromkeys(store.provenance(key).command for key in choice.group.keys))
 
 

@@ -23,7 +23,7 @@ from scipy import stats
 from harness.config import Profile
 from harness.errors import BtsrError, ConfigError, told
 from reports.draw import Colors, framed, save
-from reports.results import SELECT_ON
+from reports.groups import SELECT_ON
 from reports.sheet import Sheet, sheet_markdown, show_sheet
 from reports.stats import LEVEL, paired_t
 from tests.calibration.simulate import METRICS, Pool, contests, draw_method, draw_users, invented_pool, pool_of

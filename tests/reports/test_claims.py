@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from harness.config import SEEDS
-from harness.errors import ConfigError, StoreError
+from harness.errors import AmbiguousError, ConfigError, StoreError
 from harness.store import open_store
 from harness.values import TrialResult
 from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
 from reports.stats import Comparison, Interval
+from reports.tables import table
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -83,6 +84,31 @@ def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     assert len(sheet.rows) == 16
     assert "ML 1M: data a0000190, 400 test users; no filter;" in notes and "‡" not in notes
     assert "Nothing was run on YELP, Gowalla, Beauty, Kindle Store." in sheet.footnotes
+
+
+def test_data_sets_that_are_not_of_the_paper_are_answered_and_not_counted(tmp_path: Path) -> None:
+    """The text says nothing of them; beside ML-1M, or alone."""
+    splits = [split_of(data_config(name), users) for name, users in (("ml1m", 300), ("synthetic", 200))]
+    runs = [
+        result(spec(method, dataset=split.config.dataset, alpha=alpha, seed=seed), split, valid=1, test=quality)
+        for split in splits
+        for method, alpha, quality in (("bt_sr", 0.2, 2), ("sasrec_ce", None, 0.5))
+        for seed in SEEDS[:3]
+    ]
+    file = write(tmp_path / "a.db", "alpha_lambda", [run.spec for run in runs], runs, splits)
+
+    def said(*datasets: str) -> tuple[list[tuple[str, ...]], str]:
+        with open_store(file, read_only=True) as store:
+            sheet = claims(gather(store, Request(study="alpha_lambda", datasets=datasets)))
+        return [row for row in sheet.rows if row[2] == "yes"], sheet.footnotes[0]
+
+    rows, counts = said()
+    alone, of_the_paper = said("ml1m")
+    assert {row[0] for row in rows} == {"ML 1M", "Synthetic"} and 0 < len(alone) < len(rows)
+    assert counts == f"{of_the_paper.removesuffix('.')} (of the paper's five data sets, Synthetic not counted)."
+    assert of_the_paper.startswith(f"yes: {len(alone)}; no: ")
+    rows, counts = said("synthetic")
+    assert rows and counts == "Only the paper's five data sets are counted, and none of them was run."
 
 
 def test_a_single_seed_in_common_decides_nothing(tmp_path: Path) -> None:
@@ -167,6 +193,43 @@ def test_a_study_with_nothing_finished_is_passed_over(tmp_path: Path) -> None:
         assert gathered(store, lambda study: Request(study=study, fingerprints=(start,))).study == "table2"
 
 
+@pytest.mark.parametrize("kind", ["profiles", "versions"])
+def test_no_choice_is_asked_for_that_concerns_no_data_set_of_the_request(kind: str, tmp_path: Path) -> None:
+    """alpha_lambda has ML-1M twice; what is asked for, YELP and then a file, only table2 has."""
+    mine = tmp_path / "mine.csv"
+    mine.touch()
+    splits = {tie: split_of(data_config(tie=tie), 60) for tie in ("stable", "random")}
+    twice = [spec("bt_sr", alpha=0.2), spec("bt_sr", alpha=0.2, profile="paper")]
+    if kind == "versions":
+        twice[1] = spec("bt_sr", alpha=0.2, tie="random")
+    runs = [result(one, splits[one.data.tie], valid=1, test=1) for one in twice]
+    file = write(tmp_path / "a.db", "alpha_lambda", twice, runs, [*splits.values()])
+    for users, dataset in ((61, "yelp"), (62, str(mine))):
+        split = split_of(data_config(dataset), users)
+        base = result(spec(dataset=dataset), split, valid=1, test=1)
+        write(file, "table2", [base.spec], [base], [split])
+        named = f"{tmp_path}/../{tmp_path.name}/mine.csv" if dataset != "yelp" else dataset
+        with open_store(file, read_only=True) as store:
+            found = gathered(store, lambda study, name=named: Request(study=study, datasets=(name,)))  # type: ignore[misc]
+            assert (found.study, found.datasets) == ("table2", (dataset,))
+    both = ("yelp", "ml1m")
+    with open_store(file, read_only=True) as store, pytest.raises(AmbiguousError, match=f"2 {kind}"):
+        gathered(store, lambda study: Request(study=study, datasets=both))
+
+
+def test_a_profile_without_the_tie_asked_for_is_no_choice(tmp_path: Path) -> None:
+    splits = {tie: split_of(data_config(tie=tie), 60) for tie in ("stable", "random")}
+    specs = [spec("bt_sr", alpha=0.2), spec("bt_sr", alpha=0.2, profile="paper", tie="random")]
+    runs = [result(one, splits[one.data.tie], valid=1, test=1) for one in specs]
+    file = write(tmp_path / "a.db", "alpha_lambda", specs, runs, [*splits.values()])
+    with open_store(file, read_only=True) as store:
+        assert gather(store, Request(study="alpha_lambda", tie="random")).profile == "paper"
+        assert gather(store, Request(study="alpha_lambda", tie="stable")).profile == "released"
+        said = r"2 profiles \(on yelp, paper: 0 finished trials, released: 0 finished trials\)"
+        with pytest.raises(ConfigError, match=said):
+            gather(store, Request(study="alpha_lambda", datasets=("yelp",)))
+
+
 def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
     """alpha_lambda with random ties on ML-1M; table2 on Beauty in both versions, with random ties far better."""
     runs, splits = [], {}
@@ -194,10 +257,18 @@ def test_what_other_studies_ran_is_held_to_the_request(tmp_path: Path) -> None:
     assert said()[0] == "undecided" and "Beauty: data a00000a0, 160 test users" in said()[1]
     assert said(tie="random")[0] == "" and "Nothing was run on Beauty." in said(tie="random")[1]
     write(file, "table2", [run.spec for run in beauty], beauty[len(stable) :])
-    assert said()[0] == "", "two versions: none is chosen without being asked for"
+    answered, notes = said()
+    assert answered == "", "two versions: none is chosen without being asked for"
+    listed = ", ".join(sorted(splits["beauty", tie].fingerprint[:8] for tie in ("stable", "random")))
+    words = f"Beauty: other studies have results on 2 versions of its data ({listed}), which never mix: choose one with"
+    assert words in notes and "Nothing was run" not in notes
+    with open_store(file, read_only=True) as store:
+        for number, there in ((3, True), (2, False)):  # table 3 takes a column from other studies
+            asked = Request(study="alpha_lambda", datasets=("ml1m", "beauty"))
+            assert (words in " ".join(table(number, store, asked).footnotes)) is there
     for options in ({"tie": "random"}, {"fingerprints": (splits["beauty", "random"].fingerprint[:8],)}):
         answered, notes = said(**options)
-        assert answered == "yes" and "Beauty: data b00000a0, 160 test users" in notes
+        assert answered == "yes" and "versions" not in notes and "Beauty: data b00000a0, 160 test users" in notes
     assert said(fingerprints=("a00000a0",))[0] == "undecided"
     with pytest.raises(
         ConfigError, match="no results on data cc: --fingerprint can begin one of b0000096, a00000a0, b00000a0"

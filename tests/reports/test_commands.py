@@ -7,7 +7,8 @@ import pytest
 
 from harness.choices import DataChoices
 from harness.config import SEEDS, StudyOptions
-from reports.commands import sweep_command
+from models.config import Precision
+from reports.commands import exact_command, sweep_command
 from studies import STUDIES
 from tests.reports.world import spec
 
@@ -46,6 +47,42 @@ def test_options_are_recognised_by_the_keys(options: dict[str, Any], words: str)
         asked = StudyOptions(datasets=("ml1m", "beauty"), profile="paper", **options)
         expected = f"btsr-sweep --study {study} --dataset ml1m,beauty --profile paper {words}".strip()
         assert _command(study, asked) == f"{expected} --out 'runs/a b'"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_study_of_both_precisions_has_fp32_as_its_base(precision: Precision) -> None:
+    """Its plan has the same trials with either, but what an effect is measured against is the one asked for."""
+    options = StudyOptions(datasets=("ml1m",), precision=precision, seeds=SEEDS[:2])
+    assert "--profile released --seeds 2 --out" in _command("precision", options)
+    half = [one for one in STUDIES["precision"](options).specs if one.train.precision == "bf16"]
+    assert "--profile released --seeds 2 --out" in sweep_command("precision", "released", ("ml1m",), half, DB)
+
+
+def test_a_search_keeps_the_settings_of_its_points() -> None:
+    options = StudyOptions(
+        datasets=("ml1m",), precision="bf16", validate_every=3, data=DataChoices(repeats="first"), tie="random"
+    )
+    tried = STUDIES["table2"](options).specs
+    words = "--search tpe --trials 5 --tie random --precision bf16 --validate-every 3 --repeats first --out 'runs/a b'"
+    told = sweep_command("table2_tpe", "released", ("ml1m",), tried[:1], DB, tried)
+    assert told == f"btsr-sweep --study table2 --dataset ml1m --profile released {words}"
+    for asked, trials in ((tried, 20), (tried * 3, 30)):
+        told = sweep_command("table2_tpe", "released", ("ml1m",), (), DB, asked, more=True)
+        assert told.endswith(words.replace("--trials 5", f"--trials {trials}")), "more than there are"
+
+
+def test_exact_commands_hold_all_that_is_asked_for() -> None:
+    options = StudyOptions(datasets=("ml1m",), precision="bf16", seeds=SEEDS[:1])
+    specs = STUDIES["table2"](options).specs
+    for study, some, words in (
+        ("table2", specs, "btsr-sweep --study table2 --dataset ml1m --profile released --seeds 1 --precision bf16"),
+        ("table2", [*specs, spec()], None),
+        ("table2_tpe", specs, None),
+        ("table2_winners", specs, None),
+        ("mine", specs, None),
+    ):
+        told = exact_command(study, "released", ("ml1m",), some, DB)
+        assert told == (words and f"{words} --out 'runs/a b'"), study
 
 
 def test_reduced_is_recognised() -> None:

@@ -15,6 +15,7 @@ from harness.rules import PRESETS, pareto, pick, rule_of
 from harness.store import open_store
 from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
+from reports.lines import line
 from reports.results import Request, gather
 from tests.reports.legible import assert_legible
 from tests.reports.world import data_config, result, spec, split_of, write
@@ -175,3 +176,36 @@ def test_too_few_settings_name_the_command(tmp_path: Path) -> None:
     with open_store(file, read_only=True) as store:
         with pytest.raises(ConfigError, match="has 1 finished setting of alpha and lambda on ml1m .* run `btsr-sweep"):
             _dial(store)
+
+
+def test_of_several_families_the_largest_is_shown_and_named(tmp_path: Path) -> None:
+    """Lines of two seeds beside a grid of one in bf16: figures 3 to 9 follow the lines, the dial needs the grid."""
+    split = split_of(data_config(), 60)
+    specs = [spec("bt_sr", alpha=a, seed=s) for a in (0.1, 0.2, 0.3) for s in SEEDS[:2]]
+    specs += [spec("bt_sr", alpha=a, lam=lam, precision="bf16") for a in (0.1, 0.2) for lam in (0.1, 0.2)]
+    runs = [result(one, split, valid=1, test=1) for one in specs]
+    file = write(tmp_path / "a.db", "alpha_lambda", specs, runs, [split])
+    with open_store(file, read_only=True) as store:
+        evidence = gather(store, Request(study="alpha_lambda"))
+        found = dial(evidence, "ml1m")
+        assert {setting.spec.train.precision for setting in found.settings} == {"bf16"}
+        captions = [draw_front(evidence, found), draw_interaction(evidence, found)]
+        words = "2 configurations exist, that with most settings is shown"
+        for figure in captions:
+            assert figure is not None
+            said = " ".join(" ".join(text.get_text() for text in part.texts) for part in figure.subfigs)
+            assert words in " ".join(said.split()) and "precision bf16" in " ".join(said.split())
+        assert words in presets(evidence, [found]).footnotes[1]
+        along = line(evidence, "ml1m", "alpha").caption
+        assert "precision fp32" in along and "of n = 2, that with most values of alpha is shown" in along
+
+
+@pytest.mark.parametrize(("fuller", "other"), [("fp32", "bf16"), ("bf16", "fp32")])
+def test_of_families_of_one_size_that_with_most_trials_is_shown(fuller: str, other: str, tmp_path: Path) -> None:
+    split = split_of(data_config(), 60)
+    specs = [spec("bt_sr", alpha=a, precision=other) for a in (0.1, 0.2)]
+    specs += [spec("bt_sr", alpha=a, seed=s, precision=fuller) for a in (0.1, 0.2) for s in SEEDS[:2]]
+    runs = [result(one, split, valid=1, test=1) for one in specs]
+    file = write(tmp_path / "a.db", "alpha_lambda", specs, runs, [split])
+    with open_store(file, read_only=True) as store:
+        assert {setting.spec.train.precision for setting in _dial(store).settings} == {fuller}

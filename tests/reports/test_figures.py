@@ -260,8 +260,8 @@ def test_a_method_has_one_colour_in_every_figure(several: Path) -> None:
 
 def test_bars_tell_the_standard_error_over_users(several: Path) -> None:
     with open_store(several, read_only=True) as store:
-        found = bars(gather(store, Request(study="alpha_lambda")), ("yelp",), FIGURE5_COLUMNS)
-    said = re.search(r"over them up to (0\.\d{3}) \(hr@1\), (0\.\d{3}) \(hr@10\)", found[0].caption)
+        found = bars(gather(store, Request(study="alpha_lambda")), "yelp", FIGURE5_COLUMNS)
+    said = re.search(r"over them up to (0\.\d{3}) \(hr@1\), (0\.\d{3}) \(hr@10\)", found.caption)
     assert said is not None
     split = split_of(data_config("yelp"), 90)
     sizes = [int((split.bucket[split.targets("test")] == bucket).sum()) for bucket in (1, 2, 3)]
@@ -270,12 +270,12 @@ def test_bars_tell_the_standard_error_over_users(several: Path) -> None:
 
 def test_bars_are_means_per_bucket(several: Path) -> None:
     with open_store(several, read_only=True) as store:
-        found = bars(gather(store, Request(study="alpha_lambda")), ("yelp",), FIGURE5_COLUMNS)
+        found = bars(gather(store, Request(study="alpha_lambda")), "yelp", FIGURE5_COLUMNS)
     split = split_of(data_config("yelp"), 90)
     runs = [
         result(spec("bt_sr", dataset="yelp", alpha=0.4, seed=seed), split, valid=0, test=1.4) for seed in (1235, 37)
     ]
-    panel = found[0].panels[1]
+    panel = found.panels[1]
     assert [series.title for series in panel] == ["SASRec (BCE)", "BT-SR (alpha = 0.1)", "BT-SR (alpha = 0.4)"]
     for bucket in (1, 2, 3):
         values = [

@@ -62,6 +62,9 @@ def test_the_others_are_shown(
     assert _run(monkeypatch, *words, *here) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "beauty" in line]
     assert len(said) == 1 and "`btsr-sweep --study " in said[0]
+    assert ("--study table2 --dataset beauty --profile released --search nsga2 --trials 20 " in said[0]) is (
+        "table2_nsga2" in words
+    ), "a search that is finished needs more points"
     assert (tmp_path / made).exists() and not list(tmp_path.glob("*beauty*"))
     names = {path.name for path in tmp_path.iterdir()}
     (tmp_path / made).unlink()

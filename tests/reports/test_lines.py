@@ -4,8 +4,8 @@ import pytest
 
 from harness.config import SEEDS, StudyOptions, TrialSpec
 from harness.stored import TrialRow
+from reports.groups import Group
 from reports.lines import Axis, clearest
-from reports.results import Group
 from studies import STUDIES
 from tests.reports.world import spec
 

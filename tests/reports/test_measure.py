@@ -8,8 +8,9 @@ from harness.errors import ConfigError
 from harness.metrics import CUTOFFS, METRICS
 from harness.rules import metric_of
 from harness.store import open_store
+from reports.groups import Group
 from reports.measure import Measurer, metrics_of
-from reports.results import Group, Request, gather
+from reports.results import Request, gather
 from tests.reports.world import data_config, result, spec, split_of, write
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from harness.config import SEEDS, TrialSpec
 from harness.store import Store, open_store
-from reports.results import Group, Request, choose, comparable, gather
+from reports.groups import Group, choose, comparable
+from reports.results import Request, gather
 from tests.reports import world
 from tests.store import fake
 

@@ -337,7 +337,7 @@ def test_a_study_never_started_is_the_stores_message(tmp_path: Path) -> None:
 
 def test_selection_sees_no_test_value(partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The choice stays the same when every test metric is out of reach."""
-    from reports.results import choose
+    from reports.groups import choose
 
     def refuse(self: Store, keys: object, *, part: str, names: object = None) -> object:
         assert part == "valid", "selection asked for test values"

@@ -1,6 +1,7 @@
 """Provenance, queries and exports through the command."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from reports.cli import main
 from reports.findings import findings
 from reports.plans import PLANS
 from reports.results import Request, gather
-from reports.why import _letter, origins, place_of
+from reports.why import _letter, origins, place_of, why
 from studies import STUDIES
 from tests.reports.world import data_config, result, spec, split_of, write
 
@@ -57,7 +58,8 @@ def test_every_run_behind_a_row(
     assert code == 0 and out.count("2026-01-01 00:00") == 3
     for one in (spec(), spec(seed=37), spec("bt_sr", alpha=0.2)):
         assert one.key in out
-    assert "published 0.0945" in out and "To run these again in an empty database:\n  btsr-sweep --study table2" in out
+    assert "published 0.0945" in out
+    assert "in an empty database:\n  btsr-sweep\n" in out, "table2 plans none of these today: what ran them"
     assert "Run by a: btsr-sweep\n" in out and "Run by b" not in out, "the same command is told once"
     code, out, _ = _said(
         monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, bt_sr", "--format", "csv", "--db", database
@@ -95,6 +97,19 @@ def test_the_command_of_a_cell_is_that_of_the_study_that_ran_it(
     commands = {row[1]: row[-1] for row in sheet.rows}
     assert f"{commands['SASRec (BCE)']}\n".startswith(expected)
     assert "--study alpha_lambda --dataset yelp" in commands["BT-SR (alpha = 0.1)"]
+
+
+def test_the_command_of_a_search_is_the_one_that_was_typed(tmp_path: Path) -> None:
+    """Its points are in no plan: a new command would lose --precision, and its number of points decides the draws."""
+    point = spec("bt_sr", alpha=0.2, precision="bf16")
+    typed = "btsr-sweep --study tune --search tpe --trials 60 --precision bf16"
+    split = split_of(point.data, 50)
+    run = result(point, split, valid=1, test=1)
+    run = replace(run, provenance=replace(run.provenance, command=typed))
+    file = write(tmp_path / "btsr.db", "tune_tpe", [point], [run], [split])
+    with open_store(file, read_only=True) as store:
+        found = findings(gather(store, Request(study="tune_tpe", datasets=("ml1m",))), PLANS[2])
+        assert why(found, "ml1m", ("ndcg", 10), None).commands == (typed,)
 
 
 def test_letters() -> None:

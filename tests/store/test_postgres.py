@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, select, text
 from harness import schema
 from harness.config import Study
 from harness.errors import ConfigError, StoreError
-from harness.exchange import query
+from harness.exchange import query, rows
 from harness.paths import RunPaths
 from harness.store import open_store
 from tests.store import fake
@@ -197,5 +197,6 @@ def test_a_query_of_the_users_own_reads_and_changes_nothing(server: str, monkeyp
         monkeypatch.setattr(store._engine.dialect, "driver", "psycopg2")  # which cannot be asked for one statement
         with pytest.raises(ConfigError, match=r"driver psycopg2 .*: use postgresql\+psycopg://"):
             query(store, wished)
+        assert ("mine",) in [row[:1] for row in rows(store, "study")[1]], "whole tables need no such driver"
     with open_store(server, read_only=True) as store, pytest.raises(StoreError, match="read-only transaction"):
         store.register_study(Study(name="other", title="other", specs=(fake.spec(),)))
