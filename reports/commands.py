@@ -26,8 +26,11 @@ def sweep_command(
     asked: Sequence[TrialSpec] = (),
     *,
     more: bool = False,
+    narrow: bool = True,
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
+
+    Without `narrow` it is of all the study's methods.
 
     Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings;
     with `more`, which is for one that is finished, for twice as many.
@@ -48,7 +51,9 @@ def sweep_command(
             words += ["--tie", tried[0].data.tie] if tried[0].data.tie != "stable" else []
             words += _always(_usual(profile, datasets, tried))
         return _command(searched, profile, datasets, words, database)
-    return _command(study, profile, datasets, _options(study, profile, datasets, missing) or [], database)
+    return _command(
+        study, profile, datasets, _options(study, profile, datasets, missing, narrow=narrow) or [], database
+    )
 
 
 def exact_command(
@@ -75,7 +80,9 @@ def _place(database: str) -> list[str]:
     return ["--out", str(Path(name).parent)] if Path(name).name == "btsr.db" else ["--db", name]
 
 
-def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec]) -> list[str] | None:
+def _options(
+    study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], *, narrow: bool = True
+) -> list[str] | None:
     """Words that narrow the study to a plan with all these trials, and as few others as possible; None where none has
     them. Of equals with the usual order of ties and the usual precision, which a study may vary itself."""
     if not missing or study not in STUDIES:
@@ -102,6 +109,8 @@ def _options(study: str, profile: Profile, datasets: Sequence[str], missing: Seq
     if best is None:
         return None
     size, words, options = best
+    if not narrow:
+        return words
     methods = tuple(dict.fromkeys(spec.method for spec in missing))
     some = _planned(study, options.model_copy(update={"methods": methods}))
     return ["--methods", ",".join(methods), *words] if keys <= some and len(some) < size else words

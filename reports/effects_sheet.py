@@ -9,7 +9,7 @@ from harness.rules import Metric
 from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
-from reports.names import dataset_title, method_title
+from reports.names import count, dataset_title, method_title
 from reports.notes import commands, settings
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
@@ -139,7 +139,7 @@ def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effe
         "95 % interval: bootstrap over seeds, then users (n = 1: users alone); coverage: Student's t over seeds. p: "
         "the larger of the paired t test over seeds and the test over users (paired permutation; users apart: "
         "Welch's t), coverage by seeds alone. "
-        + (f"* p < 0.05 after Holm over the {len(tests)} tests of this table." if tests else "")
+        + (f"* p < 0.05 after Holm over the {count(len(tests), 'test')} of this table." if tests else "")
     )
     for note in dict.fromkeys(effect.comparison.note for effect in shown if effect.comparison):
         if note:

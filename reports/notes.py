@@ -8,10 +8,11 @@ from itertools import product
 from harness.config import TrialSpec
 from harness.metrics import repeat_share
 from models.config import ADDED, Frozen
+from reports.commands import sweep_command
 from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Group
-from reports.names import dataset_title
-from reports.plans import IMPROVE
+from reports.names import count, dataset_title
+from reports.plans import IMPROVE, PART_OF
 from reports.published import published
 from reports.ran import odd_ones
 from reports.results import Evidence
@@ -110,14 +111,14 @@ def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[
     rival = "the best other column by mean" if found.plan.column(tests[0].against).key in _rivals(found) else "its base"
     if made:
         yield (
-            f"* larger than {rival}, and p < 0.05 after Holm over the {len(made)} tests of this table, p being the "
-            "larger of the paired t test over seeds and the paired permutation test over users (coverage: seeds "
-            "alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
+            f"* larger than {rival}, and p < 0.05 after Holm over the {count(len(made), 'test')} of this table, p "
+            "being the larger of the paired t test over seeds and the paired permutation test over users (coverage: "
+            "seeds alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
         )
     notes = Counter(test.comparison.note for test in tests)
-    for note, count in notes.items():
+    for note, times in notes.items():
         if note:
-            yield f"{count} of {len(tests)} comparisons with {rival}: {note}."
+            yield f"{times} of {len(tests)} comparisons with {rival}: {note}."
     found_by = [
         f"{dataset_title(dataset)}, {column.title} {cell.test.comparison.detectable:.4f}"
         for (dataset, metric), row in zip(product(found.evidence.datasets, found.metrics), cells, strict=True)
@@ -270,9 +271,9 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         parts = []
         for column in plan.columns:
             asked = [spec for spec in mine if column.fits(spec)]
-            count = sum(spec.key in lacking for spec in asked)
-            if count:
-                parts.append(f"{column.title} {len(asked) - count} of {len(asked)} trials done")
+            open_ = sum(spec.key in lacking for spec in asked)
+            if open_:
+                parts.append(f"{column.title} {len(asked) - open_} of {len(asked)} trials done")
         failed = len(evidence.failed(dataset))
         if parts:
             yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
@@ -293,6 +294,22 @@ def _missing_notes(found: Findings) -> Iterator[str]:
     ]
     if outside:
         yield f"Not part of study {evidence.study}: {', '.join(outside)}."
+
+
+def table_commands(found: Findings) -> tuple[str, ...]:
+    """What runs the missing cells of a table; of one whose own study never began, that study like the part there is."""
+    evidence, plan = found.evidence, found.plan
+    if PART_OF.get(plan.study) != evidence.study:
+        return commands(evidence)
+    part = [spec for spec in evidence.specs if any(column.fits(spec) for column in plan.columns)]
+    begun = [dataset for dataset in evidence.datasets if any(spec.data.dataset == dataset for spec in part)]
+    others = [dataset for dataset in evidence.datasets if dataset not in begun]
+    return tuple(
+        sweep_command(plan.study, evidence.profile, datasets, mine, evidence.store.shown, narrow=False)
+        for datasets in (begun, others)
+        if datasets
+        for mine in ([spec for spec in part if spec.data.dataset in datasets],)
+    )
 
 
 def commands(evidence: Evidence) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from harness.rules import Metric
 from harness.store import Store
 from reports.findings import Findings, best_other, findings
 from reports.names import dataset_title
-from reports.notes import commands, footnotes
+from reports.notes import footnotes, table_commands
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
 from reports.published import published
 from reports.ran import joined, odd_ones
@@ -108,7 +108,7 @@ def build(found: Findings) -> Table:
         rows=tuple(rows),
         cells=tuple(corrected),
         footnotes=tuple(footnotes(found, corrected)),
-        commands=commands(evidence),
+        commands=table_commands(found),
     )
 
 

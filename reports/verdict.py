@@ -7,7 +7,7 @@ from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON
 from reports.measure import Measurer
 from reports.names import dataset_title
-from reports.notes import commands
+from reports.notes import table_commands
 from reports.published import published
 from reports.sheet import Sheet
 from reports.stats import Interval, interval
@@ -69,7 +69,7 @@ def verdicts(found: Findings) -> Sheet:
             "other data: our test users are not known to be the authors', so nothing is reproduced or refuted.",
             *_chosen_on_test(found),
         ),
-        commands=commands(found.evidence),
+        commands=table_commands(found),
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import StudyOptions
 from reports.cli import main
+from studies import STUDIES
 from tests.reports.latex import check
 from tests.reports.world import data_config, result, spec, split_of, write
 
@@ -263,3 +265,20 @@ def test_table_1_is_made_of_table_2_where_its_own_study_was_never_started(
     assert _run(monkeypatch, "--table", 1, *here) == 0
     assert "study table2" in capsys.readouterr().out
     assert "btsr-sweep --study table1" in _refused(monkeypatch, capsys, "--table", 1, "--study", "table1", *here)
+
+
+@pytest.mark.parametrize("verdict", [(), ("--verdict",)])
+def test_what_table_1_lacks_is_run_by_its_own_study(
+    verdict: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the seeds and the precision of the part that table 2 has run, and of all its methods."""
+    options = StudyOptions(datasets=("ml1m",), seeds=(1235, 37), precision="bf16")
+    specs = STUDIES["table2"](options).specs
+    split = split_of(specs[0].data, 20)
+    write(tmp_path / "btsr.db", "table2", specs, [result(one, split, valid=1, test=1) for one in specs], [split])
+    assert _run(monkeypatch, "--table", 1, "--dataset", "ml1m,beauty", *verdict, "--db", tmp_path / "btsr.db") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    like = "--seeds 2 --precision bf16"
+    assert f"btsr-sweep --study table1 --dataset ml1m --profile released {like} --out {tmp_path}" in out
+    assert f"btsr-sweep --study table1 --dataset beauty --profile released --out {tmp_path}" in out
+    assert "--study table2" not in out
