@@ -168,11 +168,17 @@ def from_calibration(plan: Plan, context: RunContext) -> dict[Cell, Estimate]:
     return found
 
 
+def _in_full(spec: TrialSpec) -> TrialSpec:
+    """The trial with everything that it does in some epochs done from the first one on."""
+    aux = spec.aux.model_copy(update={"explain_start": 1}) if spec.aux.first_epoch > 1 else spec.aux
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"validate_every": 1}), "aux": aux})
+
+
 def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Cell, Estimate]:
     """A few epochs, at most two minutes, of the first trial to come of every cell that is not known.
 
-    Each epoch with a validation, however few of them the trial has. Nothing is recorded in the database;
-    `from_calibration` knows each from its end on.
+    Each epoch with a validation, however few of them the trial has, and with its auxiliary term, however late that
+    begins. Nothing is recorded in the database; `from_calibration` knows each from its end on.
     """
     from harness import provenance
     from harness.prepare import prepare
@@ -183,9 +189,8 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
         cell = _cell(spec)
         if cell in known or cell in found:
             continue
-        validated = spec.model_copy(update={"train": spec.train.model_copy(update={"validate_every": 1})})
         steps = trial_steps(
-            validated, prepare(spec.data, context.paths), device=context.device, threads=context.threads
+            _in_full(spec), prepare(spec.data, context.paths), device=context.device, threads=context.threads
         )
         logs: list[EpochLog] = []
         for log in steps:

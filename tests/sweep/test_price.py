@@ -1,6 +1,7 @@
 """What a calibration measures is known to later plans and starts, without a database of half a study."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.choices import DataChoices
-from harness.config import Study, StudyOptions
+from harness.config import Study, StudyOptions, TrialSpec
 from harness.executors import RunContext
 from harness.launch import at_once
 from harness.options import SweepOptions
@@ -19,7 +20,7 @@ from harness.price import CALIBRATION_EPOCHS, calibrate, from_calibration, from_
 from harness.ray_cluster import Cluster
 from harness.store import open_store
 from harness.trial import trial_steps
-from harness.values import Cell, Estimate
+from harness.values import Cell, EpochLog, Estimate
 from studies.profiles import trial
 from tests.store import fake
 from tests.sweep.test_cli import TINY, sweep
@@ -73,6 +74,25 @@ def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path) -> 
     (note,) = json.loads((tmp_path / "prices.json").read_text())
     assert note["seconds_valid"] > 0 and note["epochs"] == CALIBRATION_EPOCHS
     assert found[CELLS[0]].seconds == pytest.approx(20 * note["seconds_train"] + 2 * note["seconds_valid"])
+
+
+def test_a_calibration_sees_a_term_that_begins_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC4SRec's begins with epoch 15; a calibration has five."""
+    paths = RunPaths(work_dir=tmp_path)
+    late = trial("ec4srec", "synthetic", StudyOptions(datasets=("synthetic",)), 1235)
+    assert late.aux.first_epoch > CALIBRATION_EPOCHS
+    logs = []
+
+    def watched(spec: TrialSpec, *words: Any, **options: Any) -> Iterator[EpochLog]:
+        for log in trial_steps(spec, *words, **options):
+            logs.append(log)
+            yield log
+
+    monkeypatch.setattr("harness.trial.trial_steps", watched)
+    asked = current_plan(Study(name="late", title="Late", specs=(late,)), paths, SweepOptions())
+    calibrate(asked, RunContext(paths=paths), ())
+    assert len(logs) == CALIBRATION_EPOCHS and all("auxiliary" in log.parts for log in logs)
+    assert asked.upcoming == (late,)
 
 
 def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
