@@ -69,6 +69,7 @@ class Claims:
         self._evidence = evidence
         self._measure = Measurer(evidence.store)
         self._ran: dict[str, tuple[Ran, ...]] = {}
+        self._choices: dict[tuple[str, ColumnPlan], Choice | None] = {}
 
     def all(self) -> Iterator[Claim]:
         """Claim by claim, data set by data set."""
@@ -172,8 +173,12 @@ class Claims:
     def _chosen(self, dataset: str, column: ColumnPlan) -> Choice | None:
         """The column's configuration: of this study, or of any other on the same data; best on validation of those with
         most seeds, because a grid of one seed, in which the best is easily the luckiest, could decide nothing."""
-        groups = self._evidence.groups(dataset, column.fits) or self._evidence.elsewhere(dataset, column.fits)
-        return choose(replicated(groups), self._evidence.store.validation()) if groups else None
+        place = dataset, column
+        if place not in self._choices:
+            groups = self._evidence.groups(dataset, column.fits) or self._evidence.elsewhere(dataset, column.fits)
+            validation = self._evidence.store.validation()
+            self._choices[place] = choose(replicated(groups), validation) if groups else None
+        return self._choices[place]
 
     def _base_losses(self, dataset: str) -> Iterator[Claim]:
         for base in BASE_LOSSES:

@@ -5,7 +5,6 @@ from typing import Literal
 
 from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON
-from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.notes import table_commands
 from reports.published import published
@@ -75,13 +74,17 @@ def verdicts(found: Findings) -> Sheet:
 
 def _chosen_on_test(found: Findings) -> Iterator[str]:
     """What single runs would be shown where test values chose them, as for the published ones (spec 0.3 and 9)."""
-    measure = Measurer(found.evidence.store)
     for dataset in found.data:
         shown = []
         for column in found.plan.columns:
-            groups = found.evidence.groups(dataset, column.fits)
-            ours = [measured for group in groups if (measured := measure(group, SELECT_NAME, SELECT_K)) is not None]
-            runs = [float(value) for measured in ours for value in measured.by_seed]
+            keys = [key for group in found.evidence.groups(dataset, column.fits) for key in group.keys]
+            stored = found.evidence.store.metrics(keys, part="test", names=[SELECT_NAME])
+            runs = [
+                m.value
+                for of in stored.values()
+                for m in of
+                if (m.k, m.bucket) == (SELECT_K, 0) and m.value is not None
+            ]
             if runs:
                 shown.append(f"{column.title} {number(max(runs))} (of {len(runs)})")
         if shown and found.applies(dataset):

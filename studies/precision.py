@@ -1,7 +1,7 @@
 """What bfloat16 matrix products cost in quality: everything else equal, for SASRec (CE) and BT-SR."""
 
 from harness.config import Study, StudyOptions
-from studies.profiles import trial, varied
+from studies.profiles import switched_trials, varied
 
 DATASETS: tuple[str, ...] = ("ml1m", "beauty")
 METHODS: tuple[str, ...] = ("sasrec_ce", "bt_sr")
@@ -13,12 +13,5 @@ def study(options: StudyOptions) -> Study:
     return Study(
         name="precision",
         title="Effect of the precision",
-        specs=tuple(
-            spec
-            for dataset in options.datasets
-            for seed in options.trial_seeds
-            for method in options.chosen(METHODS)
-            for base in (trial(method, dataset, options, seed),)
-            for spec in (base, varied(base, train={"precision": other}))
-        ),
+        specs=switched_trials(METHODS, options, lambda base: (base, varied(base, train={"precision": other}))),
     )

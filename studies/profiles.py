@@ -8,7 +8,7 @@ Two things of the released program are in neither: it ranks two rows that are no
 it chooses among runs on test data (spec 0.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.config import DataConfig, Profile, StudyOptions, TrainConfig, TrialSpec, is_file
@@ -81,6 +81,19 @@ def trial(
             precision=options.precision,
         ),
         seed=seed,
+    )
+
+
+def switched_trials(
+    methods: tuple[str, ...], options: StudyOptions, switched: Callable[[TrialSpec], tuple[TrialSpec, ...]]
+) -> tuple[TrialSpec, ...]:
+    """The trials of a study that switches settings: `switched` of each data set, seed and method that is asked for."""
+    return tuple(
+        spec
+        for dataset in options.datasets
+        for seed in options.trial_seeds
+        for method in options.chosen(methods)
+        for spec in switched(trial(method, dataset, options, seed))
     )
 
 

@@ -5,7 +5,7 @@ items left out or ranked; T = 50 or 200.
 """
 
 from harness.config import Study, StudyOptions, TrialSpec
-from studies.profiles import trial, varied
+from studies.profiles import switched_trials, varied
 
 DATASETS: tuple[str, ...] = ("ml1m", "beauty")
 METHODS: tuple[str, ...] = ("sasrec_ce", "bt_sr")
@@ -29,11 +29,5 @@ def study(options: StudyOptions) -> Study:
     return Study(
         name="protocol",
         title="Effects of the protocol",
-        specs=tuple(
-            spec
-            for dataset in options.datasets
-            for seed in options.trial_seeds
-            for method in options.chosen(METHODS)
-            for spec in switched(trial(method, dataset, options, seed))
-        ),
+        specs=switched_trials(METHODS, options, switched),
     )

@@ -3,15 +3,14 @@
 import os
 import re
 import sqlite3
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.config import StudyOptions
-from reports.cli import main
 from studies import STUDIES
 from tests.reports.latex import check
+from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -26,16 +25,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("cli") / "btsr.db", "smoke", specs, runs, [split])
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    code = stop.value.code
-    return code if isinstance(code, int) else 0
-
-
 def _refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert _run(monkeypatch, *words) == 2
+    assert typed(monkeypatch, *words) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("btsr-report: ") and said.err.count("\n") == 1
@@ -45,7 +36,7 @@ def _refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 def test_table_on_the_terminal(
     database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--dataset", "synthetic", "--db", database) == 0
+    assert typed(monkeypatch, "--table", 2, "--study", "smoke", "--dataset", "synthetic", "--db", database) == 0
     said = capsys.readouterr()
     assert "Synthetic" in said.out and "n = 2" in said.out and "ndcg@10" in said.out
     assert "\x1b" not in said.out and said.err == ""
@@ -55,7 +46,7 @@ def test_table_on_the_terminal(
 def test_formats(
     style: str, sign: str, database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--db", database, "--format", style) == 0
+    assert typed(monkeypatch, "--table", 2, "--study", "smoke", "--db", database, "--format", style) == 0
     out = capsys.readouterr().out
     assert sign in out
     if style == "latex":
@@ -64,7 +55,7 @@ def test_formats(
 
 def test_table_files(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("--table", 2, "--study", "smoke", "--db", database, "--out", tmp_path / "new" / "folder")
-    assert _run(monkeypatch, *words) == 0
+    assert typed(monkeypatch, *words) == 0
     assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {
         "table2.txt",
         "table2.md",
@@ -72,14 +63,14 @@ def test_table_files(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "table2.csv",
         "table2.html",
     }
-    assert _run(monkeypatch, *words[:-1], tmp_path / "one", "--format", "csv") == 0
+    assert typed(monkeypatch, *words[:-1], tmp_path / "one", "--format", "csv") == 0
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["table2.csv"]
 
 
 def test_figure_files_go_next_to_the_database(
     database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "--figure", 3, "--study", "smoke", "--db", database) == 0
+    assert typed(monkeypatch, "--figure", 3, "--study", "smoke", "--db", database) == 0
     made = sorted(p.name for p in (database.parent / "report").iterdir())
     assert made == ["figure3_synthetic.pdf", "figure3_synthetic.png", "figure3_synthetic.svg"]
     assert capsys.readouterr().err.count("wrote ") == 3
@@ -87,7 +78,7 @@ def test_figure_files_go_next_to_the_database(
 
 def test_reading_leaves_the_database_as_it_was(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = database.read_bytes()
-    assert _run(monkeypatch, "--table", 2, "--study", "smoke", "--db", database) == 0
+    assert typed(monkeypatch, "--table", 2, "--study", "smoke", "--db", database) == 0
     assert database.read_bytes() == before
 
 
@@ -152,15 +143,15 @@ def test_read_only_folder(
 
 
 def test_options_of_the_wrong_kind_are_typers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch, "--table", "two") == 2
-    assert _run(monkeypatch, "--table", 2, "--format", "pdf") == 2
+    assert typed(monkeypatch, "--table", "two") == 2
+    assert typed(monkeypatch, "--table", 2, "--format", "pdf") == 2
 
 
 def test_audit_needs_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _run(monkeypatch, "--audit") == 0
+    assert typed(monkeypatch, "--audit") == 0
     assert "Gowalla, cov@1" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -169,16 +160,16 @@ def test_verdict_and_metrics(
     database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = ("--study", "smoke", "--db", database)
-    assert _run(monkeypatch, "--table", 2, "--verdict", "--dataset", "ml1m,synthetic", *here) == 0
+    assert typed(monkeypatch, "--table", 2, "--verdict", "--dataset", "ml1m,synthetic", *here) == 0
     assert "not run: 63." in capsys.readouterr().out
-    assert _run(monkeypatch, "--table", 2, "--metric", "hr@20,mrr@3", "--format", "csv", *here) == 0
+    assert typed(monkeypatch, "--table", 2, "--metric", "hr@20,mrr@3", "--format", "csv", *here) == 0
     assert {line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]} == {"hr@20", "mrr@3"}
 
 
 def test_everything_names_what_cannot_be_made(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(monkeypatch, "--all", "--study", "smoke", "--format", "text", "--out", tmp_path, "--db", database) == 0
+    assert typed(monkeypatch, "--all", "--study", "smoke", "--format", "text", "--out", tmp_path, "--db", database) == 0
     said = capsys.readouterr().err
     assert "skipped figure 2: " in said and "kept no states and scores" in said and "figure 7, figure 9: " in said
     assert "skipped table 3: " in said
@@ -217,7 +208,7 @@ def test_what_would_be_ignored_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _run(monkeypatch, *words, "--db", database) == 2
+    assert typed(monkeypatch, *words, "--db", database) == 2
     told = capsys.readouterr()
     assert message in told.err and told.err.count("\n") == 1 and not told.out
 
@@ -228,17 +219,17 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
     said = _refused(monkeypatch, capsys, "--effects", "--db", database)
     assert "has no study 'protocol'" in said and "run `btsr-sweep --study protocol --dataset ml1m,beauty" in said
     words = ("--effects", "--study", "smoke", "--metric", "hr@5", "--db", database)
-    assert _run(monkeypatch, *words) == 0
+    assert typed(monkeypatch, *words) == 0
     out = capsys.readouterr().out
     assert "alpha: 0 -> 0.3" in out and "hr@5" in out and "ndcg@10 " not in out
-    assert _run(monkeypatch, *words, "--format", "latex") == 0
+    assert typed(monkeypatch, *words, "--format", "latex") == 0
     check(capsys.readouterr().out)
     assert "no results on data" in _refused(monkeypatch, capsys, *words, "--fingerprint", "zz")
     split = split_of(data_config("synthetic"), 60)
     specs = [spec("bt_sr", dataset="synthetic", alpha=alpha) for alpha in (0.1, 0.2)]
     runs = [result(s, split, valid=1, test=1 + s.aux.alpha) for s in specs]
     write(tmp_path / "btsr.db", "protocol", specs, runs, [split])
-    assert _run(monkeypatch, "--effects", "--db", tmp_path / "btsr.db") == 0
+    assert typed(monkeypatch, "--effects", "--db", tmp_path / "btsr.db") == 0
     told = capsys.readouterr()
     assert "study protocol, profile released" in told.out
     missing = "".join(
@@ -247,10 +238,10 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
         for name in ("precision", "augmentation")
     )
     assert re.fullmatch(missing, told.err)
-    assert _run(monkeypatch, "--all", "--out", tmp_path / "all", "--format", "csv", "--db", tmp_path / "btsr.db") == 0
+    assert typed(monkeypatch, "--all", "--out", tmp_path / "all", "--format", "csv", "--db", tmp_path / "btsr.db") == 0
     assert "skipped effects of augmentation: " in capsys.readouterr().err
     assert (tmp_path / "all" / "effects_protocol.csv").exists()
-    assert _run(monkeypatch, "--page", tmp_path / "page.html", "--db", tmp_path / "btsr.db") == 0
+    assert typed(monkeypatch, "--page", tmp_path / "page.html", "--db", tmp_path / "btsr.db") == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "alpha: 0.1 -&gt; 0.2" in page and "Effects of augmentation: " in page
 
@@ -262,7 +253,7 @@ def test_table_1_is_made_of_table_2_where_its_own_study_was_never_started(
     run = result(spec(), split, valid=1, test=1)
     write(tmp_path / "btsr.db", "table2", [run.spec], [run], [split])
     here = ("--db", tmp_path / "btsr.db")
-    assert _run(monkeypatch, "--table", 1, *here) == 0
+    assert typed(monkeypatch, "--table", 1, *here) == 0
     assert "study table2" in capsys.readouterr().out
     assert "btsr-sweep --study table1" in _refused(monkeypatch, capsys, "--table", 1, "--study", "table1", *here)
 
@@ -276,7 +267,7 @@ def test_what_table_1_lacks_is_run_by_its_own_study(
     specs = STUDIES["table2"](options).specs
     split = split_of(specs[0].data, 20)
     write(tmp_path / "btsr.db", "table2", specs, [result(one, split, valid=1, test=1) for one in specs], [split])
-    assert _run(monkeypatch, "--table", 1, "--dataset", "ml1m,beauty", *verdict, "--db", tmp_path / "btsr.db") == 0
+    assert typed(monkeypatch, "--table", 1, "--dataset", "ml1m,beauty", *verdict, "--db", tmp_path / "btsr.db") == 0
     out = " ".join(capsys.readouterr().out.split())
     like = "--seeds 2 --precision bf16"
     assert f"btsr-sweep --study table1 --dataset ml1m --profile released {like} --out {tmp_path}" in out

@@ -1,20 +1,19 @@
 """A data set that has too few runs takes nothing away from the others, and is named with what to run."""
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.store import open_store
-from reports.cli import main
 from reports.draw import draw_lines
 from reports.lines import line
 from reports.page import page
 from reports.results import Request, gather
 from tests.reports.test_separation import sample
 from tests.reports.test_sheet import parsed
+from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -31,13 +30,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(file, "table2", [base.spec, spec(dataset="gowalla")], [base])
     write(file, "table2_nsga2", [run.spec for run in runs])
     return file
-
-
-def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code if isinstance(stop.value.code, int) else 0
 
 
 @pytest.mark.parametrize(
@@ -59,7 +51,7 @@ def test_the_others_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     here = ("--db", database, "--out", tmp_path)
-    assert _run(monkeypatch, *words, *here) == 0
+    assert typed(monkeypatch, *words, *here) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "beauty" in line]
     assert len(said) == 1 and "`btsr-sweep --study " in said[0]
     assert ("--study table2 --dataset beauty --profile released --search nsga2 --trials 20 " in said[0]) is (
@@ -68,7 +60,7 @@ def test_the_others_are_shown(
     assert (tmp_path / made).exists() and not list(tmp_path.glob("*beauty*"))
     names = {path.name for path in tmp_path.iterdir()}
     (tmp_path / made).unlink()
-    assert _run(monkeypatch, *words, "--dataset", "ml1m,beauty", *here) == 2, "who names a data set gets it"
+    assert typed(monkeypatch, *words, "--dataset", "ml1m,beauty", *here) == 2, "who names a data set gets it"
     assert "beauty" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == names - {made}, "and nothing half"
 
@@ -77,7 +69,7 @@ def test_all_shows_what_there_is_of_named_ones(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--all", "--dataset", "ml1m,beauty", "--format", "text", "--db", database, "--out", tmp_path)
-    assert _run(monkeypatch, *words) == 0
+    assert typed(monkeypatch, *words) == 0
     assert {"figure3_ml1m.png", "pareto_ml1m.png"} <= {path.name for path in tmp_path.iterdir()}
     assert capsys.readouterr().err.count("finished value of alpha on beauty") == 1, "of all figures that lack it"
 
@@ -98,15 +90,15 @@ def test_rows_of_a_figure_that_are_not_there_are_named(
     number: int, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--figure", number, "--dataset", "ml1m,gowalla", "--db", database, "--out", tmp_path)
-    assert _run(monkeypatch, *words) == 0
+    assert typed(monkeypatch, *words) == 0
     study = "alpha_lambda" if number == 6 else "table2"
     assert re.search(rf"gowalla.* run `btsr-sweep --study {study} --dataset gowalla ", capsys.readouterr().err)
     drawn = (tmp_path / f"figure{number}.svg").read_text(encoding="utf-8")
     assert "not run: Gowalla" in drawn
 
 
-def test_a_line_with_one_point_was_run(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch, "--figure", 6, "--db", database, "--out", tmp_path) == 0
+def test_a_line_with_one_point_wastyped(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed(monkeypatch, "--figure", 6, "--db", database, "--out", tmp_path) == 0
     drawn = (tmp_path / "figure6.svg").read_text(encoding="utf-8")
     assert "too little to show: Beauty" in drawn and "not run" not in drawn
 

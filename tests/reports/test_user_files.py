@@ -1,7 +1,6 @@
 """Data sets that are a user's files: their key is a path, which no file name, id or label may hold."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 from harness.config import dataset_slug
 from harness.store import open_store
-from reports.cli import main
 from reports.data_figures import draw
 from reports.draw import framed, svg
 from reports.draw_search import draw_search
@@ -20,6 +18,7 @@ from reports.width import width_of
 from tests.reports.browser import CHROMIUM, visit
 from tests.reports.legible import assert_legible
 from tests.reports.test_sheet import parsed
+from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
 
 NAME = "my $x$ & y.csv"
@@ -44,13 +43,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code if isinstance(stop.value.code, int) else 0
-
-
 def test_slugs() -> None:
     assert dataset_slug("kindle_store") == "kindle_store"
     one, two = dataset_slug("/a/b c.csv"), dataset_slug("/a/d/b c.csv")
@@ -61,7 +53,7 @@ def test_slugs() -> None:
 
 def test_each_file_has_pictures_of_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = ("--db", folder / "btsr.db", "--out", tmp_path)
-    assert _run(monkeypatch, "--figure", 3, "--figure", 5, "--study", "alpha_lambda", "--pareto", *here) == 0
+    assert typed(monkeypatch, "--figure", 3, "--figure", 5, "--study", "alpha_lambda", "--pareto", *here) == 0
     assert all(path.is_file() for path in tmp_path.iterdir())
     made = sorted(path.name for path in tmp_path.glob("*.png"))
     slugs = [dataset_slug(str(folder / name / NAME)) for name in ("one", "two")]
@@ -73,7 +65,7 @@ def test_the_sheet_of_one_is_a_file(folder: Path, tmp_path: Path, monkeypatch: p
     """Its path as it was typed, from the folder it lies in."""
     monkeypatch.chdir(folder)
     words = ("--why", f"table 2, one/../one/{NAME}, hr@1", "--db", folder / "btsr.db", "--out", tmp_path)
-    assert _run(monkeypatch, *words) == 0
+    assert typed(monkeypatch, *words) == 0
     stem = f"why_table2_{dataset_slug(str(folder / 'one' / NAME))}_hr1"
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{stem}.{end}" for end in ("txt", "md", "tex", "csv", "html")
@@ -118,8 +110,8 @@ def test_the_page_of_files_opens(made: Path, tmp_path: Path) -> None:
 def test_dollars_of_the_user_are_no_mathematics(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (3, 5, 6):
         study = ("--study", "alpha_lambda", "--dataset", folder / "one" / NAME)
-        assert _run(monkeypatch, "--figure", number, *study, "--db", folder / "btsr.db", "--out", tmp_path) == 0
-    assert _run(monkeypatch, "--pareto", "--db", folder / "btsr.db", "--out", tmp_path) == 0
+        assert typed(monkeypatch, "--figure", number, *study, "--db", folder / "btsr.db", "--out", tmp_path) == 0
+    assert typed(monkeypatch, "--pareto", "--db", folder / "btsr.db", "--out", tmp_path) == 0
     drawn = list(tmp_path.glob("*.svg"))
     assert len(drawn) == 3 + 2 * 3
     for path in drawn:

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,6 @@ from harness.config import PAPER_DATASETS, SEEDS
 from harness.errors import ConfigError
 from harness.store import Store, open_store
 from harness.values import TrialResult
-from reports.cli import main
 from reports.dial import dial
 from reports.draw_dial import draw_front, draw_interaction
 from reports.draw_search import draw_search
@@ -28,6 +26,7 @@ from reports.width import COLUMN, NARROWEST, TEXT, WIDEST, Width, width_of
 from studies.alpha_lambda import GRID
 from tests.reports.legible import assert_legible
 from tests.reports.test_separation import sample
+from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
 
 LONGEST = "kindle_store"
@@ -158,19 +157,12 @@ def test_a_fine_grid_names_every_second_value(width: Width, tmp_path: Path) -> N
     assert names[-3:] == ["0.06", "", "0.02"] and len(names) == 21
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["btsr-report", *map(str, words)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return int(stop.value.code or 0)
-
-
 @pytest.mark.parametrize(("asked", "inches"), [("column", 3.33), ("4.25", 4.25), ("text", 5.5), (None, 5.5)])
 def test_files_are_so_wide(
     asked: str | None, inches: float, five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = () if asked is None else ("--width", asked)
-    assert _run(monkeypatch, "--figure", 7, "--dataset", "ml1m", *wide, "--db", five, "--out", tmp_path) == 0
+    assert typed(monkeypatch, "--figure", 7, "--dataset", "ml1m", *wide, "--db", five, "--out", tmp_path) == 0
     with Image.open(tmp_path / "figure7.png") as image:
         assert image.width / image.info["dpi"][0] == pytest.approx(inches, abs=0.01)
     box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", (tmp_path / "figure7.pdf").read_bytes())
@@ -186,8 +178,8 @@ def test_files_are_so_wide(
 
 def test_a_bare_figure_has_its_words_in_latex(five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("--figure", 1, "--figure", 7, "--dataset", "ml1m", "--width", "column", "--db", five, "--out")
-    assert _run(monkeypatch, *asked, tmp_path / "worded") == 0
-    assert _run(monkeypatch, *asked, tmp_path, "--bare") == 0
+    assert typed(monkeypatch, *asked, tmp_path / "worded") == 0
+    assert typed(monkeypatch, *asked, tmp_path, "--bare") == 0
     assert not list((tmp_path / "worded").glob("*.tex"))
     with Image.open(tmp_path / "figure1.png") as bare, Image.open(tmp_path / "worded" / "figure1.png") as worded:
         assert bare.height < 0.9 * worded.height, "title and notes leave no room behind"
@@ -233,7 +225,7 @@ def test_mistakes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _run(monkeypatch, *words, "--db", five) == 2
+    assert typed(monkeypatch, *words, "--db", five) == 2
     said = capsys.readouterr()
     assert expected in said.err and said.err.count("\n") == 1 and not said.out
     assert not list(tmp_path.iterdir()) and not (five.parent / "report").exists(), "nothing is written"
