@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from harness.config import TrialSpec
 from harness.executors import Event, TrialStarted
-from harness.values import EpochEvent, EpochLog, Outcome, TrialFailure, TrialPruned
+from harness.values import EpochEvent, EpochLog, Outcome, TrialFailure, TrialPruned, TrialResult
 
 SHOWN = "ndcg@10"
 """The validation metric that is shown."""
@@ -44,6 +44,7 @@ class Display:
         self._best: dict[str, float] = {}
         self._ended = 0
         self._begun = time.monotonic()
+        self._told_slow = False
         self._overall = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -105,6 +106,8 @@ class Display:
         self._overall.update(self._total, completed=self._ended, left=self._left())
         if self._quiet:
             return
+        if isinstance(outcome, TrialResult):
+            self._tell_slow(outcome.provenance.kernels)
         words = describe(outcome.spec)
         if isinstance(outcome, TrialFailure):
             retry = ", will be tried again" if again else ""
@@ -115,6 +118,14 @@ class Display:
         elif not self._console.is_terminal:
             shown = f", validation {SHOWN} {best:.4f}" if math.isfinite(best) else ""
             self._say(f"{words}: best epoch {outcome.best_epoch} of {len(outcome.epochs)}{shown}")
+
+    def _tell_slow(self, kernels: str) -> None:
+        """Say once why trials run without native kernels, unless they were switched off."""
+        if self._told_slow or not kernels.startswith("torch (") or "BTSR_KERNELS=off" in kernels:
+            return
+        self._told_slow = True
+        words = f"trials run without native kernels, which makes them slower: {kernels[len('torch (') : -1]}"
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
         """How long the rest takes if it goes on like this; epochs of running trials count as parts of trials."""

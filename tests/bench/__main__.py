@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,7 +88,7 @@ def main(
     console = Console(highlight=False)
     if list_cases:
         for name, case in CASES.items():
-            console.print(f"{name:14} {case.title}: {', '.join(case.programs)}", soft_wrap=True)
+            console.print(f"{name:14} {case.title}: {', '.join(case.programs)}", markup=False, soft_wrap=True)
         return
     try:
         cases = chosen(only, list(CASES), "case")
@@ -101,7 +102,7 @@ def main(
         rounds = min(alternations, QUICK_ROUNDS) if quick else alternations
         lines = read_lines(out / LINES)
     except BtsrError as error:
-        console.print(f"error: {error}", style="red", soft_wrap=True)
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     digests = Digests(own=Path(sys.executable), peers=peers.absolute())
     if not render_only:
@@ -116,7 +117,7 @@ def main(
             most_others=most_others,
         )
         with ended_by_sigterm():
-            plan = plan_of(cases, wanted, rounds=rounds, quick=quick, out=out, say=console.print)
+            plan = plan_of(cases, wanted, rounds=rounds, quick=quick, out=out, say=partial(console.print, markup=False))
             measure(plan, runner, lines, console)
         lines = read_lines(out / LINES)
     current, outdated = sorted_out(lines, digests, quick=quick, out=out)
@@ -125,7 +126,7 @@ def main(
     page = render(current, outdated=outdated, machine=hardware, rates=rates, date=datetime.now(UTC).date().isoformat())
     target = report or out / "report.md"
     target.write_text(page)
-    console.print(f"wrote {target}", soft_wrap=True)
+    console.print(f"wrote {target}", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -163,11 +164,11 @@ def sorted_out(lines: list[Line], digests: Digests, *, quick: bool, out: Path) -
 
 
 def measure(plan: list[Measurement], runner: Runner, lines: list[Line], console: Console) -> None:
-    """Make the measurements of the plan that are not among the lines yet.
+    """Make the measurements of the plan that are not among the lines yet; what was refused for lack of memory, again.
 
     A program that has no number in one round of a case is not tried in the case's later rounds.
     """
-    done = {line.key: line for line in lines if not line.error}
+    done = {line.key: line for line in lines if not line.error and not line.answer["skipped"]}
     digests = {case: runner.digests.of(case) for case in dict.fromkeys(case for case, *_ in plan)}
     given_up: set[tuple[str, str]] = set()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -179,7 +180,7 @@ def measure(plan: list[Measurement], runner: Runner, lines: list[Line], console:
                 progress.update(bar, description=f"{case} {program} {round_ + 1}")
                 line = runner.measure(case, program, round_, job)
                 append_line(runner.out / LINES, line)
-                progress.console.print(in_words(line), soft_wrap=True)
+                progress.console.print(in_words(line), markup=False, soft_wrap=True)
             if line and (line.error or line.answer["skipped"]):
                 given_up.add((case, program))
             progress.advance(bar)

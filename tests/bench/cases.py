@@ -23,6 +23,8 @@ class Program:
     precision: Literal["fp32", "bf16"] = "fp32"
     distributions: tuple[str, ...] = ("torch", "numpy", "pyarrow")
     """Installed packages whose versions its measurements are of."""
+    detached: bool = False
+    """It starts processes that are no children of its own, whose processor time cannot be told from others'."""
 
 
 TUNED_MALLOC = {
@@ -48,6 +50,7 @@ PROGRAMS: dict[str, Program] = {
             module=OVERHEAD,
             variables={"BENCH_EXECUTOR": executor},
             distributions=("torch", "numpy", "ray", "optuna", "sqlalchemy"),
+            detached=executor == "ray",
         )
         for executor, title in (("ray", "Ray"), ("local", "plain processes"))
     },

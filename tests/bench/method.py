@@ -6,6 +6,8 @@ METHOD = f"""\
 - Common task: leave-one-out (last interaction of a user: test, last but one: validation, the rest: training), full
   catalogue, D = 64, 2 blocks, 1 head, dropout 0.2, Adam 1e-3, batch 128, T = 50 unless a table says otherwise. Every
   program reads the same two flat arrays.
+- What is not measured: bf16 of the torch path but in training epochs; RecTools and RecBole where they have no such
+  work (Barlow Twins, sweeps), on the synthetic data of Beauty's shape and where users or length grow.
 - Every number comes from a process of its own. Programs take turns (A B C A B C ...); a ratio is taken within a round,
   and its median, least and greatest value over the rounds are given. Where one program of a case has changed (its
   code, what that imports, the versions of its packages), all programs of the case are measured anew. Two threads; a
@@ -47,7 +49,7 @@ METHOD = f"""\
   one worker, so that nothing hides behind another trial: per trial, (sweep of 100 - sweep of one - bare seconds of the
   other 99) / 99; the start, a sweep of one trial less its bare seconds. Data are prepared beforehand. Nothing to do:
   the same command again, all trials being done. CPU seconds are the same sums over processor time, which other
-  programs on a busy machine disturb less.
+  programs on a busy machine disturb less; Ray's processes are no children of the command, so that theirs are not known.
 - The rate of multiply-adds is measured whenever the report is written: independent sums in registers on all cores, the
   best of some tries and of all reports of the same folder. An epoch's products: three with the item table for every
   target, six maps of every block for every token, forward and twice backward, with Barlow Twins once more but for what

@@ -1,13 +1,13 @@
 """The Markdown report of finished measurements: targets, one table per case, growth, method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from statistics import median
 from typing import Any
 
 from models.config import Precision
 from tests.bench.cases import CASES, OURS, PADDED, PROGRAMS, SWEEP_WORKERS, TARGETS, Case, Target
-from tests.bench.job import OVERHEADS
+from tests.bench.job import OVERHEADS, Answer
 from tests.bench.method import METHOD
 from tests.bench.results import Results, Spread, number
 from tests.bench.runner import Line
@@ -100,16 +100,21 @@ def limit_words(results: Results, name: str, rates: Mapping[Precision, float]) -
     )
 
 
+def _cpu_seconds(program: str, answers: Iterable[Answer]) -> str:
+    return "" if PROGRAMS[program].detached else f"{median(answer.cpu_seconds for answer in answers):.3g}"
+
+
 def case_table(results: Results, name: str, rates: Mapping[Precision, float] | None = None) -> str:
     """Seconds, memory and ratios of every program of a case."""
     case = CASES[name]
     with_cpu = case.work == "prepare" or case.work in OVERHEADS
+    with_peak = case.work not in OVERHEADS
     ours = [program for program in case.programs if program in OURS and results.rounds(name, program)]
     rows = []
     for program in case.programs:
         seconds, peak = results.seconds(name, program), results.peak(name, program)
         if seconds is None or peak is None:
-            cells = ["", f"no number: {results.why_not(name, program)}", "", "", "", *[""] * with_cpu]
+            cells = ["", f"no number: {results.why_not(name, program)}", "", "", *[""] * with_cpu, *[""] * with_peak]
             rows.append([PROGRAMS[program].title, *cells, *[""] * len(ours)])
             continue
         answers = results.rounds(name, program)
@@ -121,12 +126,12 @@ def case_table(results: Results, name: str, rates: Mapping[Precision, float] | N
             seconds.text(" s"),
             f"{last.ran} of {last.full}" if last.ran < last.full else "all",
             f"{last.users if case.work == 'evaluate' else last.targets:,}",
-            *([f"{median(answer.cpu_seconds for answer in answers.values()):.3g}"] if with_cpu else []),
-            f"{peak.middle:,.0f}",
+            *([_cpu_seconds(program, answers.values())] if with_cpu else []),
+            *([f"{peak.middle:,.0f}"] if with_peak else []),
             *[ratio.text("x") if ratio else "" for ratio in ratios],
         ])
     of = {"evaluate": "users", "prepare": "rows kept", **dict.fromkeys(OVERHEADS, "trials")}.get(case.work, "targets")
-    head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * with_cpu, "peak MiB"]
+    head = ["program", "rounds", "seconds", "batches", of, *["CPU seconds"] * with_cpu, *["peak MiB"] * with_peak]
     head += [f"vs {PROGRAMS[p].title}" for p in ours]
     text = f"### {case.title} (`{name}`)\n\n{_table(head, rows)}\n"
     text += limit_words(results, name, rates or {})
@@ -250,7 +255,7 @@ def render(
     for line in lines:
         if line.answer["detail"]:
             versions[PROGRAMS[line.program].title] = line.answer["detail"]
-    others = [line.others_cpu for line in lines] or [0.0]
+    others = [line.others_cpu for line in lines if not PROGRAMS[line.program].detached] or [0.0]
     profiles = [name for name in results.cases() if CASES[name].work == "profile"]
     scales = [scale for scale in dict.fromkeys(CASES[name].scale for name in results.cases()) if scale]
     parts = [

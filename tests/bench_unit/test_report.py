@@ -30,8 +30,18 @@ def test_an_overhead_is_a_bound_on_seconds_and_shows_processor_time(tmp_path: Pa
     assert "| seconds | btsr-sweep, plain processes | <= 0.2 s |  | 0.3 s (0.3 to 0.3) | **missed** |" in targets_table(
         results
     )
-    assert "| trials | CPU seconds | peak MiB |" in case_table(results, case)
-    assert "| 0.125 |" in case_table(results, case)
+    table = case_table(results, case)
+    assert "| trials | CPU seconds |\n" in table and "peak MiB" not in table, "the driver's memory is not the sweep's"
+    assert "| btsr-sweep, plain processes | 1 | 0.3 s (0.3 to 0.3) | all | 10 | 0.125 |" in table
+    assert "| btsr-sweep, Ray | 1 | 0.1 s (0.1 to 0.1) | all | 10 |  |" in table, "its processes are not seen"
+
+
+def test_processes_of_ray_are_nobody_elses() -> None:
+    lines = [replace(line_of("overhead-each", p, 0, 0.1), others_cpu=0.3) for p in ("sweep-ray", "sweep-local")]
+    page = render(lines[:1], outdated={}, machine={}, rates={}, date="2026-01-01")
+    assert "0 % during the noisiest one" in page
+    page = render(lines, outdated={}, machine={}, rates={}, date="2026-01-01")
+    assert "30 % during the noisiest one" in page
 
 
 def test_ratios_are_taken_within_a_round_and_judged() -> None:

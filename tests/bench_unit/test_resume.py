@@ -153,11 +153,49 @@ def test_a_run_goes_on_where_it_stopped_and_gives_up_on_what_fails(tmp_path: Pat
     assert again.asked == [("reference", 0), ("btsr", 2)]
 
 
-def test_what_refused_is_not_asked_again(tmp_path: Path) -> None:
-    measure(plan_for(1), Stand(tmp_path, Named(), refuses="reference"), [], CONSOLE)
+def test_what_refused_is_asked_again_by_the_next_run_alone(tmp_path: Path) -> None:
+    """There may have been less free memory than now."""
+    first = Stand(tmp_path, Named(), refuses="reference")
+    measure(plan_for(2), first, [], CONSOLE)
+    assert first.asked == [("btsr", 0), ("reference", 0), ("btsr", 1)]
     again = Stand(tmp_path, Named())
     measure(plan_for(2), again, read_lines(tmp_path / LINES), CONSOLE)
-    assert again.asked == [("btsr", 1)]
+    assert again.asked == [("reference", 0), ("reference", 1)]
+
+
+def test_what_others_took_is_no_reason_to_repeat_a_program_that_starts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noisy(self: Runner, case: str, program: str, round_: int, job: Job) -> Line:
+        asked.append(program)
+        return replace(line_of(case, program, round_, 1.0), others_cpu=0.5)
+
+    monkeypatch.setattr(Runner, "_once", noisy)
+    runner = Runner(
+        out=tmp_path,
+        own_python=Path(sys.executable),
+        peers_python=Path(sys.executable),
+        digests=digests_with(VERSIONS),
+        command="",
+        timeout_seconds=1,
+        idle_seconds=0,
+        most_others=0.12,
+    )
+    for program in ("sweep-ray", "sweep-local"):
+        runner.measure("overhead-each", program, 0, Job(data="", work="each"))
+    assert asked == ["sweep-ray", "sweep-local", "sweep-local"]
+
+
+def test_brackets_in_the_last_words_of_a_driver_are_no_markup(tmp_path: Path) -> None:
+    class Words(Stand):
+        def measure(self, case: str, program: str, round_: int, job: Job) -> Line:
+            return replace(super().measure(case, program, round_, job), error="DriverFailed: [/enforce fail]")
+
+    said = io.StringIO()
+    measure(plan_for(1)[:1], Words(tmp_path, Named()), [], Console(file=said, width=200))
+    assert "no number, DriverFailed: [/enforce fail]" in said.getvalue()
 
 
 def test_a_change_repeats_whole_rounds_and_an_interruption_does_not(tmp_path: Path) -> None:

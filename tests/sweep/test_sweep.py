@@ -286,6 +286,25 @@ def test_lines_for_a_log_bars_for_a_terminal_nothing_when_quiet(fresh: RunPaths)
     assert sweep(SMOKE, fresh, Counting(), quiet=True) == ""
 
 
+@pytest.mark.parametrize(
+    ("kernels", "reason"),
+    [
+        ("torch (no C++ compiler: c++ is not on the path)", "no C++ compiler: c++ is not on the path"),
+        ("torch (switched off by BTSR_KERNELS=off)", None),
+        ("torch", None),
+        ("fused_ce_avx2, fused_attention_avx2", None),
+    ],
+)
+def test_a_sweep_says_once_why_it_is_slow(fresh: RunPaths, kernels: str, reason: str | None) -> None:
+    def slow(spec: TrialSpec, context: RunContext) -> work.Steps:
+        result = yield from Counting()(spec, context)
+        return replace(result, provenance=replace(result.provenance, kernels=kernels))
+
+    said = sweep(SMOKE, fresh, slow).splitlines()
+    told = [line for line in said if line.startswith("trials run without native kernels")]
+    assert told == ([f"trials run without native kernels, which makes them slower: {reason}"] if reason else [])
+
+
 def test_brackets_in_names_are_no_markup(fresh: RunPaths) -> None:
     """Neither in lines nor in bars, whatever the console makes of them elsewhere."""
     spec = SMOKE.specs[0].model_copy(update={"method": "ce[/a][bold]"})
