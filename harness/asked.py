@@ -105,16 +105,24 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, se
     it) ignores an option, and where a trial would end before its auxiliary term begins.
     """
     built = _built(function, options, name)
-    there = {spec.method for spec in built.specs}
-    if options.methods and there != set(options.methods):
-        raise ConfigError(f"--methods does not choose in study {built.name}, which is about {', '.join(sorted(there))}")
+    there = [_called(spec) for spec in built.specs]
+    asked = set(options.methods)
+    if asked and not (asked <= set().union(*there) and all(asked & names for names in there)):
+        about = ", ".join(sorted({spec.method for spec in built.specs}))
+        raise ConfigError(f"--methods does not choose in study {built.name}, which is about {about}")
     if not built.specs:
         raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
+    _refuse_idle(built)
     _refuse_late(built)
     _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
+
+
+def _called(spec: TrialSpec) -> set[str]:
+    """What --methods may call a trial's method: BT-SR also by its base loss."""
+    return {spec.method, *([f"sasrec_{spec.loss.kind}+bt"] if spec.method == "bt_sr" else [])}
 
 
 def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
@@ -130,6 +138,15 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
     if not isinstance(built, Study):
         raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
     return built
+
+
+def _refuse_idle(built: Study) -> None:
+    """Raise ConfigError for data that would be others by name alone: their trials would all be run again."""
+    for data in dict.fromkeys(spec.data for spec in _trials(built)):
+        if data.count != "usual" and data.counted == data.model_copy(update={"count": "usual"}).counted:
+            raise ConfigError(
+                f"count '{data.count}' (--count) is what filter {data.filter} of {data.dataset} counts anyway: drop it"
+            )
 
 
 def _refuse_late(built: Study) -> None:

@@ -113,6 +113,18 @@ def load_split(folder: Path) -> Split:
     return split
 
 
+def prepared_as(fingerprint: str, paths: RunPaths) -> Split | None:
+    """The data with this fingerprint below `paths.prepared`, whatever became of their raw file; None where not there.
+
+    Raises LeakError when a check fails.
+    """
+    for described in sorted(paths.prepared.glob("*/split.json")):
+        split = _load_intact(described.parent)
+        if split is not None and split.fingerprint == fingerprint:
+            return split
+    return None
+
+
 def _check_fingerprint(folder: Path, split: Split, evidence: Evidence) -> None:
     """Raise DataError unless the arrays are those that the fingerprint was computed from."""
     arrays = {name: getattr(split, name) for name in _SPLIT_ARRAYS}

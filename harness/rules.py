@@ -70,6 +70,8 @@ def rule_of(words: str) -> Rule:
 
 def _validated(words: str) -> Metric:
     name, k = metric_of(words)
+    if name == "popcal":
+        raise ConfigError(f"'{words}' is kept for test alone, a rule sees validation: name another metric")
     if k not in CUTOFFS:
         raise ConfigError(f"'{words}' is not kept for validation: use a K of {', '.join(map(str, CUTOFFS))}")
     return name, k

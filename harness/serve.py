@@ -5,7 +5,7 @@ Scoring is that of the evaluation (`harness.evaluate`): the test inputs of evalu
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from harness.config import Profile, TrialSpec
 from harness.errors import ConfigError, DataError, StoreError
 from harness.evaluate import best_items, scored
 from harness.histories import Recommended
+from harness.options import WINNERS, is_search
 from harness.paths import RunPaths
-from harness.prepare import prepare
+from harness.prepare import prepare, prepared_as
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
 from harness.store import Store, open_store
 from harness.stored import TrialRow
+from harness.trial import device_of
 from harness.values import Split
 from models.sasrec import SASRec, rows_beyond_items
 
@@ -35,13 +37,15 @@ class Choice:
     """The trial that a mode chooses in a study."""
 
     row: TrialRow
-    """Of the setting's seeds the best on validation."""
+    """Of the setting's seeds the best on validation, among those whose weights were kept if there are any."""
     settings: int
     """How many were compared."""
     seeds: tuple[int, ...]
     """On which."""
     valid: Mapping[Metric, float]
     """Mean validation value of the setting by metric."""
+    passed_over: int
+    """Seeds that are better, but whose weights were not kept."""
 
 
 def choose_trial(
@@ -52,11 +56,13 @@ def choose_trial(
     dataset: str | None = None,
     profile: Profile | None = None,
     method: str | None = None,
+    kept: Collection[str] = (),
 ) -> Choice:
     """The setting on the Pareto front of validation ndcg@10 and cov@10 that the mode's rule picks, and its best seed.
 
-    Test numbers take no part. Raises ConfigError where the study leaves the data set, its version or the profile open,
-    or has nothing finished that fits.
+    kept: keys of trials whose weights there are; where the setting has such seeds, the best of them. Test numbers take
+    no part. Raises ConfigError where the study leaves the data set, its version or the profile open, or has nothing
+    finished that fits.
     """
     if mode not in PRESETS:
         raise ConfigError(f"mode '{mode}' is not known: use {', '.join(PRESETS)}")
@@ -72,8 +78,8 @@ def choose_trial(
     for row in rows:
         groups.setdefault(row.group, {})[row.spec.seed] = row
     ordered = [groups[name] for name in sorted(groups)]
-    kept, seeds = same_seeds([tuple(runs) for runs in ordered])
-    settings = [ordered[i] for i in kept]
+    places, seeds = same_seeds([tuple(runs) for runs in ordered])
+    settings = [ordered[i] for i in places]
     reader = store.validation()
 
     def valid(metric: Metric) -> NDArray[np.float64]:
@@ -84,12 +90,14 @@ def choose_trial(
     front = np.array(pareto(valid(PRECISION), valid(DIVERSITY)))
     place = int(front[pick(rule_of(mode), lambda metric: valid(metric)[front], rows[0].spec.data.dataset)])
     chosen = settings[place]
-    best = max((chosen[seed] for seed in seeds), key=lambda row: reader.value(row.key, *PRECISION))
+    ranked = sorted((chosen[seed] for seed in seeds), key=lambda row: -reader.value(row.key, *PRECISION))
+    better = next((better for better, row in enumerate(ranked) if row.key in kept), 0)
     return Choice(
-        row=best,
+        row=ranked[better],
         settings=len(settings),
         seeds=seeds,
         valid={metric: float(valid(metric)[place]) for metric in (PRECISION, DIVERSITY)},
+        passed_over=better,
     )
 
 
@@ -172,9 +180,31 @@ def full_key(paths: RunPaths, start: str) -> str:
     )
 
 
-def without_checkpoint(row: TrialRow, study: str, paths: RunPaths) -> ConfigError:
-    """The error for a trial whose weights were not kept, with the command that keeps them."""
-    words = ["btsr-sweep", "--study", study, "--dataset", row.spec.data.dataset, "--profile", row.spec.profile]
+def kept_keys(paths: RunPaths) -> frozenset[str]:
+    """Trials whose weights were kept."""
+    return frozenset(path.parent.name for path in paths.checkpoints.glob(f"*/{BEST}"))
+
+
+def without_checkpoint(row: TrialRow, study: str, paths: RunPaths, command: str) -> ConfigError:
+    """The error for a trial whose weights were not kept, with the command that keeps them.
+
+    command: what was typed when it ran, which names the file of a study of the user's own.
+    """
+    if study.endswith(WINNERS):
+        return ConfigError(
+            f"the weights of trial {row.key} were not kept, and what is done is not run again: repeat the search and "
+            "its winners with --keep-checkpoints in another folder by --out"
+        )
+    if is_search(study):
+        words = ["btsr-sweep", "--winners-of", study, "--dataset", row.spec.data.dataset, "--keep-checkpoints"]
+        return ConfigError(
+            f"the weights of trial {row.key} were not kept, and a search does not repeat its points: run "
+            f"`{shlex.join([*words, '--out', str(paths.work_dir)])}`, then btsr-recommend --study {study}{WINNERS}"
+        )
+    typed = shlex.split(command)
+    run_by = typed[typed.index("--study") + 1] if "--study" in typed[:-1] else study
+    name = run_by if run_by.endswith(".py") else study
+    words = ["btsr-sweep", "--study", name, "--dataset", row.spec.data.dataset, "--profile", row.spec.profile]
     words += ["--only", row.key, "--keep-checkpoints", "--out", str(paths.work_dir / "kept")]
     return ConfigError(
         f"the weights of trial {row.key} were not kept: run `{shlex.join(words)}` (with the options of the sweep), "
@@ -183,16 +213,12 @@ def without_checkpoint(row: TrialRow, study: str, paths: RunPaths) -> ConfigErro
 
 
 def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
-    """The kept weights of a trial, on its data as prepared below `paths`.
+    """The kept weights of a trial, on its data as prepared below `paths`, for which the raw file is not needed.
 
     Raises ConfigError where none were kept, StoreError for a damaged file, DataError where the data here are others
     than those that the model was trained on.
     """
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device '{device}' cannot be used here ({reason}): use --device cpu") from error
+    where = device_of(device)
     path = paths.checkpoints / key / BEST
     if not path.is_file():
         full_key(paths, key)
@@ -202,12 +228,12 @@ def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
         weights = {name.removeprefix("model."): value for name, value in found["weights"].items()}
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}): keep it anew, see --keep-checkpoints") from error
-    split = prepare(spec.data, paths)
+    split = prepared_as(str(identity["fingerprint"]), paths) or prepare(spec.data, paths)
     n_items = int(weights["table"].shape[0]) - rows_beyond_items(spec.encoder)
     _check_catalogue(path, str(identity["fingerprint"]), n_items, split)
     model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0), spec.train.precision)
     model.load_state_dict({name: value for name, value in weights.items() if name in model.state_dict()})
-    return Served(model=model.to(device), item_ids=tuple(split.item_ids.tolist()), device=torch.device(device))
+    return Served(model=model.to(where), item_ids=tuple(split.item_ids.tolist()), device=where)
 
 
 def _check_catalogue(path: Path, fingerprint: str, n_items: int, split: Split) -> None:

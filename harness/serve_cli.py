@@ -57,23 +57,25 @@ def recommend(
     known_format(output)
     asked = read_histories(histories)
     paths = RunPaths(data_dir=data_dir, work_dir=out, database=db)
-    from harness.checkpoint import BEST
-    from harness.serve import choose_trial, full_key, load_model, open_results, without_checkpoint
+    from harness.serve import choose_trial, full_key, kept_keys, load_model, open_results, without_checkpoint
 
     if study is not None:
+        kept = kept_keys(paths)
         with open_results(paths) as store:
-            choice = choose_trial(store, study, mode=mode, dataset=dataset, profile=profile, method=method)
+            choice = choose_trial(store, study, mode=mode, dataset=dataset, profile=profile, method=method, kept=kept)
+            typed = store.provenance(choice.row.key).command
         key, aux = choice.row.key, choice.row.spec.aux
         if not quiet:
             dial = f", alpha {aux.alpha:g}, lambda {aux.lam:g}" if aux.kind != "none" else ""
             numbers = ", ".join(f"{name}@{at} {value:.4f}" for (name, at), value in choice.valid.items())
             typer.echo(
                 f"{mode}: {choice.row.spec.method}{dial}, seed {choice.row.spec.seed}, trial {key} (validation "
-                f"{numbers}; {choice.settings} settings compared)",
+                f"{numbers}; {choice.settings} settings compared"
+                + (f"; the weights of {choice.passed_over} better seeds were not kept)" if choice.passed_over else ")"),
                 err=True,
             )
-        if not (paths.checkpoints / key / BEST).is_file():
-            raise without_checkpoint(choice.row, study, paths)
+        if key not in kept:
+            raise without_checkpoint(choice.row, study, paths, typed)
     else:
         assert trial is not None
         key = full_key(paths, trial)

@@ -15,7 +15,7 @@ from harness.store import Store
 from reports import figures, tables
 from reports.audit import audit
 from reports.claims import claims, gathered
-from reports.dial import dial, picks
+from reports.dial import Dial, dial, picks
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.export import answer, to_parquet
 from reports.findings import findings
@@ -85,7 +85,7 @@ class Asked:
             raise refused[0]
         self._say(refused)
 
-    def _say(self, reasons: Sequence[ConfigError]) -> None:
+    def _say(self, reasons: Sequence[BtsrError]) -> None:
         """Each once."""
         for words in map(str, reasons):
             if words not in self.said:
@@ -110,13 +110,18 @@ class Asked:
         self.output.sheet(effects_sheet(self.store, self.request(study), metrics))
 
     def effects(self, metrics: Sequence[Metric]) -> None:
-        """The same of every such study that was run; one that was not is named."""
-        started = [study for study in self.switching() if study in self.store.studies()]
-        for study in self.switching():
-            if study in started or not started:  # where none was: the error of the first
+        """The same of every such study that has any; of the others why not. Raises the first's error where none has."""
+        started = [study for study in self.switching() if study in self.store.studies()] or self.switching()[:1]
+        refused: list[BtsrError] = []
+        for study in started:
+            try:
                 self.effects_of(study, metrics)
-            else:
-                typer.echo(str(never_started(self.store, self.request(study))), err=True)
+            except ConfigError as error:
+                refused.append(error)
+        if len(refused) == len(started):
+            raise refused[0]
+        refused += [never_started(self.store, self.request(s)) for s in self.switching() if s not in started]
+        self._say(refused)
 
     def pareto(self) -> None:
         """The dial's pictures: the front, and the interaction where there is a grid; of a search its front."""
@@ -145,7 +150,13 @@ class Asked:
         """The setting that a rule chooses on each data set."""
         understood = rule_of(rule)
         evidence, datasets = self._gathered("alpha_lambda")
-        dials, refused = of_each(datasets, partial(dial, evidence))
+
+        def decided(dataset: str) -> Dial:
+            found = dial(evidence, dataset)
+            found.pick(understood)
+            return found
+
+        dials, refused = of_each(datasets, decided)
         self._tell(refused, dials)
         self.output.sheet(picks(evidence, dials, understood))
 

@@ -10,6 +10,7 @@ from reports.findings import candidates
 from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
+from reports.ran import odd_ones, ran
 from reports.results import Evidence
 from reports.stats import Summary, standard_error, summarise
 
@@ -71,13 +72,14 @@ def bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> Bar
         f"{dataset_title(dataset)}: data {data.fingerprint[:8]}, test users per bucket {' / '.join(map(str, sizes))}, "
         f"standard error over them up to {', '.join(errors)}"
     ]
+    _, odd = odd_ones({key: ran(evidence.store, choice.group) for key, choice in chosen.items()})
     for column in columns:
         if column.key in chosen:
             spec, group = chosen[column.key].group.spec, chosen[column.key].group
             words = f"{column.title} n = {len(group.runs)}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
             if spec.aux.kind == "barlow_twins":
                 words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
-            sentences.append(words)
+            sentences.append(words + (f", {odd[column.key]}" if column.key in odd else ""))
     absent = [column.title for column in columns if column.key not in chosen]
     if absent:
         sentences.append(f"not run: {', '.join(absent)}")

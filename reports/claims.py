@@ -132,27 +132,31 @@ class Claims:
             "alpha raises hr@10 in the tail bucket": ("hr", 10, 3, 1),
             "alpha raises cov@10 in the tail bucket": ("cov", 10, 3, 1),
         }
-        groups = self._line(dataset)
+        groups, which = self._line(dataset)
         ends = None if len(groups) < 2 or groups[0].spec.aux.alpha > 0 else (groups[-1], groups[0])
         for claim, (name, k, bucket, sign) in claims.items():
             if ends is None:
                 yield self._missing(claim, dataset, "needs the line over alpha with alpha = 0 (study alpha_lambda)")
             else:
                 aux = ends[0].spec.aux
-                how = f"alpha {aux.alpha:g} against 0, lambda {aux.lam:g}, {_settings(ends[0].spec)}"
+                how = f"alpha {aux.alpha:g} against 0, lambda {aux.lam:g}, {_settings(ends[0].spec)}{which}"
                 yield self._difference(claim, dataset, *ends, (name, k, bucket), how, sign)
-        yield self._peak(dataset, groups)
+        yield self._peak(dataset, groups, which)
 
-    def _line(self, dataset: str) -> tuple[Group, ...]:
-        """Equally replicated points of the line over alpha, ascending; none where the study has no line."""
+    def _line(self, dataset: str) -> tuple[tuple[Group, ...], str]:
+        """Equally replicated points of the line over alpha, ascending, and in words which of several lines it is.
+
+        None where the study has no line.
+        """
         try:
-            groups = line(self._evidence, dataset, "alpha").groups
+            found = line(self._evidence, dataset, "alpha")
         except ConfigError:
-            return ()
-        most = max(len(group.runs) for group in groups)
-        return tuple(group for group in groups if len(group.runs) == most)
+            return (), ""
+        most = max(len(group.runs) for group in found.groups)
+        groups = tuple(group for group in found.groups if len(group.runs) == most)
+        return groups, f"; {found.which}" if found.which else ""
 
-    def _peak(self, dataset: str, groups: tuple[Group, ...]) -> Claim:
+    def _peak(self, dataset: str, groups: tuple[Group, ...], which: str) -> Claim:
         """Where hr@1 is largest, against every alpha above 0.1."""
         claim = "hr@1 peaks at alpha <= 0.1"
         low = [group for group in groups if group.spec.aux.alpha <= 0.1]
@@ -162,6 +166,7 @@ class Claims:
         best = [max(side, key=partial(self._mean, name="hr", k=1)) for side in (low, high)]
         how = (
             f"best alpha on either side, {best[0].spec.aux.alpha:g} against {best[1].spec.aux.alpha:g}, chosen on test"
+            f"{which}"
         )
         return self._difference(claim, dataset, best[0], best[1], ("hr", 1, 0), how)
 

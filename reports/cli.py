@@ -87,7 +87,7 @@ def report(
         str | None,
         typer.Option(
             help="The alpha and lambda that a rule chooses on validation: precise, balanced, diverse, or such as "
-            "'max cov@10 subject to ndcg@10 >= 0.99*best' (of gini, arp and popcal the best is the least)."
+            "'max cov@10 subject to ndcg@10 >= 0.99*best' (of gini and arp the best is the least)."
         ),
     ] = None,
     why: Annotated[

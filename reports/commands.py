@@ -27,10 +27,11 @@ def sweep_command(
     *,
     more: bool = False,
     narrow: bool = True,
+    tie: str | None = None,
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
-    Without `narrow` it is of all the study's methods.
+    Without `narrow` it is of all the study's methods. Where no trial says how ties are ordered, `tie` does.
 
     Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings;
     with `more`, which is for one that is finished, for twice as many.
@@ -48,12 +49,13 @@ def sweep_command(
         points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
         words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
         if tried:
-            words += ["--tie", tried[0].data.tie] if tried[0].data.tie != "stable" else []
+            words += _tied(tried[0].data.tie)
             words += _always(_usual(profile, datasets, tried))
+        else:
+            words += _tied(tie)
         return _command(searched, profile, datasets, words, database)
-    return _command(
-        study, profile, datasets, _options(study, profile, datasets, missing, narrow=narrow) or [], database
-    )
+    options = _options(study, profile, datasets, missing, narrow=narrow)
+    return _command(study, profile, datasets, _tied(tie) if options is None else options, database)
 
 
 def exact_command(
@@ -70,6 +72,10 @@ def exact_command(
 def _command(study: str, profile: Profile, datasets: Sequence[str], options: Sequence[str], database: str) -> str:
     words = ["btsr-sweep", "--study", study, "--dataset", ",".join(datasets), "--profile", profile]
     return shlex.join([*words, *options, *_place(database)])
+
+
+def _tied(tie: str | None) -> list[str]:
+    return ["--tie", tie] if tie not in {None, "stable"} else []
 
 
 def _place(database: str) -> list[str]:
@@ -103,7 +109,7 @@ def _options(
             if best is None or len(planned) < best[0]:
                 words = ["--reduced"] if reduced else []
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
-                words += ["--tie", tie] if tie != "stable" else []
+                words += _tied(tie)
                 words += ["--max-epochs", str(cap)] if cap is not None else []
                 best = len(planned), words + _always(options), options
     if best is None:

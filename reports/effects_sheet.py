@@ -40,8 +40,8 @@ def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()
     return Sheet(
         name=f"effects_{evidence.study}",
         title=(
-            f"{store.study(evidence.study).title}, one setting switched at a time: study {evidence.study}, "
-            f"profile {evidence.profile}"
+            f"{' '.join(store.study(evidence.study).title.split())}, one setting switched at a time: "
+            f"study {evidence.study}, profile {evidence.profile}"
         ),
         header=("data set", "method", "switched", "metric", "base", "effect", "in percent", "95 % interval")
         + ("p", "p (Holm)", "paired by"),

@@ -116,7 +116,7 @@ def _common_caption(evidence: Evidence, found: Sequence[Line]) -> list[str]:
         sentences.append(
             f"{dataset_title(one.dataset)}: {other} {one.fixed:g}, {spec.loss.kind.upper()}, "
             f"B {spec.train.batch_size}, {spec.aux.bt_reduction}, n = {most}, data {one.groups[0].fingerprint[:8]}"
-            + "".join(f", {words}" for words in mixed_words(evidence.store, one.groups))
+            + "".join(f", {words}" for words in (*mixed_words(evidence.store, one.groups), one.which) if words)
         )
     return sentences
 

@@ -55,7 +55,8 @@ def candidates(evidence: Evidence, dataset: str, column: ColumnPlan) -> Choice |
 
 
 def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()) -> Findings:
-    """Choose (on validation), then measure (on test)."""
+    """Choose (on validation), then measure (on test); methods that the paper's table does not have get columns, too."""
+    plan = plan.with_more({spec.method for spec in evidence.specs})
     chosen = {
         (dataset, column.key): choice
         for dataset in evidence.datasets

@@ -50,6 +50,8 @@ class Line:
     """The configurations behind the points, ascending."""
     metrics: Mapping[tuple[str, int, int], tuple[Point, ...]]
     """Test points by (name, k, bucket), ascending; empty where the bucket has no targets."""
+    which: str
+    """Which of several families of configurations this is, in words; empty where it is the only one."""
     title: str
     caption: str
 
@@ -114,6 +116,12 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
     most = max(len(group.runs) for group in groups)
     optimum = choose(replicated(groups), evidence.store.validation()).group
     where = _COORDINATES[axis]
+    which = (
+        f"{len(there)} configurations exist; of n = {most}, that with most values of {axis} is shown "
+        f"(precision {groups[-1].spec.train.precision})"
+        if len(there) > 1
+        else ""
+    )
     return Line(
         dataset=dataset,
         axis=axis,
@@ -121,8 +129,9 @@ def line(evidence: Evidence, dataset: str, axis: Axis) -> Line:
         optimum=where(optimum.spec)[0],
         groups=tuple(groups),
         metrics=_points(evidence, groups, axis, most),
+        which=which,
         title=f"{dataset_title(dataset)}: sensitivity to {axis}",
-        caption=_caption(evidence, groups, axis, optimum, most, len(there)),
+        caption=_caption(evidence, groups, axis, optimum, most, which),
     )
 
 
@@ -145,9 +154,7 @@ def _points(
     return points
 
 
-def _caption(
-    evidence: Evidence, groups: Sequence[Group], axis: Axis, optimum: Group, most: int, n_families: int
-) -> str:
+def _caption(evidence: Evidence, groups: Sequence[Group], axis: Axis, optimum: Group, most: int, which: str) -> str:
     """Profile, data, B, base loss, reduction, seeds, how the optimum was found: never an alpha without them."""
     spec, data = groups[-1].spec, evidence.data(optimum)
     best, fixed = _COORDINATES[axis](optimum.spec)[0], _COORDINATES[axis](spec)[1]
@@ -166,9 +173,4 @@ def _caption(
     of = " of the filled points" if any(len(group.runs) < most for group in groups) else ""
     sentences.append(f"dashed: best mean validation {SELECT_ON}{of} ({axis} {best:g})")
     sentences += mixed_words(evidence.store, groups)
-    if n_families > 1:
-        sentences.append(
-            f"{n_families} configurations exist; of n = {most}, that with most values of {axis} is shown "
-            f"(precision {spec.train.precision})"
-        )
-    return "; ".join(sentences)
+    return "; ".join([*sentences, *([which] if which else [])])

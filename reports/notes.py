@@ -111,7 +111,7 @@ def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[
     rival = "the best other column by mean" if found.plan.column(tests[0].against).key in _rivals(found) else "its base"
     if made:
         yield (
-            f"* larger than {rival}, and p < 0.05 after Holm over the {count(len(made), 'test')} of this table, p "
+            f"* better than {rival}, and p < 0.05 after Holm over the {count(len(made), 'test')} of this table, p "
             "being the larger of the paired t test over seeds and the paired permutation test over users (coverage: "
             "seeds alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
         )
@@ -305,7 +305,15 @@ def table_commands(found: Findings) -> tuple[str, ...]:
     begun = [dataset for dataset in evidence.datasets if any(spec.data.dataset == dataset for spec in part)]
     others = [dataset for dataset in evidence.datasets if dataset not in begun]
     return tuple(
-        sweep_command(plan.study, evidence.profile, datasets, mine, evidence.store.shown, narrow=False)
+        sweep_command(
+            plan.study,
+            evidence.profile,
+            datasets,
+            mine,
+            evidence.store.shown,
+            narrow=False,
+            tie=evidence.request.tie,
+        )
         for datasets in (begun, others)
         if datasets
         for mine in ([spec for spec in part if spec.data.dataset in datasets],)

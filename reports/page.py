@@ -5,13 +5,14 @@ It needs no network and opens from disk. Everything it holds is escaped; picture
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure
 
 from harness.errors import BtsrError, ConfigError
+from harness.options import is_search
 from harness.store import Store
 from harness.stored import TrialRow
 from reports.audit import audit
@@ -20,13 +21,14 @@ from reports.cost import costs
 from reports.dial import dial, presets
 from reports.draw import svg
 from reports.draw_dial import draw_front, draw_interaction
+from reports.draw_search import draw_search
 from reports.effects_sheet import SWITCHING, effects_sheet
 from reports.figures import FIGURES, drawn
 from reports.findings import findings
 from reports.names import dataset_title, method_title
 from reports.plans import PLANS, TABLE2
 from reports.render import html
-from reports.results import Request, gather, narrowed, of_each
+from reports.results import Evidence, Request, gather, narrowed, of_each
 from reports.sheet import sheet_html, templates
 from reports.summary import counted, table_summary
 from reports.tables import build
@@ -107,7 +109,8 @@ def picture(figure: Figure, what: str) -> str:
 def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
     """Pareto front, interaction and what the rules with a name pick, of the study that varies alpha and lambda.
 
-    Where it has no two settings anywhere, of the first study that has; where none has, what to run for it.
+    Where it has no two settings anywhere, of the first study that has, a search its front; where none has, what to run
+    for it.
     """
     parts: list[str] = []
     lacking: list[str] = []
@@ -115,6 +118,9 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
         try:
             evidence = gather(store, request(study))
             datasets = evidence.datasets if request(study).datasets else evidence.finished
+            if is_search(study) and (fronts := _search_fronts(evidence, datasets)):
+                parts += fronts
+                break
             found, refused = of_each(datasets, partial(dial, evidence))
             reasons = [str(reason) for reason in refused]
         except BtsrError as error:
@@ -134,6 +140,11 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
         lacking.insert(0, "No study here varies alpha and lambda enough to choose between precision and coverage.")
     parts.append(templates().get_template("sentences.html").render(sentences=lacking))
     return Section(key="dial", title="The dial: precision against coverage", body="\n".join(parts))
+
+
+def _search_fronts(evidence: Evidence, datasets: Sequence[str]) -> list[str]:
+    fronts, _ = of_each(datasets, lambda name: (draw_search(evidence, name), dataset_title(name)))
+    return [picture(figure, f"Front of the search, {title}") for figure, title in fronts]
 
 
 def _checks(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:

@@ -1,10 +1,12 @@
 """What the paper's tables consist of (spec 7.1 to 7.3): columns, metrics, and which column has to beat which."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 from harness.config import PAPER_DATASETS, TrialSpec
 from reports.names import METHOD_TITLES
+from studies.points import MORE
 from studies.points import TABLE2 as METHODS
 
 OURS = "bt_sr"
@@ -46,6 +48,7 @@ class TablePlan:
 
     number: int
     title: str
+    """With `{metrics}` where it names its rows."""
     study: str
     """Read by default."""
     columns: tuple[ColumnPlan, ...]
@@ -54,15 +57,40 @@ class TablePlan:
     """With a column that tells by how many percent `OURS` is better than the best other."""
     datasets: tuple[str, ...] = field(default=PAPER_DATASETS)
     """Of the paper's table."""
+    more: tuple[ColumnPlan, ...] = ()
+    """Columns that the paper's table does not have: shown where the study runs their methods."""
+
+    def titled(self, metrics: Sequence[tuple[str, int]]) -> str:
+        """The title with these rows."""
+        return self.title.replace("{metrics}", ", ".join(f"{name.upper()}@{k}" for name, k in metrics))
+
+    def with_more(self, methods: AbstractSet[str]) -> "TablePlan":
+        """With columns of those of these methods that the paper's table does not have, before the BT columns."""
+        more = [column for column in self.more if methods & {*column.methods}]
+        if not more:
+            return self
+        plain = [column for column in more if not column.beats]
+        keys = tuple(column.key for column in plain)
+        first = next(i for i, column in enumerate(self.columns) if column.beats)
+        rest = [
+            replace(column, beats=(*column.beats, *keys)) if len(column.beats) > 1 else column
+            for column in self.columns[first:]
+        ]
+        tested = [column for column in more if column.beats]
+        return replace(self, columns=(*self.columns[:first], *plain, *rest, *tested))
 
     def column(self, key: str) -> ColumnPlan:
         """The column of that key."""
         return next(column for column in self.columns if column.key == key)
 
 
-def _bt(base: str) -> ColumnPlan:
+def _plain(base: str, title: str) -> ColumnPlan:
+    return ColumnPlan(key=f"sasrec_{base}", title=title, methods=(f"sasrec_{base}",))
+
+
+def _bt(base: str, title: str) -> ColumnPlan:
     key = f"sasrec_{base}+bt"
-    return ColumnPlan(key=key, title=f"{base.upper()}+BT", methods=(OURS, key), base=base, beats=(f"sasrec_{base}",))
+    return ColumnPlan(key=key, title=f"{title}+BT", methods=(OURS, key), base=base, beats=(f"sasrec_{base}",))
 
 
 _OTHERS = tuple(method for method in METHODS if method != OURS)
@@ -70,12 +98,13 @@ _OTHERS = tuple(method for method in METHODS if method != OURS)
 
 TABLE1 = TablePlan(
     number=1,
-    title="NDCG@10 of three SASRec variants with and without the Barlow Twins term",
+    title="{metrics} of three SASRec variants with and without the Barlow Twins term",
     study="table1",
     columns=(
-        *(ColumnPlan(key=f"sasrec_{b}", title=b.upper(), methods=(f"sasrec_{b}",)) for b in BASE_LOSSES),
-        *(_bt(base) for base in BASE_LOSSES),
+        *(_plain(base, base.upper()) for base in BASE_LOSSES),
+        *(_bt(base, base.upper()) for base in BASE_LOSSES),
     ),
+    more=(_plain("ce_sampled", "CE-"), replace(_bt("ce_sampled", "CE-"), methods=("sasrec_ce_sampled+bt",))),
     metrics=(("ndcg", 10),),
 )
 
@@ -87,6 +116,7 @@ TABLE2 = TablePlan(
         *(ColumnPlan(key=key, title=METHOD_TITLES[key], methods=(key,)) for key in _OTHERS),
         ColumnPlan(key=OURS, title=METHOD_TITLES[OURS], methods=(OURS,), beats=_OTHERS),
     ),
+    more=tuple(ColumnPlan(key=key, title=METHOD_TITLES[key], methods=(key,)) for key in MORE),
     metrics=(
         *(("hr", k) for k in (1, 5, 10)),
         *(("ndcg", k) for k in (5, 10, 50)),
@@ -97,7 +127,7 @@ TABLE2 = TablePlan(
 
 TABLE3 = TablePlan(
     number=3,
-    title="NDCG@20 at two values of alpha (belongs to figure 5)",
+    title="{metrics} at two values of alpha (belongs to figure 5)",
     study="alpha_lambda",
     columns=(
         ColumnPlan(key="sasrec_bce", title=METHOD_TITLES["sasrec_bce"], methods=("sasrec_bce",), anywhere=True),

@@ -133,13 +133,22 @@ class Evidence:
         """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
         missing = [spec for dataset in datasets for spec in self.missing(dataset)]
         more = more and not missing
-        return sweep_command(self.study, self.profile, datasets, missing, self.store.shown, self.specs, more=more)
+        return sweep_command(
+            self.study,
+            self.profile,
+            datasets,
+            missing,
+            self.store.shown,
+            self.specs,
+            more=more,
+            tie=self.request.tie,
+        )
 
     def remedy(self, dataset: str) -> str:
         """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
         if self.missing(dataset) or self.study == "alpha_lambda":
             return f"run `{self.command((dataset,))}`"
-        other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown)
+        other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown, tie=self.request.tie)
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
 
 
@@ -157,7 +166,10 @@ def _profile(
     for row in rows:
         if mine(row.spec):
             counts[row.spec.profile] = counts.get(row.spec.profile, 0) + (row.status == "done")
-    there = sorted(counts or {spec.profile for spec in specs if mine(spec)} or {spec.profile for spec in specs})
+    finished = [name for name, done in counts.items() if done]
+    there = sorted(
+        finished or counts or {spec.profile for spec in specs if mine(spec)} or {spec.profile for spec in specs}
+    )
     if len(there) > 1:
         listed = ", ".join(f"{name}: {count(counts.get(name, 0), 'finished trial')}" for name in there)
         on = f"on {', '.join(request.datasets)}, " if request.datasets else ""
@@ -243,7 +255,7 @@ def of_each(datasets: Sequence[str], make: Callable[[str], Made]) -> tuple[list[
 def never_started(store: Store, request: Request) -> StoreError:
     """What to tell of a study of ours that the store does not have: the others, and the command that runs it."""
     datasets = request.datasets or default_datasets(request.study)
-    command = sweep_command(request.study, request.profile or "released", datasets, (), store.shown)
+    command = sweep_command(request.study, request.profile or "released", datasets, (), store.shown, tie=request.tie)
     there = ", ".join(store.studies()) or "none"
     return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
 

@@ -11,6 +11,7 @@ from harness.geometry import Densities, densities, effective_rank, overlap_hist,
 from reports.findings import candidates
 from reports.names import dataset_title
 from reports.plans import OURS, TABLE2, ColumnPlan
+from reports.ran import odd_ones, ran
 from reports.results import Evidence
 from reports.stats import Summary, summarise
 
@@ -61,6 +62,7 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
         names = ", ".join(column.title for column in COLUMNS)
         raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command((dataset,))}`")
     found, without, sentences = [], [], []
+    _, odd = odd_ones({key: ran(evidence.store, choice.group) for key, choice in chosen.items()})
     for column in COLUMNS:
         if column.key not in chosen:
             without.append(f"{column.title} not run")
@@ -74,7 +76,7 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
         words = f"{column.title} {words}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
         if spec.aux.kind == "barlow_twins":
             words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
-        sentences.append(words)
+        sentences.append(words + (f", {odd[column.key]}" if column.key in odd else ""))
         found.append(model)
     if not found:
         raise ConfigError(

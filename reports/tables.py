@@ -102,7 +102,7 @@ def build(found: Findings) -> Table:
     corrected = _corrected(cells)
     return Table(
         name=f"table{plan.number}",
-        title=f"Table {plan.number}: {plan.title}, study {evidence.study}, profile {evidence.profile}",
+        title=f"Table {plan.number}: {plan.titled(found.metrics)}, study {evidence.study}, profile {evidence.profile}",
         profile=evidence.profile,
         columns=tuple(columns),
         rows=tuple(rows),

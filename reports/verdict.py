@@ -62,7 +62,9 @@ def verdicts(found: Findings) -> Sheet:
         header=("data set", "metric", "method", "ours", "95 % interval over", "published", "gap", "verdict"),
         rows=tuple(rows),
         footnotes=(
-            "; ".join(f"{said}: {count}" for said, count in sorted(counts.items())) + ".",
+            "; ".join(f"{said}: {count}" for said, count in sorted(counts.items())) + "."
+            if counts
+            else "The paper prints a number for none of these rows.",
             "Interval: bootstrap over seeds, then users; coverage: Student's t over seeds; one seed: users alone, "
             "which does not contain the chance of training.",
             "other data: our test users are not known to be the authors', so nothing is reproduced or refuted.",

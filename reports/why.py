@@ -30,10 +30,10 @@ def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
     plan = plan_of(int(table))
     column = None
     if len(parts) == 4:
-        keys = [column.key for column in plan.columns]
-        if parts[3] not in keys:
-            raise unknown_name("column", parts[3], keys)
-        column = plan.column(parts[3])
+        columns = {column.key: column for column in (*plan.columns, *plan.more)}
+        if parts[3] not in columns:
+            raise unknown_name("column", parts[3], columns)
+        column = columns[parts[3]]
     return plan, parts[1], metric_of(parts[2]), column
 
 

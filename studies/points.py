@@ -237,3 +237,6 @@ POINTS: Mapping[str, Rows] = {
 
 TABLE2: tuple[str, ...] = ("sasrec_bce", "sasrec_ce", "sasrec_sce", "cl4srec", "duorec", "ec4srec", "bt_sr")
 """The columns of table 2 (spec 7.2)."""
+
+MORE: tuple[str, ...] = ("sasrec_gbce", "sasrec_ce_sampled", "duorec_released")
+"""Methods that the paper's tables do not have: studies of methods run those that are named."""

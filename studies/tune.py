@@ -1,4 +1,4 @@
-"""Tuning on validation with the same number of trials for every method of table 2, on the first seed.
+"""Tuning on validation with the same number of trials for every method of table 2 (others too, named), first seed.
 
 As a grid, nine: the row of `studies.points`, and eight points of three values of dropout times three of what matters
 most to the method. As a search (`--search tpe --trials N`), N points of the method's own space, the row first.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec
-from studies.points import TABLE2
+from studies.points import MORE, TABLE2
 from studies.profiles import trial, varied
 
 DROPOUT: tuple[float, ...] = (0.1, 0.3, 0.5)
@@ -25,6 +25,9 @@ AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "duorec": [("aux", {"alpha": a}) for a in CONTRAST],
     "ec4srec": [("aux", {"alpha": a}) for a in CONTRAST],
     "bt_sr": [("aux", {"alpha": a}) for a in (0.1, 0.2, 0.4)],
+    "sasrec_gbce": [("loss", {"gbce_t": t}) for t in (0.5, 0.75, 0.9)],
+    "sasrec_ce_sampled": [("loss", {"negatives": k}) for k in (64, 256, 1024)],
+    "duorec_released": [("aux", {"alpha": a}) for a in CONTRAST],
 }
 """Method -> part of the specification and its three values."""
 
@@ -65,6 +68,12 @@ OWN: Mapping[str, Mapping[str, Range]] = {
         "aux.tau_negative": TEMPERATURE,
     },
     "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": Range(low=0.0, high=0.5)},
+    "sasrec_gbce": {
+        "loss.negatives": Range(low=16, high=256, log=True, integer=True),
+        "loss.gbce_t": Range(low=0.0, high=1.0),
+    },
+    "sasrec_ce_sampled": {"loss.negatives": Range(low=64, high=1024, log=True, integer=True)},
+    "duorec_released": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
 
@@ -85,9 +94,10 @@ def space(base: TrialSpec) -> SearchSpace:
 def study(options: StudyOptions) -> Study:
     """Data sets x methods x nine settings; `reduced`: the row and three others. A search takes the methods' spaces."""
     seed = options.seeds[0]
+    methods = options.chosen((*TABLE2, *MORE)) if options.methods else TABLE2
     specs, spaces = [], []
     for dataset in options.datasets:
-        for method in options.chosen(TABLE2):
+        for method in methods:
             base = trial(method, dataset, options, seed)
             grid = (
                 varied(varied(base, encoder={"dropout": dropout}), **{part: values})

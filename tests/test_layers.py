@@ -129,7 +129,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.serve": (
         VALUES
         | {"models", "harness.checkpoint", "harness.evaluate", "harness.histories", "harness.prepare"}
-        | {"harness.rules", "harness.store"},
+        | {"harness.options", "harness.rules", "harness.store", "harness.trial"},
         {"torch", "numpy"},
     ),
     "harness.serve_cli": ({"harness"}, {"typer"}),

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import StudyOptions
+from harness.config import Study, StudyOptions
+from harness.store import open_store
+from reports.findings import findings
+from reports.plans import TABLE2
+from reports.results import Request, gather
+from reports.tables import build
 from studies import STUDIES
 from tests.reports.latex import check
 from tests.reports.typed import typed
-from tests.reports.world import data_config, result, spec, split_of, write
+from tests.reports.world import data_config, failure, result, spec, split_of, write
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +118,15 @@ def test_mistakes(
             "run `btsr-sweep --study smoke --dataset ml1m,",
         ),
         (("--table", 2, "--study", "smoke", "--profile", "paper", *here), "with profile paper"),
-        (("--table", 2, "--study", "smoke", "--tie", "random", *here), "tie random"),
+        (
+            ("--table", 2, "--study", "smoke", "--tie", "random", *here),
+            "and tie random in",
+        ),
+        (
+            ("--table", 2, "--study", "smoke", "--tie", "random", *here),
+            "run `btsr-sweep --study smoke --dataset synthetic --profile released --tie random --out",
+        ),
+        (("--table", 2, "--tie", "random", *here), "--profile released --tie random --out"),
         (("--figure", 3, "--study", "smoke", "--dataset", "beauty", *here), "--dataset beauty"),
         (
             ("--table", 2, "--db", tmp_path / "none.db"),
@@ -273,3 +286,91 @@ def test_what_table_1_lacks_is_run_by_its_own_study(
     assert f"btsr-sweep --study table1 --dataset ml1m --profile released {like} --out {tmp_path}" in out
     assert f"btsr-sweep --study table1 --dataset beauty --profile released --out {tmp_path}" in out
     assert "--study table2" not in out
+
+
+def test_effects_of_one_study_do_not_need_those_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = split_of(data_config(), 20)
+    for study, profile in (("protocol", "released"), ("precision", "paper")):
+        specs = [spec("bt_sr", alpha=alpha, profile=profile) for alpha in (0.1, 0.2)]
+        runs = [result(one, split, valid=1, test=1 + one.aux.alpha) for one in specs]
+        write(tmp_path / "btsr.db", study, specs, runs, [split])
+    here = ("--effects", "--db", tmp_path / "btsr.db")
+    for profile, shown, other in (("paper", "precision", "protocol"), ("released", "protocol", "precision")):
+        assert typed(monkeypatch, *here, "--profile", profile) == 0
+        said = capsys.readouterr()
+        assert f"study {shown}, profile {profile}" in said.out and f"study {other}, " not in said.out
+        assert f"study {other} has no finished trial" in said.err and "no study 'augmentation'" in said.err
+    refused = _refused(monkeypatch, capsys, *here, "--profile", "paper", "--study", "protocol")
+    assert "study protocol has no finished trial" in refused
+    assert "on beauty" in _refused(monkeypatch, capsys, *here, "--dataset", "beauty")
+
+
+def test_a_title_of_two_lines_is_one_in_effects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = split_of(data_config(), 20)
+    specs = [spec("bt_sr", alpha=alpha) for alpha in (0.1, 0.2)]
+    runs = [result(one, split, valid=1, test=1) for one in specs]
+    with open_store(tmp_path / "btsr.db", create=True) as store:
+        store.register_study(Study(name="mine", title="Mine\nand yours", specs=tuple(specs)))
+        store.record_data(split)
+        for run in runs:
+            store.record(run)
+    words = ("--effects", "--study", "mine", "--db", tmp_path / "btsr.db", "--format", "latex")
+    assert typed(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    check(out)
+    assert "Mine and yours, one setting switched" in out
+
+
+def test_a_profile_in_which_everything_failed_is_no_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, good, bad = split_of(data_config(), 20), spec(), spec(profile="paper")
+    write(tmp_path / "btsr.db", "table2", [good, bad], [result(good, split, valid=1, test=1), failure(bad)], [split])
+    assert typed(monkeypatch, "--table", 2, "--db", tmp_path / "btsr.db") == 0
+    assert "profile released" in capsys.readouterr().out
+
+
+def test_a_table_is_titled_by_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, one = split_of(data_config(), 20), spec()
+    write(tmp_path / "btsr.db", "table1", [one], [result(one, split, valid=1, test=1)], [split])
+    here = ("--table", 1, "--db", tmp_path / "btsr.db")
+    for words, title in (((), "NDCG@10 of three"), (("--metric", "hr@10,cov@5"), "HR@10, COV@5 of three")):
+        assert typed(monkeypatch, *here, *words) == 0
+        assert f"Table 1: {title} SASRec variants" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_method_that_the_paper_does_not_have_gets_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BT-SR is tested against it, too; where it is not run, tables are the paper's."""
+    split = split_of(data_config(), 40)
+    specs = [spec(method, seed=seed) for method in ("sasrec_ce", "sasrec_ce_sampled") for seed in (1235, 37)]
+    specs += [spec("bt_sr", alpha=0.2, seed=seed) for seed in (1235, 37)]
+    specs += [spec("sasrec_ce_sampled+bt", alpha=0.2)]
+    runs = [result(one, split, valid=1, test=3.0 if one.method == "sasrec_ce_sampled" else 1.0) for one in specs]
+    for study in ("table1", "table2"):
+        write(tmp_path / "btsr.db", study, specs, runs if study == "table1" else (), [split])
+    here = ("--db", tmp_path / "btsr.db")
+    assert typed(monkeypatch, "--table", 2, *here, "--format", "csv", "--metric", "ndcg@10") == 0
+    out = capsys.readouterr().out
+    assert "sasrec_ce_sampled" in out and "duorec_released" not in out
+    assert typed(monkeypatch, "--table", 2, *here) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "SASRec (CE-)" in said and "SASRec (gBCE)" not in said
+    assert typed(monkeypatch, "--table", 1, *here) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "CE-+BT" in said
+    assert typed(monkeypatch, "--why", "table 2, ml1m, hr@10, sasrec_ce_sampled", *here) == 0
+    assert "SASRec (CE-)" in capsys.readouterr().out
+    with open_store(tmp_path / "btsr.db", read_only=True) as store:
+        found = findings(gather(store, Request(study="table2")), TABLE2)
+        table = build(found)
+    place = [row.metric for row in table.rows].index("ndcg@10"), [c.key for c in table.columns].index("bt_sr")
+    ours = table.cells[place[0]][place[1]]
+    assert ours.test is not None and ours.test.against == "sasrec_ce_sampled"

@@ -13,11 +13,14 @@ from harness.config import SEEDS
 from harness.errors import ConfigError
 from harness.rules import PRESETS, pareto, pick, rule_of
 from harness.store import open_store
+from reports.claims import claims
 from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
+from reports.figures import FIGURES
 from reports.lines import line
 from reports.results import Request, gather
 from tests.reports.legible import assert_legible
+from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -197,7 +200,18 @@ def test_of_several_families_the_largest_is_shown_and_named(tmp_path: Path) -> N
             assert words in " ".join(said.split()) and "precision bf16" in " ".join(said.split())
         assert words in presets(evidence, [found]).footnotes[1]
         along = line(evidence, "ml1m", "alpha").caption
-        assert "precision fp32" in along and "of n = 2, that with most values of alpha is shown" in along
+        words = "of n = 2, that with most values of alpha is shown (precision fp32)"
+        assert words in along
+        (overview,) = FIGURES[6].draw(evidence, ("ml1m",)).pictures
+        said = " ".join(" ".join(text.get_text() for text in part.texts) for part in overview.figure.subfigs)
+        assert words in " ".join(said.split())
+    write(file, "alpha_lambda", specs, [])
+    zero = [spec("bt_sr", alpha=0.0, seed=s) for s in SEEDS[:2]]
+    write(file, "alpha_lambda", zero, [result(one, split, valid=1, test=1) for one in zero])
+    with open_store(file, read_only=True) as store:
+        about = [row for row in claims(gather(store, Request(study="alpha_lambda"))).rows if "alpha" in row[1]]
+        assert all("2 configurations exist" in row[4] for row in about if row[2] != "not run")
+        assert sum(row[2] != "not run" for row in about) == 5
 
 
 @pytest.mark.parametrize(("fuller", "other"), [("fp32", "bf16"), ("bf16", "fp32")])
@@ -209,3 +223,23 @@ def test_of_families_of_one_size_that_with_most_trials_is_shown(fuller: str, oth
     file = write(tmp_path / "a.db", "alpha_lambda", specs, runs, [split])
     with open_store(file, read_only=True) as store:
         assert {setting.spec.train.precision for setting in _dial(store).settings} == {fuller}
+
+
+def test_a_limit_that_one_data_set_does_not_reach_takes_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, quality, users in (("ml1m", 2.0, 40), ("yelp", 0.0, 41)):
+        split = split_of(data_config(name), users)
+        specs = [spec("bt_sr", dataset=name, alpha=alpha) for alpha in (0.1, 0.2)]
+        runs = [result(one, split, valid=quality, test=1) for one in specs]
+        write(tmp_path / "btsr.db", "alpha_lambda", specs, runs, [split])
+    words = ("--pick", "max cov@10 subject to hr@10 >= 0.5", "--db", tmp_path / "btsr.db")
+    assert typed(monkeypatch, *words) == 0
+    said = capsys.readouterr()
+    assert "ML 1M" in said.out and "YELP" not in said.out and "no setting on yelp satisfies" in said.err
+    assert typed(monkeypatch, *words, "--dataset", "ml1m,yelp") == 2
+
+
+def test_a_rule_cannot_see_what_is_kept_for_test_alone() -> None:
+    with pytest.raises(ConfigError, match="'popcal@10' is kept for test alone"):
+        rule_of("min popcal@10 subject to ndcg@10 >= 0.99*best")

@@ -12,6 +12,7 @@ from harness.errors import ConfigError
 from harness.options import is_search
 from harness.store import Store, open_store
 from reports import draw_search
+from reports.page import page
 from reports.results import Request, gather
 from tests.store import fake
 from tests.sweep.test_cli import REPORT, typed
@@ -73,3 +74,11 @@ def test_the_command_draws_it(store: Store, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "here" / "pareto_synthetic.png").read_bytes().startswith(b"\x89PNG")
     assert is_search("tune_tpe") and not is_search("alpha_lambda")
+
+
+def test_the_page_has_it(store: Store) -> None:
+    recorded(store, POINTS)
+    made = page(store, lambda study: Request(study="mine_nsga2"), "page")
+    dial = made[made.index('<section id="dial"') :]
+    dial = dial[: dial.index("</section>")]
+    assert dial.count("<img") == 1 and "Front of the search" in dial and "No study here varies" not in dial

@@ -13,7 +13,7 @@ from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.store import open_store
 from harness.values import Split, TrialResult
-from reports.bars import FIGURE5_COLUMNS, bars
+from reports.bars import FIGURE1_COLUMNS, FIGURE5_COLUMNS, bars
 from reports.draw import draw_line, save
 from reports.figures import FIGURES
 from reports.lines import Axis, Line
@@ -326,3 +326,12 @@ def test_files(database: Path, tmp_path: Path) -> None:
     assert pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 5000
     again = save(draw_line(_line(database)), tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in (png, svg, pdf)]
+
+
+def test_bars_that_were_not_computed_alike_say_so(tmp_path: Path) -> None:
+    split = split_of(data_config(), 40)
+    specs = [spec(seed=seed) for seed in (1235, 37)] + [spec("bt_sr", alpha=0.2, precision="bf16")]
+    runs = [result(one, split, valid=1, test=1) for one in specs]
+    with open_store(write(tmp_path / "a.db", "table2", specs, runs, [split]), read_only=True) as store:
+        found = bars(gather(store, Request(study="table2")), "ml1m", FIGURE1_COLUMNS)
+    assert "0.05, mean_d, cpu bf16" in found.caption and found.caption.count("cpu") == 1

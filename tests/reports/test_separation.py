@@ -82,3 +82,12 @@ def test_nothing_run_names_the_command(database: Path) -> None:
         evidence = gather(store, Request(study="table2"))
         with pytest.raises(ConfigError, match="beauty: no finished trial of BT-SR, .*run `btsr-sweep --study table2"):
             FIGURES[2].draw(evidence, ("beauty",))
+
+
+def test_what_was_not_computed_alike_says_so(tmp_path: Path) -> None:
+    runs = [run(spec(seed=seed), 1.0) for seed in (1235, 37)] + [run(spec("duorec", precision="bf16"), 1.0)]
+    splits = [split_of(data_config(), 90)]
+    file = write(tmp_path / "btsr.db", "table2", [one.spec for one in runs], runs, splits)
+    with open_store(file, read_only=True) as store:
+        caption = separation(gather(store, Request(study="table2")), "ml1m").caption
+    assert "DuoRec n = 1, CE, B 256, cpu bf16" in caption and caption.count("cpu") == 1

@@ -99,7 +99,7 @@ def test_table_1_tests_every_base_against_itself_with_bt(three: Path) -> None:
     assert (ce.base, bce.base) == ("CE", "BCE") and ce.published == 0.0150
     assert _cell(found, "ndcg@10", "sasrec_sce+bt").value is None
     notes = "\n".join(found.footnotes)
-    assert "larger than its base" in notes and "Not part of study table2: SCE, SCE+BT." in notes
+    assert "better than its base" in notes and "Not part of study table2: SCE, SCE+BT." in notes
 
 
 def test_table_3_takes_its_baseline_from_another_study(three: Path) -> None:

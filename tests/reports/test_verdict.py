@@ -56,3 +56,11 @@ def test_every_printed_number_gets_one(tmp_path: Path) -> None:
     (told,) = [note for note in sheet.footnotes if "Diagnostic, no result" in note]
     assert told.endswith(f"of this study, ML 1M: SASRec (CE) {max(filter(None, values)):.4f} (of 2).")
     assert min(filter(None, values)) < max(filter(None, values)), "the better of two, whatever validation says"
+
+
+def test_where_nothing_is_printed_the_sheet_says_so(tmp_path: Path) -> None:
+    split, one = split_of(data_config("synthetic"), 40), spec(dataset="synthetic")
+    file = write(tmp_path / "btsr.db", "smoke", [one], [result(one, split, valid=1, test=1)], [split])
+    with open_store(file, read_only=True) as store:
+        found = verdicts(findings(gather(store, Request(study="smoke")), TABLE2))
+    assert not found.rows and found.footnotes[0] == "The paper prints a number for none of these rows."

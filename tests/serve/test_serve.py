@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from harness.checkpoint import BEST, Checkpoint
-from harness.config import DataConfig, Study, TrainConfig, TrialSpec
+from harness.config import SEEDS, DataConfig, Study, TrainConfig, TrialSpec
+from harness.data.synthetic import generate
 from harness.errors import BtsrError, ConfigError, DataError, StoreError
 from harness.evaluate import evaluate
 from harness.histories import Recommended, read_histories, write_recommendations
 from harness.paths import RunPaths
 from harness.prepare import prepare
 from harness.rules import PRESETS
-from harness.serve import choose_trial, load_model, recommend
+from harness.serve import choose_trial, kept_keys, load_model, recommend, without_checkpoint
 from harness.serve_cli import app, main
 from harness.store import open_store
 from harness.trial import trial_steps
@@ -24,6 +25,7 @@ from harness.values import EpochLog, Split, TrialResult
 from models.config import AuxConfig, EncoderConfig
 from models.sasrec import NON_ITEMS
 from studies.profiles import varied
+from tests.store import fake
 
 KIND = AuxConfig(kind="barlow_twins", alpha=0.1, lam=0.05)
 
@@ -291,11 +293,21 @@ def test_the_command_says_how_to_keep_weights(
             assert not (tmp_path / "out.csv").exists()
         results.add(code)
     assert results
-    with pytest.raises(ConfigError, match="were not kept: run `btsr-sweep --study tiny .*--keep-checkpoints"):
-        from harness.serve import without_checkpoint
-
-        with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
-            raise without_checkpoint(store.trials()[0], "tiny", paths)
+    with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
+        row = store.trials()[0]
+    for study, command, said in (
+        ("tiny", "btsr-sweep --study tiny", "run `btsr-sweep --study tiny .*--only .* --keep-checkpoints"),
+        ("mine", "btsr-sweep --study my/mine.py --seeds 2", "run `btsr-sweep --study my/mine.py --dataset "),
+        ("mine", "btsr-sweep --study", "run `btsr-sweep --study mine --dataset "),
+        (
+            "tune_tpe",
+            "btsr-sweep --study tune --search tpe",
+            "run `btsr-sweep --winners-of tune_tpe --dataset .*`, then",
+        ),
+        ("tune_tpe_winners", "btsr-sweep --winners-of tune_tpe", "repeat the search and its winners with --keep-check"),
+    ):
+        with pytest.raises(ConfigError, match=f"were not kept.*{said}"):
+            raise without_checkpoint(row, study, paths, command)
     for wrong in (
         [],
         ["--study", "tiny", "--trial", "abc"],
@@ -314,3 +326,43 @@ def test_help_names_every_option() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     for option in ("--histories", "--output", "--study", "--trial", "--mode", "--k", "--skip-unknown", "--device"):
         assert option in shown
+
+
+def test_of_the_chosen_setting_a_seed_whose_weights_were_kept_is_taken(tmp_path: Path) -> None:
+    split = fake.split()
+    runs = [fake.result(fake.spec().model_copy(update={"seed": seed}), split) for seed in SEEDS[:3]]
+    with open_store(tmp_path / "btsr.db", create=True) as store:
+        store.record_data(split)
+        store.register_study(Study(name="mine", title="Mine", specs=tuple(run.spec for run in runs)))
+        for run in runs:
+            store.record(run)
+        reader = store.validation()
+        ranked = sorted((run.spec.key for run in runs), key=lambda key: -reader.value(key, "ndcg", 10))
+        for kept, place in (((), 0), (ranked, 0), (ranked[1:], 1), (ranked[2:], 2), (("another",), 0)):
+            found = choose_trial(store, "mine", kept=kept)
+            assert (found.row.key, found.passed_over) == (ranked[place], place), kept
+    paths = RunPaths(work_dir=tmp_path)
+    assert kept_keys(paths) == frozenset()
+    (paths.checkpoints / ranked[1]).mkdir(parents=True)
+    assert kept_keys(paths) == frozenset(), "a folder alone is no kept checkpoint"
+    (paths.checkpoints / ranked[1] / BEST).touch()
+    assert kept_keys(paths) == {ranked[1]}
+
+
+def test_the_raw_file_may_go_once_a_model_is_trained(tmp_path: Path) -> None:
+    raw = tmp_path / "own.csv"
+    generate(users=400, items=60).to_csv(raw, index=False)
+    paths = RunPaths(work_dir=tmp_path / "run")
+    data = DataConfig(dataset=str(raw), filter="none", min_item=1, min_user=1)
+    one = spec().model_copy(update={"data": data})
+    split = prepare(data, paths)
+    ended(trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=True))
+    history = {"u": split.item_ids[:3].tolist()}
+    before = recommend(one.key, history, paths=paths)
+    raw.unlink()
+    assert recommend(one.key, history, paths=paths) == before
+
+
+def test_a_device_without_numbers_is_refused(trained: tuple[RunPaths, Split]) -> None:
+    with pytest.raises(ConfigError, match="device 'meta' cannot be used here"):
+        load_model(spec().key, trained[0], device="meta")

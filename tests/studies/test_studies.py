@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from harness.asked import study_asked
 from harness.choices import DataChoices
 from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions
 from harness.data.catalogue import DATASETS
@@ -15,7 +16,7 @@ from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
 from studies.alpha_lambda import GRID, LINE, lines
 from studies.augmentation import VIEWS
-from studies.points import ORIGINAL_ENCODER, POINTS, TABLE2
+from studies.points import MORE, ORIGINAL_ENCODER, POINTS, TABLE2
 from studies.profiles import trial, varied
 from studies.table1 import methods
 
@@ -248,3 +249,26 @@ def test_the_views_differ_in_nothing_else() -> None:
         spec.model_copy(update={"aux": spec.aux.model_copy(update={"bt_view": "supervised"})}).key for spec in specs
     }
     assert len(same) == 1
+
+
+def test_methods_beyond_the_papers_are_run_where_they_are_named() -> None:
+    for study in ("table2", "tune"):
+        assert {spec.method for spec in build(study, datasets=("ml1m",)).specs} == set(TABLE2)
+        for method in MORE:
+            built = build(study, datasets=("ml1m",), methods=(method, "bt_sr"))
+            counts = {name: sum(spec.method == name for spec in built.specs) for name in (method, "bt_sr")}
+            assert len(set(counts.values())) == 1 and sum(counts.values()) == len(built.specs)
+            assert {space.base.method for space in built.search} == ({method, "bt_sr"} if study == "tune" else set())
+    specs = build("table1", datasets=("beauty",), methods=("sasrec_ce_sampled", "sasrec_ce_sampled+bt")).specs
+    assert {spec.method for spec in specs} == {"sasrec_ce_sampled", "sasrec_ce_sampled+bt"}
+
+
+def test_bt_sr_is_known_by_its_base_loss_too() -> None:
+    """It is SCE+BT on Gowalla and CE+BT on ML-1M."""
+    options = StudyOptions(datasets=("ml1m", "gowalla"), seeds=SEEDS[:1], methods=("sasrec_sce+bt",))
+    built = study_asked(STUDIES["table1"], options, "table1")
+    assert [(s.data.dataset, s.method) for s in built.specs] == [("ml1m", "sasrec_sce+bt"), ("gowalla", "bt_sr")]
+    both = options.model_copy(update={"methods": ("bt_sr", "sasrec_sce")})
+    assert len(study_asked(STUDIES["table1"], both, "table1").specs) == 4
+    with pytest.raises(ConfigError, match="unknown method of this study 'sasrec_bt'"):
+        study_asked(STUDIES["table1"], options.model_copy(update={"methods": ("sasrec_bt",)}), "table1")

@@ -143,7 +143,9 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "capped.py", "--max-epochs", "3"), "--max-epochs 3 is ignored by study capped (a bt_sr trial has"),
         (("--study", "deaf.py", "--min-user", "3"), "--min-user 3 is ignored by study deaf (a sasrec_ce trial has 1)"),
         (("--study", "deaf.py", "--split", "leave_one_out"), "--split leave_one_out is ignored by study deaf"),
-        (("--study", "spaces.py", "--count", "rows"), "--count rows is ignored by study spaces"),
+        (("--study", "spaces.py", "--count", "partners"), "--count partners is ignored by study spaces"),
+        (("--study", "table2", "--dataset", "yelp", "--count", "partners"), "what filter one_pass of yelp counts any"),
+        (("--study", "table2", "--dataset", "yelp", "--filter", "at_once", "--count", "rows"), "counts anyway: drop"),
         (
             ("--study", "smoke", "--filter", "none", "--min-item", "3"),
             "--filter none drops nothing: leave out --min-it",
