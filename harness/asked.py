@@ -32,6 +32,8 @@ IN_VAIN = (
     ("--status", "--dry-run"),
     ("--status", "--calibrate"),
     ("--only", "--retry-failed"),
+    ("--only", "--replace"),
+    ("--replace", "--extend"),
 )
 """Options of which the second has no effect beside the first."""
 

@@ -152,6 +152,14 @@ def sweep(
     extend: Annotated[
         bool, typer.Option("--extend", help="run a study that has changed since it was stored", rich_help_panel=AGAIN)
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="the same, and forget what it asked for on these data, has not finished and does not ask for now",
+            rich_help_panel=AGAIN,
+        ),
+    ] = False,
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="keep the best weights of every trial in OUT/checkpoints")
     ] = False,
@@ -233,6 +241,7 @@ def sweep(
         retry_failed=retry_failed,
         only=only,
         extend=extend,
+        replace=replace,
         search=search,
         trials=trials,
         prune=prune,

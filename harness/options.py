@@ -30,6 +30,9 @@ class SweepOptions(Frozen):
     retry_failed: Annotated[bool, Field(description="trials that failed for good get all their attempts anew")] = False
     only: Annotated[str | None, Field(min_length=4, description="run one trial: its key, or the beginning")] = None
     extend: Annotated[bool, Field(description="run a study whose definition has changed since it was stored")] = False
+    replace: Annotated[
+        bool, Field(description="the same, and what it asked for before and has not finished is no longer part of it")
+    ] = False
     search: Annotated[Search, Field(description="grid: the study's trials; otherwise points of its space")] = "grid"
     trials: Annotated[int, Field(ge=0, description="points that a search tries of each method on each data set")] = 0
     prune: Annotated[Prune | None, Field(description="give up trials of a search that fall behind")] = None
@@ -43,8 +46,9 @@ class SweepOptions(Frozen):
             raise ValueError(f"--search {self.search} needs --trials N: how many points to try")
         if self.search == "nsga2" and self.prune:
             raise ValueError("--prune compares one number and nsga2 has two: drop one of them, or use --search tpe")
-        if self.search != "grid" and self.only:
-            raise ValueError("--only is for a grid: drop it")
+        for name in ("only", "replace"):
+            if self.search != "grid" and getattr(self, name):
+                raise ValueError(f"--{name} is for a grid: drop it")
         return self
 
     def is_final(self, attempt: int, error: str) -> bool:

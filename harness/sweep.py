@@ -65,7 +65,9 @@ def run_study(
         _refuse_changed(study, store, options)
         spaces: dict[str, SearchSpace] = {}
         if options.search == "grid":
-            whole = _registered(study, store)
+            whole, forgotten = _registered(study, store, replace=options.replace)
+            if forgotten and not quiet:
+                console.print(f"{forgotten} trials that were never finished are no longer part of {study.name}")
             todo = plan(study, store, options)
         else:
             todo = plan(study, store, options)
@@ -167,7 +169,7 @@ def start_plan(study: Study, paths: RunPaths, options: SweepOptions, *, shown: b
 
 
 def _refuse_changed(study: Study, store: "Store", options: SweepOptions) -> None:
-    if options.extend:
+    if options.extend or options.replace:
         return
     if options.search != "grid":
         refuse_other_space(search_of(study, store, options), store)
@@ -179,7 +181,7 @@ def _refuse_changed(study: Study, store: "Store", options: SweepOptions) -> None
         raise ConfigError(
             f"study {study.name} is not what it was when it was stored: {len(new)} of its {len(study.specs)} trials "
             f"are new, such as {describe(new[0])} ({_difference(former, study.specs)}): add --extend to run them "
-            "too, or give the study another name or --out"
+            "too, --replace to run them in place of others that are not done, or give the study another name or --out"
         )
 
 
@@ -190,12 +192,14 @@ def _former(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
     return tuple(spec for spec in stored if (spec.profile, spec.data) in here)
 
 
-def _registered(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
-    """Write down what the study asks for; returns all that it ever asked for on these data sets."""
-    former = _former(study, store)
-    if {spec.key for spec in study.specs} - {spec.key for spec in former}:
-        store.register_study(study, keep_wishes=True)
-    return tuple({spec.key: spec for spec in (*former, *study.specs)}.values())
+def _registered(study: Study, store: "Store", *, replace: bool) -> tuple[tuple[TrialSpec, ...], int]:
+    """Write down what the study asks for; returns all that it ever asked for on these data sets and was not forgotten,
+    and how many were: with `replace`, those that are not finished and that it does not ask for now."""
+    former = {spec.key for spec in _former(study, store)}
+    if replace or {spec.key for spec in study.specs} - former:
+        store.register_study(study, keep_wishes=not replace)
+    now = _former(study, store)
+    return now, len(former - {spec.key for spec in now})
 
 
 def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:

@@ -45,8 +45,13 @@ class TieName(StrEnum):
 
 
 def _names(words: list[str]) -> tuple[str, ...]:
-    """Data sets from repeated or comma-separated words; `all` means the paper's five."""
-    names = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    """Data sets from repeated or comma-separated words, or paths of files; `all` means the paper's five."""
+    names = [
+        name.strip()
+        for word in words
+        for name in ([word] if Path(word).expanduser().is_file() else word.split(","))
+        if name.strip()
+    ]
     return tuple(dict.fromkeys(n for name in names for n in (PAPER_DATASETS if name == "all" else (name,))))
 
 

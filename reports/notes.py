@@ -277,6 +277,11 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         failed = len(evidence.failed(dataset))
         if parts:
             yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
+        if parts and (old := len(evidence.outdated(dataset))):
+            yield (
+                f"{dataset_title(dataset)}: {count(old, 'trial')} of those not done only an earlier definition of "
+                f"study {evidence.study} asked for: a sweep of it with --replace forgets them."
+            )
         if pruned := len(evidence.pruned(dataset)):
             yield (
                 f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
@@ -322,5 +327,7 @@ def table_commands(found: Findings) -> tuple[str, ...]:
 
 def commands(evidence: Evidence) -> tuple[str, ...]:
     """What runs the missing cells: of data sets that were started, and of those that were not."""
-    started = tuple(dataset for dataset in evidence.datasets if evidence.missing(dataset))
+    started = tuple(
+        dataset for dataset in evidence.datasets if len(evidence.missing(dataset)) > len(evidence.outdated(dataset))
+    )
     return tuple(evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)

@@ -13,7 +13,7 @@ from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
 from harness.values import UserRanks
-from reports.commands import sweep_command
+from reports.commands import sweep_command, unplanned
 from reports.groups import Group, grouped
 from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
@@ -104,6 +104,16 @@ class Evidence:
         done = {row.key for row in self.rows if row.status != "failed"}
         return tuple(spec for spec in self.specs if spec.data.dataset == dataset and spec.key not in done)
 
+    def outdated(self, dataset: str) -> tuple[TrialSpec, ...]:
+        """What of it only an earlier definition of the study asked for, so that no command runs it.
+
+        Nothing where the study as it is today has no trial here: then all is of another version of it.
+        """
+        missing = self.missing(dataset)
+        old = unplanned(self.study, self.profile, missing) if missing else ()
+        here = (spec for spec in self.specs if spec.data.dataset == dataset)
+        return old if old and any(not unplanned(self.study, self.profile, (spec,)) for spec in here) else ()
+
     def pruned(self, dataset: str) -> tuple[TrialRow, ...]:
         """Trials that a search gave up: their numbers end early and are in no table."""
         return tuple(row for row in self.rows if row.status == "pruned" and row.spec.data.dataset == dataset)
@@ -131,7 +141,10 @@ class Evidence:
 
     def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
         """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
-        missing = [spec for dataset in datasets for spec in self.missing(dataset)]
+        missing = []
+        for dataset in datasets:
+            old = {spec.key for spec in self.outdated(dataset)}
+            missing += [spec for spec in self.missing(dataset) if spec.key not in old]
         more = more and not missing
         return sweep_command(
             self.study,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from string import ascii_lowercase
 
-from harness.config import dataset_slug
+from harness.config import dataset_slug, is_file
 from harness.errors import ConfigError, unknown_name
 from harness.rules import Metric, metric_of
 from reports.commands import exact_command
@@ -21,20 +21,26 @@ from reports.tables import plan_of
 def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
     """Table, data set, metric and column of words such as `table 2, ml1m, hr@1` or `table 2, ml1m, hr@1, bt_sr`.
 
-    Raises ConfigError for what is not understood.
+    A data set that is a file may have commas in its path. Raises ConfigError for what is not understood.
     """
-    parts = [part.strip() for part in words.split(",")]
-    table = parts[0].lower().removeprefix("table").strip()
-    if len(parts) not in {3, 4} or not table.isdecimal():
+    first, _, rest = words.partition(",")
+    table = first.strip().lower().removeprefix("table").strip()
+    dataset, _, metric = rest.rpartition(",")
+    named = None
+    if "@" not in metric and "@" in dataset.rpartition(",")[2]:
+        named = metric.strip()
+        dataset, _, metric = dataset.rpartition(",")
+    dataset = dataset.strip()
+    if not dataset or not table.isdecimal() or ("," in dataset and not is_file(dataset)):
         raise ConfigError(f"'{words}' is not understood: write it as 'table 2, ml1m, hr@1' or with a method at the end")
     plan = plan_of(int(table))
     column = None
-    if len(parts) == 4:
+    if named is not None:
         columns = {column.key: column for column in (*plan.columns, *plan.more)}
-        if parts[3] not in columns:
-            raise unknown_name("column", parts[3], columns)
-        column = columns[parts[3]]
-    return plan, parts[1], metric_of(parts[2]), column
+        if named not in columns:
+            raise unknown_name("column", named, columns)
+        column = columns[named]
+    return plan, dataset, metric_of(metric), column
 
 
 def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from harness.config import Profile
 from harness.errors import BtsrError, ConfigError, told
 from reports.draw import Colors, framed, save
 from reports.groups import SELECT_ON
+from reports.output import made
 from reports.sheet import Sheet, sheet_markdown, show_sheet
 from reports.stats import LEVEL, paired_t
 from tests.calibration.simulate import METRICS, Pool, contests, draw_method, draw_users, invented_pool, pool_of
@@ -165,10 +166,10 @@ def main(
         pool = pool_of(db, study=study, dataset=dataset, method=method, profile=profile)
     if len(pool.rank) < 2:
         raise ConfigError(f"{pool.words}: too few to resample, at least two with different seeds are needed")
+    made(out)  # before minutes of work
     rates = null_tables(pool, tables, resamples, rng)
     chosen, improvements = selected_tables(pool, tables, rng)
     curve = power_curve(pool, max(1, tables // 5), resamples, rng)
-    out.mkdir(parents=True, exist_ok=True)
     sheets = (
         Sheet(
             name="null",

@@ -374,3 +374,23 @@ def test_a_method_that_the_paper_does_not_have_gets_a_column(
     place = [row.metric for row in table.rows].index("ndcg@10"), [c.key for c in table.columns].index("bt_sr")
     ours = table.cells[place[0]][place[1]]
     assert ours.test is not None and ours.test.against == "sasrec_ce_sampled"
+
+
+def test_what_only_an_earlier_definition_asked_for_is_told_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = StudyOptions(datasets=("ml1m",), seeds=(1235, 37))
+    one, two = STUDIES["table2"](options).specs[:2]
+    old = [two.model_copy(update={"encoder": two.encoder.model_copy(update={"dropout": p})}) for p in (0.7, 0.8)]
+    split = split_of(one.data, 20)
+    here = ("--table", 2, "--dataset", "ml1m", "--db", tmp_path / "btsr.db")
+    write(tmp_path / "btsr.db", "table2", [one, two, *old], [result(one, split, valid=1, test=1)], [split])
+    assert typed(monkeypatch, *here) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 trials of those not done only an earlier definition of study table2 asked for" in said
+    assert "btsr-sweep --study table2 --dataset ml1m --profile released --methods sasrec_ce --seeds 1" in said
+    with open_store(tmp_path / "btsr.db") as store:
+        store.record(result(two, split, valid=1, test=1))
+    assert typed(monkeypatch, *here) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "with --replace forgets them" in said and "btsr-sweep" not in said

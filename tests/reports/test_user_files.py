@@ -73,6 +73,15 @@ def test_the_sheet_of_one_is_a_file(folder: Path, tmp_path: Path, monkeypatch: p
     assert rf"\label{{tab:{stem}}}" in (tmp_path / f"{stem}.tex").read_text(encoding="utf-8")
 
 
+def test_a_path_with_a_comma_is_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "plays, mine.csv"
+    file.touch()
+    split, one = split_of(data_config(str(file)), 40), spec(dataset=str(file))
+    database = write(tmp_path / "btsr.db", "table2", [one], [result(one, split, valid=1, test=1)], [split])
+    for words in (("--table", 2, "--dataset", file), ("--why", f"table 2, {file}, hr@1")):
+        assert typed(monkeypatch, *words, "--db", database) == 0
+
+
 def test_data_sets_of_the_user_stand_behind_those_of_the_paper(folder: Path) -> None:
     with open_store(folder / "btsr.db", read_only=True) as store:
         found = gather(store, Request(study="alpha_lambda"))

@@ -37,6 +37,12 @@ def _said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 
 def test_places() -> None:
+    for words, where in (
+        ("table 2, /a, b/c@d.csv, hr@1", "/a, b/c@d.csv"),
+        ("table 2, /a, b/c.csv, hr@1, bt_sr", "/a, b/c.csv"),
+    ):
+        _, dataset, metric, column = place_of(words)
+        assert (dataset, metric) == (where, ("hr", 1)) and (column is not None) == words.endswith("bt_sr")
     plan, dataset, metric, column = place_of("table 2, ml1m, hr@1")
     assert (plan.number, dataset, metric, column) == (2, "ml1m", ("hr", 1), None)
     column = place_of("Table 1, yelp, ndcg@10, sasrec_ce+bt")[3]

@@ -193,6 +193,22 @@ def test_a_changed_definition_is_shown_and_needs_extend(fresh: RunPaths, monkeyp
         assert len(store.study("smoke").specs) == 10, "and forgets nothing"
 
 
+def test_replace_forgets_what_is_not_finished_and_not_asked_for_now(fresh: RunPaths) -> None:
+    """Finished trials stay; failed ones are among those that are forgotten."""
+    done, former, now = SMOKE.specs[:3], SMOKE.specs[3:5], SMOKE.specs[5:]
+    sweep(SMOKE.model_copy(update={"specs": done}), fresh, Counting())
+    failing = Counting({spec.key: MemoryError() for spec in former})
+    sweep(SMOKE.model_copy(update={"specs": (*done, *former)}), fresh, failing, extend=True, max_failures=0)
+    of = Counting()
+    said = sweep(SMOKE.model_copy(update={"specs": now}), fresh, of, replace=True)
+    assert sorted(of.runs) == sorted(spec.key for spec in now)
+    assert "2 trials that were never finished are no longer part of smoke" in said
+    with open_store(fresh.results, read_only=True) as store:
+        assert {spec.key for spec in store.study("smoke").specs} == {spec.key for spec in (*done, *now)}
+    again = sweep(SMOKE.model_copy(update={"specs": now}), fresh, of, replace=True)
+    assert len(of.runs) == len(now) and "no longer part" not in again
+
+
 def test_only_runs_one_trial(fresh: RunPaths) -> None:
     wanted = SMOKE.specs[7].key
     of = Counting()
