@@ -116,7 +116,7 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, se
         raise ConfigError(f"study {built.name} lists no trial for data sets {', '.join(options.datasets)}")
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
-    _refuse_idle(built)
+    _refuse_idle(built, options)
     _refuse_late(built)
     _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
@@ -142,13 +142,14 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
     return built
 
 
-def _refuse_idle(built: Study) -> None:
-    """Raise ConfigError for data that would be others by name alone: their trials would all be run again."""
-    for data in dict.fromkeys(spec.data for spec in _trials(built)):
-        if data.count != "usual" and data.counted == data.model_copy(update={"count": "usual"}).counted:
-            raise ConfigError(
-                f"count '{data.count}' (--count) is what filter {data.filter} of {data.dataset} counts anyway: drop it"
-            )
+def _refuse_idle(built: Study, options: StudyOptions) -> None:
+    """Raise ConfigError for a --count that no data set needs: the trials would be others by name alone."""
+    asked, configs = options.data.count, {spec.data for spec in _trials(built)}
+    if asked != "usual" and all(
+        data.count == asked and data.counted == data.model_copy(update={"count": "usual"}).counted for data in configs
+    ):
+        filters = ", ".join(sorted({data.filter for data in configs}))
+        raise ConfigError(f"--count {asked} is what filter {filters} counts anyway: drop it")
 
 
 def _refuse_late(built: Study) -> None:

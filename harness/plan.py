@@ -48,6 +48,8 @@ class Plan:
     """What needs no other run: in a search, pruned trials too; a grid is run whole."""
     budget: int = 0
     """Points that a search tries in every space of the study, in the end."""
+    forgets: int = 0
+    """Trials that a start, which replaces the study's former definition, takes out of it: never finished."""
 
     @property
     def unproposed(self) -> dict[str, int]:
@@ -152,6 +154,7 @@ def plan(study: Study, store: "Store | None", options: SweepOptions | None = Non
         return Plan(study=study, statuses={}, ended=ended, budget=options.trials)
     known, mine = store.statuses(), {spec.key for spec in study.specs}
     failures = {} if options.retry_failed or options.only else store.failures()
+    gone = {spec.key for spec in former(study, store)} - mine if options.replace else set()
     return Plan(
         study=study,
         statuses={key: status for key, status in known.items() if key in mine},
@@ -160,7 +163,15 @@ def plan(study: Study, store: "Store | None", options: SweepOptions | None = Non
         ),
         ended=ended,
         budget=options.trials,
+        forgets=sum(known.get(key) != "done" for key in gone),
     )
+
+
+def former(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
+    """What the study asked for before on these data sets."""
+    stored = store.study(study.name).specs if study.name in store.studies() else ()
+    here = {(spec.profile, spec.data) for spec in study.specs}
+    return tuple(spec for spec in stored if (spec.profile, spec.data) in here)
 
 
 def _only(study: Study, key: str) -> TrialSpec:

@@ -119,8 +119,12 @@ def prepared_as(fingerprint: str, paths: RunPaths) -> Split | None:
     Raises LeakError when a check fails.
     """
     for described in sorted(paths.prepared.glob("*/split.json")):
-        split = _load_intact(described.parent)
-        if split is not None and split.fingerprint == fingerprint:
+        try:
+            told = json.loads(described.read_text(encoding="utf-8"))
+            split = _load_intact(described.parent) if told["fingerprint"] == fingerprint else None
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        if split is not None:
             return split
     return None
 

@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from harness.stored import TrialRow
 from harness.trial import device_of
 from harness.values import Split
 from models.sasrec import SASRec, rows_beyond_items
+from studies import STUDIES
 
 _SHOWN = 3
 """Unknown items that a message names."""
@@ -195,21 +197,28 @@ def without_checkpoint(row: TrialRow, study: str, paths: RunPaths, command: str)
             f"the weights of trial {row.key} were not kept, and what is done is not run again: repeat the search and "
             "its winners with --keep-checkpoints in another folder by --out"
         )
+    data = ["--dataset", row.spec.data.dataset]
     if is_search(study):
-        words = ["btsr-sweep", "--winners-of", study, "--dataset", row.spec.data.dataset, "--keep-checkpoints"]
+        place = ["--out", str(paths.work_dir), *(["--db", str(paths.database)] if paths.database else [])]
+        words = ["btsr-sweep", "--winners-of", study, *data, "--methods", row.spec.method, "--keep-checkpoints", *place]
+        then = ["btsr-recommend", "--study", f"{study}{WINNERS}", *place]
         return ConfigError(
             f"the weights of trial {row.key} were not kept, and a search does not repeat its points: run "
-            f"`{shlex.join([*words, '--out', str(paths.work_dir)])}`, then btsr-recommend --study {study}{WINNERS}"
+            f"`{shlex.join(words)}`, which trains the method's winner with other seeds, then `{shlex.join(then)}`"
         )
-    typed = shlex.split(command)
-    run_by = typed[typed.index("--study") + 1] if "--study" in typed[:-1] else study
-    name = run_by if run_by.endswith(".py") else study
-    words = ["btsr-sweep", "--study", name, "--dataset", row.spec.data.dataset, "--profile", row.spec.profile]
+    name = study if study in STUDIES else _study_typed(command) or study
+    words = ["btsr-sweep", "--study", name, *data, "--profile", row.spec.profile]
     words += ["--only", row.key, "--keep-checkpoints", "--out", str(paths.work_dir / "kept")]
     return ConfigError(
         f"the weights of trial {row.key} were not kept: run `{shlex.join(words)}` (with the options of the sweep), "
         f"then btsr-recommend --trial {row.key} --out {paths.work_dir / 'kept'}"
     )
+
+
+def _study_typed(command: str) -> str | None:
+    """What a command names by --study; None where it names none."""
+    words = shlex.split(command.replace("--study=", "--study "))
+    return next((after for word, after in pairwise(words) if word == "--study"), None)
 
 
 def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:

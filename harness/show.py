@@ -65,6 +65,8 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
         console = Console(width=max(console.width, whole), markup=False)  # in a file nothing is cut off
     console.print(table)
     console.print("missing: what a start would run, failed trials that may be tried again included", style="dim")
+    if todo.forgets:
+        console.print(f"{todo.forgets} unfinished trials would be forgotten: no longer asked for", highlight=False)
     if price.hours:
         workers = min(workers, todo.waiting)
         end = datetime.now() + timedelta(hours=price.hours_with(workers))

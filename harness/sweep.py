@@ -21,7 +21,7 @@ from harness.executors import Executor, RunContext
 from harness.fits import check_fits
 from harness.options import SweepOptions
 from harness.paths import RunPaths
-from harness.plan import Plan, plan, results_so_far
+from harness.plan import Plan, former, plan, results_so_far
 from harness.progress import Display, describe
 from harness.search import refuse_other_space, search_of
 from harness.values import Estimate, Split
@@ -65,9 +65,10 @@ def run_study(
         _refuse_changed(study, store, options)
         spaces: dict[str, SearchSpace] = {}
         if options.search == "grid":
-            whole, forgotten = _registered(study, store, replace=options.replace)
-            if forgotten and not quiet:
-                console.print(f"{forgotten} trials that were never finished are no longer part of {study.name}")
+            whole = _registered(study, store, replace=options.replace)
+            if before.forgets and not quiet:
+                words = f"forgotten: {before.forgets} unfinished trials that {study.name} no longer asks for"
+                console.print(words, markup=False, highlight=False)
             todo = plan(study, store, options)
         else:
             todo = plan(study, store, options)
@@ -174,35 +175,29 @@ def _refuse_changed(study: Study, store: "Store", options: SweepOptions) -> None
     if options.search != "grid":
         refuse_other_space(search_of(study, store, options), store)
         return
-    former = _former(study, store)
-    known, places = {spec.key for spec in former}, {(spec.profile, spec.data) for spec in former}
+    asked = former(study, store)
+    known, places = {spec.key for spec in asked}, {(spec.profile, spec.data) for spec in asked}
     new = [spec for spec in study.specs if spec.key not in known and (spec.profile, spec.data) in places]
     if new:
         raise ConfigError(
             f"study {study.name} is not what it was when it was stored: {len(new)} of its {len(study.specs)} trials "
-            f"are new, such as {describe(new[0])} ({_difference(former, study.specs)}): add --extend to run them "
+            f"are new, such as {describe(new[0])} ({_difference(asked, study.specs)}): add --extend to run them "
             "too, --replace to run them in place of others that are not done, or give the study another name or --out"
         )
 
 
-def _former(study: Study, store: "Store") -> tuple[TrialSpec, ...]:
-    """What the study asked for before on these data sets."""
-    stored = store.study(study.name).specs if study.name in store.studies() else ()
-    here = {(spec.profile, spec.data) for spec in study.specs}
-    return tuple(spec for spec in stored if (spec.profile, spec.data) in here)
+def _registered(study: Study, store: "Store", *, replace: bool) -> tuple[TrialSpec, ...]:
+    """Write down what the study asks for; returns all that it ever asked for on these data sets.
 
-
-def _registered(study: Study, store: "Store", *, replace: bool) -> tuple[tuple[TrialSpec, ...], int]:
-    """Write down what the study asks for; returns all that it ever asked for on these data sets and was not forgotten,
-    and how many were: with `replace`, those that are not finished and that it does not ask for now."""
-    former = {spec.key for spec in _former(study, store)}
-    if replace or {spec.key for spec in study.specs} - former:
+    But for what it is to `replace`: what is not finished and not asked for now.
+    """
+    asked = {spec.key for spec in former(study, store)}
+    if replace or {spec.key for spec in study.specs} - asked:
         store.register_study(study, keep_wishes=not replace)
-    now = _former(study, store)
-    return now, len(former - {spec.key for spec in now})
+    return former(study, store)
 
 
-def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
+def _difference(before: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
     """Which fields have values that they did not have."""
 
     def values(specs: Sequence[TrialSpec]) -> dict[str, list[str]]:
@@ -213,7 +208,7 @@ def _difference(former: Sequence[TrialSpec], now: Sequence[TrialSpec]) -> str:
                     found[name].append(str(value))
         return found
 
-    old, new = values(former), values(now)
+    old, new = values(before), values(now)
     changes = [
         f"{name} {', '.join(v for v in found if v not in old[name])} beside {', '.join(old[name][:5])}"
         for name, found in new.items()

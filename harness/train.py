@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,6 +56,11 @@ class Trainer:
             weight_decay=spec.train.weight_decay,
         )
 
+    @property
+    def n_steps(self) -> int:
+        """Of an epoch."""
+        return len(self.sequences.starts) // self.batch_size
+
     def steps(self, epoch: int) -> Iterator[Step]:
         """Every example once, in the epoch's order, without the last incomplete batch, and all that is drawn for it."""
         seed, device = self.spec.seed, self.device
@@ -68,7 +74,7 @@ class Trainer:
         )
         if self.views:
             self.views.explain(self.objective.model, epoch)
-        for number in range(len(order) // self.batch_size):
+        for number in range(self.n_steps):
             chosen = self.sequences.longest_first(order[number * self.batch_size : (number + 1) * self.batch_size])
             yield Step(
                 batch=self.sequences.pack(chosen, self.spec.encoder.max_len, device),
@@ -85,25 +91,50 @@ class Trainer:
 
         Returns the mean loss and the mean of its parts. Raises TrialError where the loss is not a number.
         """
-        losses: list[Tensor] = []
-        parts: list[dict[str, Tensor]] = []
+        losses, parts = _Told(self.n_steps, self.device), _Told(self.n_steps, self.device)
         for step in self.steps(epoch):
             self.optimizer.zero_grad()
             loss, named = self.objective(step)
             loss.backward()
             self.optimizer.step()
-            losses.append(loss.detach())
-            parts.append(named)
-        every = torch.stack(losses)
+            losses.add({"loss": loss.detach()})
+            parts.add(named)
+        every = losses.values("loss")
         if not bool(every.isfinite().all()):
             bad = int((~every.isfinite()).nonzero()[0, 0])
-            where = f"epoch {epoch}, step {bad + 1} of {len(losses)}"
+            where = f"epoch {epoch}, step {bad + 1} of {len(every)}"
             raise TrialError(f"loss became {float(every[bad])} in {where}: lower the learning rate")
-        means = {
-            name: float(torch.stack([p[name].float().to(self.device) for p in parts if name in p]).mean())
-            for name in max(parts, key=len)
-        }
-        return float(every.mean()), means
+        return float(every.mean()), {name: float(parts.values(name).mean()) for name in parts.names}
+
+
+class _Told:
+    """Numbers that the steps of an epoch tell, by name, in one piece of memory for each name.
+
+    Kept one by one, each would lie behind the table's gradient of its step and keep the allocator from using that
+    memory again, so that an epoch took as many tables as it has steps.
+    """
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        self._steps, self._device = steps, device
+        self._values: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, named: Mapping[str, Tensor]) -> None:
+        """Of the next step; not every step need tell every name."""
+        for name, value in named.items():
+            if name not in self._values:
+                self._values[name] = torch.empty(self._steps, device=self._device)
+            self._values[name][self._counts[name]] = value
+            self._counts[name] += 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order in which they were told first."""
+        return tuple(self._values)
+
+    def values(self, name: str) -> Tensor:
+        """[steps that told it] float32."""
+        return self._values[name][: self._counts[name]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class EncoderConfig(Frozen):
     blocks: Annotated[int, Field(ge=1, description="number of blocks L")] = 2
     heads: Annotated[int, Field(ge=1, description="attention heads; divides dim")] = 1
     max_len: Annotated[int, Field(ge=1, description="longest input T; older items are cut off")] = 50
-    dropout: Annotated[float, Field(ge=0, le=0.99, description="dropout p, everywhere in the encoder")] = 0.2
+    dropout: Annotated[float, Field(ge=0, le=0.999, description="dropout p, everywhere in the encoder")] = 0.2
     mask_pad_keys: Annotated[
         bool, Field(description="leave the reference's padded keys out of attention (spec 1.2)")
     ] = False

@@ -1,5 +1,6 @@
 """`btsr-report`: tables and figures from a results database. Heavy imports happen inside the command."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,7 @@ def _names(words: list[str]) -> tuple[str, ...]:
     names = [
         name.strip()
         for word in words
-        for name in ([word] if Path(word).expanduser().is_file() else word.split(","))
+        for name in ([word] if os.path.isfile(os.path.expanduser(word)) else word.split(","))
         if name.strip()
     ]
     return tuple(dict.fromkeys(n for name in names for n in (PAPER_DATASETS if name == "all" else (name,))))

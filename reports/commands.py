@@ -94,12 +94,23 @@ def _options(
     them. Of equals with the usual order of ties and the usual precision, which a study may vary itself."""
     if not missing or study not in STUDIES:
         return None
+    methods = tuple(dict.fromkeys(spec.method for spec in missing))
+    every, some = (_smallest(study, profile, datasets, missing, names) for names in ((), methods))
+    if every is None or (narrow and some is not None and some[0] < every[0]):
+        return None if some is None else ["--methods", ",".join(methods), *some[1]]
+    return every[1]
+
+
+def _smallest(
+    study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], methods: tuple[str, ...]
+) -> tuple[int, list[str]] | None:
+    """Trials of the smallest plan with these methods (empty: those of the study) that has all these, and its words."""
     keys = {spec.key for spec in missing}
     ties = sorted({spec.data.tie for spec in missing}, reverse=True)
     precisions = sorted({"fp32", *(spec.train.precision for spec in missing)}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
-    usual = _usual(profile, datasets, missing)
-    best: tuple[int, list[str], StudyOptions] | None = None
+    usual = _usual(profile, datasets, missing).model_copy(update={"methods": methods})
+    best: tuple[int, list[str]] | None = None
     for cap, reduced, tie, precision in product(caps, (False, True), ties, precisions):
         said = {"reduced": reduced, "max_epochs": cap, "tie": tie, "precision": precision}
         for n_seeds in range(len(SEEDS), 0, -1):
@@ -112,15 +123,8 @@ def _options(
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
                 words += _tied(tie)
                 words += ["--max-epochs", str(cap)] if cap is not None else []
-                best = len(planned), words + _always(options), options
-    if best is None:
-        return None
-    size, words, options = best
-    if not narrow:
-        return words
-    methods = tuple(dict.fromkeys(spec.method for spec in missing))
-    some = _planned(study, options.model_copy(update={"methods": methods}))
-    return ["--methods", ",".join(methods), *words] if keys <= some and len(some) < size else words
+                best = len(planned), words + _always(options)
+    return best
 
 
 def _usual(profile: Profile, datasets: Sequence[str], specs: Sequence[TrialSpec]) -> StudyOptions:

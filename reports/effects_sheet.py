@@ -10,7 +10,7 @@ from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
 from reports.names import count, dataset_title, method_title
-from reports.notes import commands, settings
+from reports.notes import commands, outdated_notes, settings
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import LEVEL
@@ -212,3 +212,4 @@ def _missing_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
     elif lacking:
         failures = f" ({failed} failed)" if failed else ""
         yield f"{dataset_title(dataset)}: incomplete: {len(asked) - lacking} of {len(asked)} trials done{failures}."
+        yield from outdated_notes(evidence, dataset)

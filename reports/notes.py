@@ -12,7 +12,7 @@ from reports.commands import sweep_command
 from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Group
 from reports.names import count, dataset_title
-from reports.plans import IMPROVE, PART_OF
+from reports.plans import IMPROVE, PART_OF, PLANS
 from reports.published import published
 from reports.ran import odd_ones
 from reports.results import Evidence
@@ -277,11 +277,8 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         failed = len(evidence.failed(dataset))
         if parts:
             yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
-        if parts and (old := len(evidence.outdated(dataset))):
-            yield (
-                f"{dataset_title(dataset)}: {count(old, 'trial')} of those not done only an earlier definition of "
-                f"study {evidence.study} asked for: a sweep of it with --replace forgets them."
-            )
+        if any(column.fits(spec) for column in plan.columns for spec in evidence.outdated(dataset)):
+            yield from outdated_notes(evidence, dataset)
         if pruned := len(evidence.pruned(dataset)):
             yield (
                 f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
@@ -301,12 +298,21 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         yield f"Not part of study {evidence.study}: {', '.join(outside)}."
 
 
+def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
+    """Trials that no command runs, and what makes the study forget them."""
+    if old := len(evidence.outdated(dataset)):
+        yield (
+            f"{dataset_title(dataset)}: of those not done {count(old, 'trial')} {'is' if old == 1 else 'are'} not "
+            f"what study {evidence.study}, as it is today, asks for; `{evidence.replacing(dataset)}` forgets them."
+        )
+
+
 def table_commands(found: Findings) -> tuple[str, ...]:
     """What runs the missing cells of a table; of one whose own study never began, that study like the part there is."""
     evidence, plan = found.evidence, found.plan
     if PART_OF.get(plan.study) != evidence.study:
         return commands(evidence)
-    part = [spec for spec in evidence.specs if any(column.fits(spec) for column in plan.columns)]
+    part = [spec for spec in evidence.specs if any(column.fits(spec) for column in PLANS[plan.number].columns)]
     begun = [dataset for dataset in evidence.datasets if any(spec.data.dataset == dataset for spec in part)]
     others = [dataset for dataset in evidence.datasets if dataset not in begun]
     return tuple(

@@ -5,7 +5,7 @@ It needs no network and opens from disk. Everything it holds is escaped; picture
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,7 +109,7 @@ def picture(figure: Figure, what: str) -> str:
 def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
     """Pareto front, interaction and what the rules with a name pick, of the study that varies alpha and lambda.
 
-    Where it has no two settings anywhere, of the first study that has, a search its front; where none has, what to run
+    Where it has no two settings anywhere, of the first study that has; where none has, a search's front, or what to run
     for it.
     """
     parts: list[str] = []
@@ -118,9 +118,6 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
         try:
             evidence = gather(store, request(study))
             datasets = evidence.datasets if request(study).datasets else evidence.finished
-            if is_search(study) and (fronts := _search_fronts(evidence, datasets)):
-                parts += fronts
-                break
             found, refused = of_each(datasets, partial(dial, evidence))
             reasons = [str(reason) for reason in refused]
         except BtsrError as error:
@@ -137,14 +134,29 @@ def _dial_section(store: Store, request: Callable[[str], Request]) -> Section:
             parts.append(sheet_html(presets(evidence, found)))
             break
     if not parts:
+        parts += _search_fronts(store, request)
+    if not parts:
         lacking.insert(0, "No study here varies alpha and lambda enough to choose between precision and coverage.")
     parts.append(templates().get_template("sentences.html").render(sentences=lacking))
     return Section(key="dial", title="The dial: precision against coverage", body="\n".join(parts))
 
 
-def _search_fronts(evidence: Evidence, datasets: Sequence[str]) -> list[str]:
-    fronts, _ = of_each(datasets, lambda name: (draw_search(evidence, name), dataset_title(name)))
-    return [picture(figure, f"Front of the search, {title}") for figure, title in fronts]
+def _search_fronts(store: Store, request: Callable[[str], Request]) -> list[str]:
+    """Of the first search that has any."""
+    for study in filter(is_search, dict.fromkeys(request(name).study for name in store.studies())):
+        try:
+            evidence = gather(store, request(study))
+        except BtsrError:
+            continue
+        datasets = evidence.datasets if request(study).datasets else evidence.finished
+        fronts, _ = of_each(datasets, partial(_search_front, evidence))
+        if fronts:
+            return fronts
+    return []
+
+
+def _search_front(evidence: Evidence, dataset: str) -> str:
+    return picture(draw_search(evidence, dataset), f"Front of the search, {dataset_title(dataset)}")
 
 
 def _checks(store: Store, request: Callable[[str], Request], notes: Notes) -> Iterator[Section]:

@@ -114,6 +114,13 @@ class Evidence:
         here = (spec for spec in self.specs if spec.data.dataset == dataset)
         return old if old and any(not unplanned(self.study, self.profile, (spec,)) for spec in here) else ()
 
+    def replacing(self, dataset: str) -> str:
+        """The command that makes the study forget what is outdated and nothing else; it runs what else is missing."""
+        old = {spec.key for spec in self.outdated(dataset)}
+        kept = [spec for spec in self.specs if spec.data.dataset == dataset and spec.key not in old]
+        kept = [spec for spec in kept if not unplanned(self.study, self.profile, (spec,))]
+        return sweep_command(self.study, self.profile, (dataset,), kept, self.store.shown) + " --replace"
+
     def pruned(self, dataset: str) -> tuple[TrialRow, ...]:
         """Trials that a search gave up: their numbers end early and are in no table."""
         return tuple(row for row in self.rows if row.status == "pruned" and row.spec.data.dataset == dataset)
@@ -159,7 +166,7 @@ class Evidence:
 
     def remedy(self, dataset: str) -> str:
         """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
-        if self.missing(dataset) or self.study == "alpha_lambda":
+        if len(self.missing(dataset)) > len(self.outdated(dataset)) or self.study == "alpha_lambda":
             return f"run `{self.command((dataset,))}`"
         other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown, tie=self.request.tie)
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"

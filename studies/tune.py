@@ -26,7 +26,7 @@ AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "ec4srec": [("aux", {"alpha": a}) for a in CONTRAST],
     "bt_sr": [("aux", {"alpha": a}) for a in (0.1, 0.2, 0.4)],
     "sasrec_gbce": [("loss", {"gbce_t": t}) for t in (0.5, 0.75, 0.9)],
-    "sasrec_ce_sampled": [("loss", {"negatives": k}) for k in (64, 256, 1024)],
+    "sasrec_ce_sampled": [("loss", {"negatives": k}) for k in (16, 64, 256)],
     "duorec_released": [("aux", {"alpha": a}) for a in CONTRAST],
 }
 """Method -> part of the specification and its three values."""
@@ -72,7 +72,7 @@ OWN: Mapping[str, Mapping[str, Range]] = {
         "loss.negatives": Range(low=16, high=256, log=True, integer=True),
         "loss.gbce_t": Range(low=0.0, high=1.0),
     },
-    "sasrec_ce_sampled": {"loss.negatives": Range(low=64, high=1024, log=True, integer=True)},
+    "sasrec_ce_sampled": {"loss.negatives": Range(low=16, high=256, log=True, integer=True)},
     "duorec_released": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""

@@ -129,7 +129,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.serve": (
         VALUES
         | {"models", "harness.checkpoint", "harness.evaluate", "harness.histories", "harness.prepare"}
-        | {"harness.options", "harness.rules", "harness.store", "harness.trial"},
+        | {"harness.options", "harness.rules", "harness.store", "harness.trial", "studies"},
         {"torch", "numpy"},
     ),
     "harness.serve_cli": ({"harness"}, {"typer"}),

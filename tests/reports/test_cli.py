@@ -387,10 +387,12 @@ def test_what_only_an_earlier_definition_asked_for_is_told_and_not_run(
     write(tmp_path / "btsr.db", "table2", [one, two, *old], [result(one, split, valid=1, test=1)], [split])
     assert typed(monkeypatch, *here) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 trials of those not done only an earlier definition of study table2 asked for" in said
-    assert "btsr-sweep --study table2 --dataset ml1m --profile released --methods sasrec_ce --seeds 1" in said
+    assert "of those not done 2 trials are not what study table2, as it is today, asks for; `btsr-sweep" in said
+    study = "btsr-sweep --study table2 --dataset ml1m --profile released --methods"
+    both = f"{study} sasrec_bce,sasrec_ce --seeds 1 --out {tmp_path}"
+    assert f"`{both} --replace` forgets them" in said and f"{study} sasrec_ce --seeds 1 --out {tmp_path}" in said
     with open_store(tmp_path / "btsr.db") as store:
         store.record(result(two, split, valid=1, test=1))
     assert typed(monkeypatch, *here) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "with --replace forgets them" in said and "btsr-sweep" not in said
+    assert f"`{both} --replace` forgets them" in said and said.count("btsr-sweep") == 1

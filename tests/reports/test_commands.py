@@ -8,7 +8,7 @@ import pytest
 from harness.choices import DataChoices
 from harness.config import SEEDS, StudyOptions
 from models.config import Precision
-from reports.commands import exact_command, sweep_command
+from reports.commands import exact_command, sweep_command, unplanned
 from studies import STUDIES
 from tests.reports.world import spec
 
@@ -108,6 +108,20 @@ def test_methods_are_recognised() -> None:
     assert _command("table2", options) == f"btsr-sweep --study table2 --dataset ml1m --profile released {words}"
     only = StudyOptions(datasets=("ml1m", "beauty"), methods=("sasrec_ce",))
     assert "--methods sasrec_ce --out" in _command("table1", only), "all data sets have it"
+    for study, method in (("table2", "sasrec_gbce"), ("tune", "duorec_released"), ("table1", "sasrec_ce_sampled+bt")):
+        named = StudyOptions(datasets=("ml1m",), methods=(method,), seeds=SEEDS[:1])
+        words = f"--methods {method} " + ("--out" if study == "tune" else "--seeds 1 --out")  # tune has one seed
+        assert words in _command(study, named), "which only --methods asks for"
+        specs = STUDIES[study](named).specs
+        assert unplanned(study, "released", specs) == ()
+        other = specs[0].model_copy(update={"encoder": specs[0].encoder.model_copy(update={"dropout": 0.77})})
+        assert (
+            unplanned(study, "released", [*specs, other]) == (other,) and unplanned("mine", "released", [other]) == ()
+        )
+    both = StudyOptions(datasets=("ml1m", "gowalla"), methods=("sasrec_sce+bt",), seeds=SEEDS[:1])
+    assert "--dataset ml1m,gowalla --profile released --methods sasrec_sce+bt,bt_sr --seeds 1" in _command(
+        "table1", both
+    )
 
 
 def test_trials_that_no_call_plans_get_the_plain_command() -> None:

@@ -82,3 +82,13 @@ def test_the_page_has_it(store: Store) -> None:
     dial = made[made.index('<section id="dial"') :]
     dial = dial[: dial.index("</section>")]
     assert dial.count("<img") == 1 and "Front of the search" in dial and "No study here varies" not in dial
+
+
+def test_the_page_prefers_the_dial_of_any_study_to_the_front_of_a_search(store: Store) -> None:
+    recorded(store, POINTS)
+    settings = tuple(fake.spec(alpha=alpha) for alpha in (0.6, 0.7))
+    store.register_study(Study(name="zeta", title="Zeta", specs=settings))
+    for one in settings:
+        store.record(fake.result(one, fake.split()))
+    made = page(store, lambda study: Request(study=study), "page")
+    assert "What the rules pick: study zeta" in made and "Front of the search" not in made

@@ -298,11 +298,14 @@ def test_the_command_says_how_to_keep_weights(
     for study, command, said in (
         ("tiny", "btsr-sweep --study tiny", "run `btsr-sweep --study tiny .*--only .* --keep-checkpoints"),
         ("mine", "btsr-sweep --study my/mine.py --seeds 2", "run `btsr-sweep --study my/mine.py --dataset "),
-        ("mine", "btsr-sweep --study", "run `btsr-sweep --study mine --dataset "),
+        ("mine", "btsr-sweep --seeds 2 --study=my/mine.py", "run `btsr-sweep --study my/mine.py --dataset "),
+        ("mine", "btsr-sweep --study table2", "run `btsr-sweep --study table2 --dataset "),
+        ("table1", "btsr-sweep --study my/mine.py", "run `btsr-sweep --study table1 --dataset "),
         (
             "tune_tpe",
             "btsr-sweep --study tune --search tpe",
-            "run `btsr-sweep --winners-of tune_tpe --dataset .*`, then",
+            "run `btsr-sweep --winners-of tune_tpe --dataset synthetic --methods bt_sr --keep-checkpoints --out "
+            f"{paths.work_dir}`, .* `btsr-recommend --study tune_tpe_winners --out {paths.work_dir}`",
         ),
         ("tune_tpe_winners", "btsr-sweep --winners-of tune_tpe", "repeat the search and its winners with --keep-check"),
     ):

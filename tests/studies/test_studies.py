@@ -268,6 +268,8 @@ def test_bt_sr_is_known_by_its_base_loss_too() -> None:
     options = StudyOptions(datasets=("ml1m", "gowalla"), seeds=SEEDS[:1], methods=("sasrec_sce+bt",))
     built = study_asked(STUDIES["table1"], options, "table1")
     assert [(s.data.dataset, s.method) for s in built.specs] == [("ml1m", "sasrec_sce+bt"), ("gowalla", "bt_sr")]
+    counted = StudyOptions(datasets=("yelp", "beauty"), seeds=SEEDS[:1], data=DataChoices(count="partners"))
+    assert len(study_asked(STUDIES["table2"], counted, "table2").specs) == 14, "Beauty's filter counts rows"
     both = options.model_copy(update={"methods": ("bt_sr", "sasrec_sce")})
     assert len(study_asked(STUDIES["table1"], both, "table1").specs) == 4
     with pytest.raises(ConfigError, match="unknown method of this study 'sasrec_bt'"):

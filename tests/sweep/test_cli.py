@@ -147,7 +147,10 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "deaf.py", "--min-user", "3"), "--min-user 3 is ignored by study deaf (a sasrec_ce trial has 1)"),
         (("--study", "deaf.py", "--split", "leave_one_out"), "--split leave_one_out is ignored by study deaf"),
         (("--study", "spaces.py", "--count", "partners"), "--count partners is ignored by study spaces"),
-        (("--study", "table2", "--dataset", "yelp", "--count", "partners"), "what filter one_pass of yelp counts any"),
+        (
+            ("--study", "table2", "--dataset", "yelp", "--count", "partners"),
+            "--count partners is what filter one_pass counts any",
+        ),
         (("--study", "table2", "--dataset", "yelp", "--filter", "at_once", "--count", "rows"), "counts anyway: drop"),
         (
             ("--study", "smoke", "--filter", "none", "--min-item", "3"),

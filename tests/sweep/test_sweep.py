@@ -200,13 +200,14 @@ def test_replace_forgets_what_is_not_finished_and_not_asked_for_now(fresh: RunPa
     failing = Counting({spec.key: MemoryError() for spec in former})
     sweep(SMOKE.model_copy(update={"specs": (*done, *former)}), fresh, failing, extend=True, max_failures=0)
     of = Counting()
+    assert current_plan(SMOKE.model_copy(update={"specs": now}), fresh, SweepOptions(replace=True)).forgets == 2
     said = sweep(SMOKE.model_copy(update={"specs": now}), fresh, of, replace=True)
     assert sorted(of.runs) == sorted(spec.key for spec in now)
-    assert "2 trials that were never finished are no longer part of smoke" in said
+    assert "forgotten: 2 unfinished trials that smoke no longer asks for" in said
     with open_store(fresh.results, read_only=True) as store:
         assert {spec.key for spec in store.study("smoke").specs} == {spec.key for spec in (*done, *now)}
     again = sweep(SMOKE.model_copy(update={"specs": now}), fresh, of, replace=True)
-    assert len(of.runs) == len(now) and "no longer part" not in again
+    assert len(of.runs) == len(now) and "forgotten" not in again
 
 
 def test_only_runs_one_trial(fresh: RunPaths) -> None:

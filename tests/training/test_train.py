@@ -1,6 +1,7 @@
 """The training loop: repeatable, learning, stopping when told, restoring the best."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -263,3 +264,37 @@ def test_a_trial_makes_its_model_with_the_settings_that_it_trains_with(monkeypat
     monkeypatch.setattr(trial, "_repeatable", repeatable)
     monkeypatch.setattr(trial, "Training", Watched)
     assert run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1}), SPLIT).best_epoch == 1 and not entered
+
+
+MEMORY = """
+import torch
+from harness.config import TrialSpec
+from harness.provenance import peak_mib, reset_peak_memory
+from harness.train import Trainer
+from tests.splits import markov_split
+
+torch.set_num_threads(1)
+split = markov_split(n_items=20_000, n_train=400)
+trainer = Trainer(TrialSpec.model_validate({
+    "method": "sasrec_ce", "data": split.config, "encoder": {"dim": 64, "max_len": 8}, "train": {"batch_size": 4},
+    "seed": 7,
+}), split, torch.device("cpu"))
+steps = trainer.steps(1)
+for _ in range(5):
+    trainer.optimizer.zero_grad()
+    trainer.objective(next(steps))[0].backward()
+    trainer.optimizer.step()
+some = peak_mib()
+trainer.run_epoch(2)
+print(peak_mib() - some, trainer.n_steps)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+@pytest.mark.parametrize("kernels", ["auto", "off"])
+def test_memory_does_not_grow_with_the_steps_of_an_epoch(kernels: str) -> None:
+    """A table and its gradient have 4.9 MiB here; what a step told lay behind the latter and kept 100 of them."""
+    words = os.environ | {"BTSR_KERNELS": kernels}
+    done = subprocess.run([sys.executable, "-c", MEMORY], env=words, capture_output=True, text=True, check=True)
+    grown, steps = map(float, done.stdout.split())
+    assert steps == 100 and grown < 60, grown
