@@ -85,20 +85,33 @@ def evaluate(model: SASRec, split: Split, part: Part, *, device: torch.device) -
 def target_ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """[V] 1-based rank of targets [V] among the scores [V, N], ties to the smaller id; 0 where it is masked."""
     own = scores.gather(1, targets[:, None])
+    if scores.device.type == "cpu":
+        return _target_ranks(scores, targets, own)
     above = (scores > own).sum(1)
     tied = scores == own
     tied_before = (tied & (torch.arange(scores.shape[1], device=scores.device) < targets[:, None])).sum(1)
     return torch.where(own[:, 0] == -torch.inf, 0, 1 + above + tied_before).to(torch.int32)
 
 
+def _target_ranks(scores: Tensor, targets: Tensor, own: Tensor) -> Tensor:
+    """The same row by row, each while it is in the cache: torch counts truths as 64-bit numbers that it makes first."""
+    ranks = [
+        0 if mine == -np.inf else 1 + np.count_nonzero(row[:place] >= mine) + np.count_nonzero(row[place:] > mine)
+        for row, place, mine in zip(scores.numpy(), targets.tolist(), own[:, 0].numpy(), strict=True)
+    ]
+    return torch.tensor(ranks, dtype=torch.int32)
+
+
 def best_items(scores: Tensor, k: int) -> Int32:
     """[V, k] ids of the highest scores, best first, ties to the smaller id; -1 where only masked items are left."""
-    values, ids = scores.topk(k, dim=1)
+    some = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    tied = some.values[:, k - 1 : k] == some.values[:, k : k + 1]  # across the cut; masked items are, too
+    values, ids = some.values[:, :k], some.indices[:, :k]
     by_id = ids.argsort(1)
     values, ids = values.gather(1, by_id), ids.gather(1, by_id)
     by_value = values.argsort(dim=1, descending=True, stable=True)
     values, ids = values.gather(1, by_value), ids.gather(1, by_value)
-    crossing = ((scores >= values[:, -1:]).sum(1) > k).nonzero()[:, 0]
+    crossing = tied.any(1).nonzero()[:, 0]
     if len(crossing):  # a tie (or masked items) across the cut: only there must all items be sorted
         exact, where = scores[crossing].sort(dim=1, descending=True, stable=True)
         values[crossing], ids[crossing] = exact[:, :k], where[:, :k]
