@@ -333,7 +333,5 @@ def table_commands(found: Findings) -> tuple[str, ...]:
 
 def commands(evidence: Evidence) -> tuple[str, ...]:
     """What runs the missing cells: of data sets that were started, and of those that were not."""
-    started = tuple(
-        dataset for dataset in evidence.datasets if len(evidence.missing(dataset)) > len(evidence.outdated(dataset))
-    )
+    started = tuple(dataset for dataset in evidence.datasets if evidence.runnable(dataset))
     return tuple(evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)

@@ -114,11 +114,16 @@ class Evidence:
         here = (spec for spec in self.specs if spec.data.dataset == dataset)
         return old if old and any(not unplanned(self.study, self.profile, (spec,)) for spec in here) else ()
 
+    def runnable(self, dataset: str) -> tuple[TrialSpec, ...]:
+        """What is missing and not outdated."""
+        old = {spec.key for spec in self.outdated(dataset)}
+        return tuple(spec for spec in self.missing(dataset) if spec.key not in old)
+
     def replacing(self, dataset: str) -> str:
         """The command that makes the study forget what is outdated and nothing else; it runs what else is missing."""
-        old = {spec.key for spec in self.outdated(dataset)}
-        kept = [spec for spec in self.specs if spec.data.dataset == dataset and spec.key not in old]
-        kept = [spec for spec in kept if not unplanned(self.study, self.profile, (spec,))]
+        asked = [spec for spec in self.specs if spec.data.dataset == dataset]
+        old = {spec.key for spec in unplanned(self.study, self.profile, asked)}
+        kept = [spec for spec in asked if spec.key not in old]
         return sweep_command(self.study, self.profile, (dataset,), kept, self.store.shown) + " --replace"
 
     def pruned(self, dataset: str) -> tuple[TrialRow, ...]:
@@ -148,10 +153,7 @@ class Evidence:
 
     def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
         """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
-        missing = []
-        for dataset in datasets:
-            old = {spec.key for spec in self.outdated(dataset)}
-            missing += [spec for spec in self.missing(dataset) if spec.key not in old]
+        missing = [spec for dataset in datasets for spec in self.runnable(dataset)]
         more = more and not missing
         return sweep_command(
             self.study,
@@ -166,7 +168,7 @@ class Evidence:
 
     def remedy(self, dataset: str) -> str:
         """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
-        if len(self.missing(dataset)) > len(self.outdated(dataset)) or self.study == "alpha_lambda":
+        if self.runnable(dataset) or self.study == "alpha_lambda":
             return f"run `{self.command((dataset,))}`"
         other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown, tie=self.request.tie)
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
