@@ -34,10 +34,11 @@ def reserved(target: Path) -> Iterator[None]:
 def _acquire(lock: FileLock, folder: Path) -> None:
     """Wait for the lock; another process may remove the folder, which it has made and found empty, at any moment."""
     for left in reversed(range(_TRIES)):
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
+            # It was removed below mkdir, which then misses a parent or what it has just found to exist.
             if not left:
                 raise

@@ -47,3 +47,20 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"), reserved(tmp_path / "file" / "x"):
         pass
     assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize("missed", [FileNotFoundError, FileExistsError])
+def test_a_folder_that_another_removes_while_it_is_made(
+    missed: type[OSError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, left = Path.mkdir, [missed("gone again")] * 3
+
+    def interrupted(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if parents and left:
+            raise left.pop()
+        make(self, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with reserved(tmp_path / "a" / "b" / "file"):
+        assert (tmp_path / "a" / "b").is_dir() and not left
+    assert not list(tmp_path.iterdir())
