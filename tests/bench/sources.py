@@ -18,6 +18,8 @@ PREPARING = "tests.data.scale"
 """What our driver imports for a preparation, which has no other part in the engine; training has none in this."""
 PROFILING = "tests.bench.profiled"
 """What our driver imports for a profile."""
+EVALUATING = ("harness.evaluate", "harness.metrics")
+"""What our driver imports for evaluations and sweeps; epochs and their profiles have none in them."""
 COMMAND = "harness.cli"
 """What `tests.bench.drive_overhead` starts by name."""
 ASK = """\
@@ -90,7 +92,12 @@ def sources(module: str, work: Work) -> list[Path]:
         assert driver
         return sorted({driver} | imported_files([PREPARING, "tests.bench.job"]))
     roots = [module, *([COMMAND] if work in OVERHEADS else [])]
-    return sorted(imported_files(roots, [PREPARING, *([] if work == "profile" else [PROFILING])]))
+    without = [PREPARING]
+    if work != "profile":
+        without.append(PROFILING)
+    if work in ("train", "profile"):
+        without += EVALUATING
+    return sorted(imported_files(roots, without))
 
 
 class Digests:

@@ -61,6 +61,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("harness/adam.py", {"ml1m-ce", "ml1m-bt", "ml1m-sweep", "overhead-each"}, {"gowalla-prepare"}),
         ("models/kernels/tile.h", {"ml1m-ce", "overhead-idle"}, {"gowalla-prepare"}),
         ("harness/data/parse.py", {"gowalla-prepare", "overhead-start"}, {"ml1m-ce", "ml1m-sweep"}),
+        ("harness/evaluate.py", {"ml1m-eval", "ml1m-sweep", "overhead-each"}, {"ml1m-ce", "ml1m-profile"}),
         ("harness/local_executor.py", {"overhead-each"}, {"ml1m-sweep", "gowalla-prepare"}),
         ("tests/bench/reference.py", {"ml1m-ce", "ml1m-bt", "items-1e6"}, {"gowalla-prepare", "overhead-each"}),
         ("tests/bench/drive_reference.py", {"ml1m-ce", "beauty-sweep"}, {"gowalla-prepare", "ml1m-profile"}),
