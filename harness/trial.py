@@ -19,6 +19,7 @@ from harness.errors import ConfigError
 from harness.evaluate import evaluate
 from harness.exposure import Shown, exposure, input_buckets
 from harness.geometry import geometry
+from harness.memory import keep_freed_memory
 from harness.metrics import evaluate as metrics_of
 from harness.sample import sample_of
 from harness.train import Trained, Training
@@ -120,7 +121,8 @@ def trial_steps(
     checkpoints: Path | None = None,
     keep_best: bool = False,
 ) -> Generator[EpochLog, None, TrialResult]:
-    """A trial an epoch at a time: yields each epoch's log, returns the result. Sets torch's thread count.
+    """A trial an epoch at a time: yields each epoch's log, returns the result. Sets torch's thread count and what glibc
+    does with freed memory.
 
     Same spec, same data, same machine and thread count: the same numbers, bit for bit; on CUDA by torch's deterministic
     algorithms and as far as they go, with a warning where there is none. With a folder of `checkpoints`
@@ -129,6 +131,7 @@ def trial_steps(
     assert spec.data == split.config
     where = device_of(device)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     provenance.reset_peak_memory()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)

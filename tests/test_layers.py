@@ -44,6 +44,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
     "harness.adam": (set(), {"torch"}),
+    "harness.memory": (set(), set()),
     "harness.fits": (VALUES, {"numpy"}),
     "harness.train": (
         VALUES
@@ -65,6 +66,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
             "models",
             "harness.train",
             "harness.evaluate",
+            "harness.memory",
             "harness.metrics",
             "harness.exposure",
             "harness.geometry",

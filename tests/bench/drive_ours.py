@@ -9,6 +9,7 @@ import torch
 
 from harness.config import DataConfig, TrialSpec
 from harness.evaluate import evaluate
+from harness.memory import keep_freed_memory
 from harness.metrics import evaluate as metrics_of
 from harness.train import Trainer
 from harness.trial import run_trial
@@ -131,6 +132,7 @@ def measure(job: Job) -> Answer:
     code = code_used(job)
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     task = Task.load(Path(job.data)).head(job.users)
     start_mib = peak_mib()
     ran = full = task.n_users // job.batch_size

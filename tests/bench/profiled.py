@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from harness.memory import keep_freed_memory
 from harness.train import Trainer
 from tests.bench.drive_ours import CPU, code_used, leave_one_out, spec_of
 from tests.bench.job import Answer, Job, peak_mib, versions
@@ -66,6 +67,7 @@ def profiled(job: Job) -> Answer:
     code = code_used(job)
     torch.set_num_threads(job.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     resident = {"import of torch, alone": imported_mib(), "imports of the harness, too": peak_mib()}
     task = Task.load(Path(job.data)).head(job.users)
     split = leave_one_out(task)
