@@ -28,6 +28,9 @@ from harness.values import EpochEvent, EpochLog, Outcome, TrialFailure, TrialPru
 STOP_SECONDS = 3.0
 """How long a worker may take to go when asked."""
 
+DEATH_SECONDS = 60.0
+"""How long one that has hung up may take to end: its exit code is known only then."""
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -127,11 +130,14 @@ class _Worker:
         return event
 
     def _died(self, spec: TrialSpec) -> TrialFailure:
-        self._process.join(STOP_SECONDS)
+        self._process.join(DEATH_SECONDS)
         code = self._process.exitcode
         self.alive = False
         self.stop()
-        how = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        if code is None:
+            how = "it hung at its end"
+        else:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         starved = code == -signal.SIGKILL and _kills_for_memory() > self._killed_before
         last = self._logs[-1].epoch if self._logs else 0
         return worker_died(spec, how, last_epoch=last, out_of_memory=starved)

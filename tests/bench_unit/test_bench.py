@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -146,7 +148,7 @@ def test_reference_ranks_as_the_engine_does() -> None:
         assert theirs.ndcg10 == pytest.approx((hits / np.log2(ranks.rank + 1.0)).mean(), abs=1e-3)
 
 
-def runner_of(folder: Path, timeout_seconds: float = 120) -> Runner:
+def runner_of(folder: Path, timeout_seconds: float = 500) -> Runner:
     python = Path(sys.executable)
     return Runner(
         out=folder,
@@ -168,11 +170,19 @@ def test_a_sweep_of_two_workers_comes_back_as_one_line(tmp_path: Path) -> None:
     assert line.answer["full"] == 2 and line.answer["peak_mib"] > line.answer["start_mib"] > 50
 
 
+def commands() -> Iterator[bytes]:
+    """Of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
+
+
 def test_a_driver_that_takes_too_long_is_ended_and_reported(tmp_path: Path) -> None:
     SHAPE.make().save(tmp_path / "data")
     job = Job(data=str(tmp_path / "data"), work="train")
     line = runner_of(tmp_path, timeout_seconds=0.05).measure("ml1m-ce", "reference", 0, job)
-    assert line.error.startswith("TimeoutExpired") and line.wall_seconds < 10
+    assert line.error.startswith("TimeoutExpired")
+    assert not any(str(tmp_path).encode() in command for command in commands()), "the driver outlives its measurement"
 
 
 def test_a_driver_that_fails_leaves_its_last_words(tmp_path: Path) -> None:
@@ -322,4 +332,6 @@ def test_a_profile_says_what_takes_time_and_memory(tmp_path: Path) -> None:
     answer = Answer(**line.answer)
     assert sum(answer.profile.values()) == pytest.approx(answer.seconds[0])
     assert {"cross-entropy with its gradients", "attention, forward", "attention, backward"} <= set(answer.profile)
-    assert 50 < answer.resident["import of torch, alone"] <= answer.peak_mib == answer.resident["epoch"]
+    alone, *own = answer.resident.values()
+    assert 50 < alone < own[0] and own == sorted(own), "every moment adds to the memory of those before"
+    assert answer.start_mib < answer.peak_mib == own[-1]

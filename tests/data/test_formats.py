@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import tarfile
+import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,23 @@ SNAP = (
 )
 
 
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/Berlin"])
-def test_gowalla_is_utc_whatever_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
-    monkeypatch.setenv("TZ", zone)
+ZONES = {"UTC0": 0, "EST5EDT,M3.2.0,M11.1.0": 5, "CET-1CEST,M3.5.0,M10.5.0/3": -1}
+"""As the C library reads them without a database of zones; hours west of Greenwich."""
+
+
+@pytest.fixture(params=ZONES)
+def zone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The machine stands there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        assert time.timezone == 3600 * ZONES[request.param]
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+def test_gowalla_is_utc_whatever_the_machine_says(tmp_path: Path) -> None:
     path = tmp_path / "loc-gowalla_totalCheckins.txt.gz"
     path.write_bytes(gzip.compress(SNAP.encode()))
     assert rows(read_snap(path)) == [

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from harness.data.readers import READERS, TABLE_READERS
 from harness.data.rows import RawRows
 from harness.errors import DataError
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=40)
 
 SUFFIX = {"table": ".csv", "jsonl": ".jsonl"}
 ALL = [*READERS, *TABLE_READERS]

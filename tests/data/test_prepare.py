@@ -269,7 +269,7 @@ def test_several_processes_that_fail_leave_no_folder(paths: RunPaths) -> None:
     )
     command = [sys.executable, "-c", code, str(paths.data_dir), str(paths.work_dir)]
     running = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    assert [process.wait(timeout=500) for process in running] == [0, 0, 0]
     assert not list(paths.work_dir.rglob("*.*"))
 
 
@@ -306,7 +306,7 @@ def test_several_processes_prepare_once(paths: RunPaths) -> None:
     )
     command = [sys.executable, "-c", code, str(paths.data_dir), str(paths.work_dir)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {process.communicate(timeout=120)[0] for process in running}
+    said = {process.communicate(timeout=500)[0] for process in running}
     assert all(process.returncode == 0 for process in running)
     assert len(said) == 1 and said != {""}
     assert [path.name for path in paths.prepared.iterdir()] == [prepared_folder(ML1M, paths).name]

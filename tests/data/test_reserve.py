@@ -27,7 +27,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "count"
     command = [sys.executable, "-c", COUNT, str(target), "200"]
     running = [subprocess.Popen(command) for _ in range(4)]
-    assert [process.wait(timeout=120) for process in running] == [0] * 4
+    assert [process.wait(timeout=500) for process in running] == [0] * 4
     assert target.read_text() == "800" and list(target.parent.iterdir()) == [target]
 
 

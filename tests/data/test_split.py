@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.config import DataConfig
@@ -95,6 +96,13 @@ class TestSmallExample:
         assert split.item_ids.tolist() == ["a", "b", "c", "d", "e"]
         assert split.popularity.tolist() == [2, 2, 1, 1, 1]
         assert split.report["train_users"] == 3 and split.report["train_sequences"] == 2
+
+
+def test_boundary_of_as_many_rows_as_ml1m_has() -> None:
+    times = np.arange(1_000_209)
+    users = np.where(times < 950_198, "before", "after")
+    split, _ = split_rows(pd.DataFrame({"user": users, "item": "a", "time": times}), unfiltered())
+    assert split.boundary == 950_198
 
 
 def test_no_training_sequence() -> None:

@@ -136,7 +136,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(ROWS, CONFIGS)
 def test_split_is_the_specification(rows: list[Row], config: DataConfig) -> None:
     expected = split_slowly(rows, config)
@@ -167,7 +167,7 @@ def test_split_is_the_specification(rows: list[Row], config: DataConfig) -> None
     assert split.report["partner_share"] == pytest.approx(np.mean([last.count(item) >= 2 for item in last]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_order_of_users_in_the_file_does_not_matter(rows: list[Row], random: Any) -> None:
     config = unfiltered(quantile=0.6)

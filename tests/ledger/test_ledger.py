@@ -56,7 +56,7 @@ def test_what_waits_runs_and_ends_is_seen_while_it_happens(paths: RunPaths) -> N
         seen.append((states(shown(paths)), len(seen)))
         return (yield from steps)
 
-    sweep(paths, watched)
+    assert sweep(paths, watched).complete and len(seen) == len(SMOKE.specs)
     for now, finished in seen:
         assert now == Counter({"COMPLETE": finished, "RUNNING": 1, "WAITING": 9 - finished})
 

@@ -118,7 +118,7 @@ def _random(draw: st.DrawFn) -> tuple[UserRanks, NDArray[np.int32], NDArray[np.i
     return UserRanks(rank=rank, top=top), targets, rng.integers(1, 4, n_items).astype(np.int8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_random())
 def test_properties(case: tuple[UserRanks, NDArray[np.int32], NDArray[np.int8]]) -> None:
     ranks, targets, bucket = case
@@ -140,7 +140,7 @@ def test_properties(case: tuple[UserRanks, NDArray[np.int32], NDArray[np.int8]])
         assert _value(metrics, "hr", k) == pytest.approx(listed.mean())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(_random(), st.integers(0, 2**32 - 1))
 def test_permuting_users_changes_nothing(
     case: tuple[UserRanks, NDArray[np.int32], NDArray[np.int8]], seed: int

@@ -40,6 +40,14 @@ def test_identical_views() -> None:
     assert float(term.total) == pytest.approx(0.0625)
 
 
+@pytest.mark.parametrize(("rows", "floor"), [(64, 1.0), (256, 0.247), (512, 0.123), (2048, 0.031)])
+def test_independent_columns_cost_what_the_batch_size_says(rows: int, floor: float) -> None:
+    """Of lambda (D-1)/(B-1), with D = 64."""
+    a, b = torch.randn(2, rows, 64, generator=torch.Generator().manual_seed(0))
+    term = barlow_twins(a, b, 0.05)
+    assert float(term.total - term.on_diagonal) == pytest.approx(0.05 * floor, rel=0.1)
+
+
 def test_pearson_by_numpy() -> None:
     a, b = F.normalize(A, dim=1), F.normalize(B, dim=1)
     matrix, _ = correlation(a, b)

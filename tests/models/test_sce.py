@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import sce as module
+from models.losses import cross_entropy
 from models.sce import Buckets, bucket_count, centres, sce
 
 X = torch.tensor([[1.0, 0], [0, 1], [1, 1], [-1, 0.5]])
@@ -25,6 +26,12 @@ def test_vector() -> None:
     by_bucket, present = module.bucket_losses(X, W, Y, x, y)
     assert present.tolist() == [[True, True], [True, True]]
     assert by_bucket.flatten().tolist() == pytest.approx([0.730871, 1.066377, 0.773300, 0.766135], abs=1e-6)
+
+
+def test_vector_of_the_full_cross_entropy() -> None:
+    rows = [float(cross_entropy(X[i : i + 1], W, Y[i : i + 1], 5)) for i in range(4)]
+    assert rows == pytest.approx([0.890093, 1.012172, 1.160709, 1.175110], abs=1e-6)
+    assert float(cross_entropy(X, W, Y, 5)) == pytest.approx(1.059521, abs=1e-6)
 
 
 def tensors(n: int = 40, n_items: int = 25, dim: int = 6) -> tuple[Tensor, Tensor, Tensor, torch.Generator]:
@@ -109,7 +116,15 @@ def test_mixed_centres_are_combinations_of_the_outputs() -> None:
 
 @pytest.mark.parametrize(
     ("batch_size", "mean_length", "expected"),
-    [(1024, 54.05, 470), (2048, 95.0, 882), (2048, 52.9, 658), (64, 52.9, 116), (32, 95.0, 110), (1024, 10.0, 202)],
+    [
+        (1024, 54.05, 470),
+        (512, 54.05, 332),  # Yelp with BT, whose file keeps the 470 of the larger batch
+        (2048, 95.0, 882),
+        (2048, 52.9, 658),
+        (64, 52.9, 116),
+        (32, 95.0, 110),
+        (1024, 10.0, 202),
+    ],
 )
 def test_bucket_counts_of_the_released_files(batch_size: int, mean_length: float, expected: int) -> None:
     assert bucket_count(batch_size, mean_length, 200) == expected

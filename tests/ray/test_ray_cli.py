@@ -44,6 +44,7 @@ def children(process: int) -> set[int]:
 def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
     job = {"RAY_ADDRESS": "127.0.0.1:1", "TMPDIR": str(tmp_path)}  # as inside of a batch job
+    job["BTSR_KERNELS"] = "off"  # without a compiler there would be a line on them
     for words in (("--out", "ray"), ("--out", "local", "--executor", "local", "--workers", "1")):
         ended = sweep(tmp_path, "--study", "tiny.py", *words, environment=job)
         assert ended.returncode == 0 and "2 of 2 trials are done (2 now, 0 before)" in ended.stdout, ended.stderr
@@ -68,13 +69,11 @@ def test_an_interruption_ends_ray_too_and_keeps_what_is_done(number: signal.Sign
         os.killpg(process.pid, number)  # as a terminal does: what Ray has started gets it, too
     else:
         process.send_signal(number)
-    sent = time.monotonic()
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, rest
-    assert time.monotonic() - sent < 30
     assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
     assert "Traceback" not in rest
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while left := children(process.pid):
         assert time.monotonic() < deadline, f"outlive the command: {left}"
         time.sleep(0.2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness import ray_cluster
 from harness.config import Study, StudyOptions
 from harness.errors import ConfigError
 from harness.executors import Event, Executor, RunContext, Task, TrialStarted, Work
@@ -130,6 +131,7 @@ def test_a_cluster_is_asked_for_its_room_before_anything_is_made(monkeypatch: py
     monkeypatch.setenv("RAY_AUTH_MODE", "")
     monkeypatch.delenv("RAY_AUTH_MODE")
     address = ray.get_runtime_context().gcs_address
+    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 300)
     assert Cluster(address=address, gpus=0.5, cpus=4).check() == 1
     assert at_once(Cluster(gpus=0.25, address=address)) == 4
     for asked, says in (({"gpus": 2.0}, "2 is more than the 1 GPUs"), ({"cpus": 5}, "5 is more than the 4")):

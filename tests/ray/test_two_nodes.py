@@ -73,7 +73,7 @@ def test_a_node_that_goes_costs_its_trials_an_attempt_only(tmp_path: Path) -> No
             env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_TMPDIR": folder},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
     assert ended.returncode == 0 and "complete 10" in ended.stdout, ended.stderr[-3000:]
     assert rows(tmp_path, "SELECT status, COUNT(*) FROM trial GROUP BY 1") == [("done", 10)]

@@ -245,14 +245,14 @@ def test_holm_is_that_of_statsmodels_and_skips_what_was_not_tested() -> None:
     assert holm([None]) == [None] and holm([]) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_never_makes_a_difference_more_significant(values: list[float]) -> None:
     adjusted = holm(values)
     assert all(new is not None and old <= new <= 1 for old, new in zip(values, adjusted, strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_exchanging_the_methods_turns_the_sign_and_keeps_the_tests(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,7 +1,9 @@
 """Using a kept model: the same lists as the evaluation's, the choice on validation, formats, and what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable, Generator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -278,21 +280,24 @@ def test_the_command_says_how_to_keep_weights(
     source = tmp_path / "in.csv"
     source.write_text(f"user,item\nu,{split.item_ids[0]}\n")
     words = ["--histories", source, "--output", tmp_path / "out.csv", "--out", paths.work_dir]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(paths.work_dir / "btsr.db", bare)
     results = set()
-    for mode in PRESETS:
+    for mode, out in product(PRESETS, (paths.work_dir, bare)):
         (tmp_path / "out.csv").unlink(missing_ok=True)
         with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
             chosen = choose_trial(store, "tiny", mode=mode).row.key
-        code = run(monkeypatch, "--study", "tiny", "--mode", mode, *words)
+        code = run(monkeypatch, "--study", "tiny", "--mode", mode, *words[:-1], out)
         said = capsys.readouterr().err
         assert chosen in said
-        if chosen == spec().key:
+        if chosen == spec().key and out != bare:
             assert code == 0 and (tmp_path / "out.csv").read_text().count("\n") == 11
         else:
             assert code == 2 and f"--only {chosen} --keep-checkpoints" in said
             assert not (tmp_path / "out.csv").exists()
         results.add(code)
-    assert results
+    assert results == {0, 2}, "with the weights and without"
     with open_store(paths.work_dir / "btsr.db", read_only=True) as store:
         row = store.trials()[0]
     for study, command, said in (

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
+from harness.database import lock_holder
 from harness.paths import RunPaths
 from tests.sweep import driver, work
 from tests.sweep.test_exactly_once import done, rows
@@ -125,6 +127,25 @@ def victims(sweep: Sweep, process: subprocess.Popen[bytes], kind: str) -> list[i
     return [each.pid for each in mine if each.pid in latest and each.pid != process.pid]
 
 
+def rival(sweep: Sweep, process: subprocess.Popen[bytes]) -> bool:
+    """Another driver is refused by the lock of this one, which stands still meanwhile; False where it has none.
+
+    A child that nobody has waited for keeps its process id, dead or alive.
+    """
+    if process.poll() is not None:
+        return False
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    try:
+        holder = lock_holder(create_engine("sqlite://"), str(RunPaths(work_dir=sweep.out).results)) or ""
+        if not holder.endswith(f"process {process.pid}"):
+            return False
+        assert ended(sweep, sweep.start()) == driver.LOCKED, f"a rival got in: {sweep.said()[-2000:]}"
+        return True
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
 def disturb(sweep: Sweep, schedule: list[str], rng: random.Random) -> list[str]:
     """Run the sweep under the schedule; returns what was done of it, in order."""
     happened: list[str] = []
@@ -134,14 +155,10 @@ def disturb(sweep: Sweep, schedule: list[str], rng: random.Random) -> list[str]:
     for place, kind in enumerate(schedule):
         left = total - len(work.log_lines(sweep.out))
         share = left // (len(schedule) - place + 1)
-        alive = news(sweep, process, rng.randint(1, max(1, share * 2 // 3)))  # it goes on while a rival starts
+        alive = news(sweep, process, rng.randint(1, max(1, share * 2 // 3)))  # workers go on while a rival starts
         time.sleep(rng.uniform(0, 0.5))
         if alive and kind == RIVAL:
-            rival = sweep.start()
-            code = ended(sweep, rival)
-            if process.poll() is None:
-                assert code == driver.LOCKED, f"a rival got in: {sweep.said()[-2000:]}"
-                happened.append(kind)
+            happened += [kind] * rival(sweep, process)
         elif alive:
             chosen = victims(sweep, process, kind)
             if chosen and kill(rng.choice(chosen)):

@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def hold(folder: Path, ready: "multiprocessing.synchronize.Event") -> None:
     with Checkpoint(folder, SPECS["bt_sr"], SPLIT.fingerprint).held():
         ready.set()
-        threading.Event().wait(60)
+        threading.Event().wait(1000)
 
 
 def test_a_trial_waits_for_the_orphan_that_still_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_trial_waits_for_the_orphan_that_still_has_it(tmp_path: Path, monkeypa
     ready = spawn.Event()
     orphan = spawn.Process(target=hold, args=(tmp_path, ready), daemon=True)
     orphan.start()
-    assert ready.wait(60)
+    assert ready.wait(500)
     mine = Checkpoint(tmp_path, SPECS["bt_sr"], SPLIT.fingerprint)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "WAIT_SECONDS", 0.2)

@@ -379,7 +379,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(
         os.killpg(process.pid, number)  # as a terminal does: worker and dashboard get it, too
     else:
         process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=300)
     assert process.returncode == code
     assert "trials are done and kept in here/btsr.db; give the same command again to go on" in rest
     assert "Traceback" not in rest

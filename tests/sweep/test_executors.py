@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import local_executor
 from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.executors import Event, Executor, FakeExecutor, RunContext, Task, TrialStarted, Work
@@ -77,7 +78,8 @@ def test_an_error_is_the_failure_of_its_trial_only(kind: str, context: RunContex
     assert len(ends) == 3 and all(isinstance(end, TrialResult) for end in ends.values())
 
 
-def test_a_killed_worker_costs_its_trial_only(context: RunContext) -> None:
+def test_a_killed_worker_costs_its_trial_only(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_executor, "_kills_for_memory", lambda: 0)  # of whatever else runs here
     ends = outcomes(news(LocalExecutor(1, work.killed_at_alpha_02), context))
     failed = ends.pop(0.2)
     assert isinstance(failed, TrialFailure) and failed.last_epoch == 1
@@ -93,6 +95,17 @@ def test_workers_that_never_live_end_every_trial(context: RunContext) -> None:
     assert {getattr(end, "error", "") for end in ends.values()} == {
         "WorkerDied: the worker process ended during the trial: exit code 7"
     }
+
+
+def test_a_worker_that_has_hung_up_is_waited_for(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_executor, "STOP_SECONDS", 0.1)
+    for spec, patience, how in ((SPECS[0], 60.0, "exit code 7"), (SPECS[1], 0.1, "it hung at its end")):
+        monkeypatch.setattr(local_executor, "DEATH_SECONDS", patience)
+        driver = Listed((spec,))
+        LocalExecutor(1, work.hangs_up).run(driver, context)
+        (end,) = outcomes(driver.events).values()
+        assert isinstance(end, TrialFailure)
+        assert end.error == f"WorkerDied: the worker process ended during the trial: {how}"
 
 
 @pytest.mark.parametrize("kind", ["fake", "local"])
@@ -149,7 +162,7 @@ class Broken(Listed):
     def heard(self, event: Event) -> bool:
         super().heard(event)
         if len(self.events) == 2:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 500
             while len(list(self.folder.glob("pid-*"))) < 2:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

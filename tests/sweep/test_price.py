@@ -1,6 +1,7 @@
 """What a calibration measures is known to later plans and starts, without a database of half a study."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,8 @@ def test_a_price_has_the_validations_that_the_training_makes(
     assert sum(bool(log.valid) for log in logs) == validations
 
 
-def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path) -> None:
+def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.price.CALIBRATION_SECONDS", math.inf)
     context = RunContext(paths=RunPaths(work_dir=tmp_path))
     found = calibrate(plan(context.paths, max_epochs=20, validate_every=10), context, CELLS[1:])
     (note,) = json.loads((tmp_path / "prices.json").read_text())
@@ -89,6 +91,7 @@ def test_a_calibration_sees_a_term_that_begins_late(tmp_path: Path, monkeypatch:
             yield log
 
     monkeypatch.setattr("harness.trial.trial_steps", watched)
+    monkeypatch.setattr("harness.price.CALIBRATION_SECONDS", math.inf)
     asked = current_plan(Study(name="late", title="Late", specs=(late,)), paths, SweepOptions())
     calibrate(asked, RunContext(paths=paths), ())
     assert len(logs) == CALIBRATION_EPOCHS and all("auxiliary" in log.parts for log in logs)

@@ -28,7 +28,7 @@ class Watcher:
         self.trouble: list[str] = []
 
     def _ask(self, path: str = "") -> Any:
-        with urlopen(self._api + path, timeout=120) as answer:
+        with urlopen(self._api + path, timeout=500) as answer:
             return json.load(answer)
 
     def studies(self) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class Watcher:
                 self.answers += 1
                 self.most_trials = max([self.most_trials, *(len(study["trials"]) for study in found)])
 
-    def shows(self, complete: int, patience: float = 120) -> Counter[str]:
+    def shows(self, complete: int, patience: float = 500) -> Counter[str]:
         """How many trials are shown in each state, once so many are complete or patience is at an end.
 
         It answers from memory for some seconds, and not at all before there is a database.

@@ -1,11 +1,13 @@
 """What workers do in tests instead of training; importable by spawned processes."""
 
+import gc
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Generator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.config import TrialSpec
@@ -132,6 +134,16 @@ def exits(spec: TrialSpec, context: RunContext) -> Steps:
     sys.exit(7)
 
 
+def hangs_up(spec: TrialSpec, context: RunContext) -> Steps:
+    """Ends a second after its connection to the driver, as a process with much to put away; for one alpha never."""
+    yield from ()
+    for each in gc.get_objects():
+        if type(each) is Connection:
+            each.close()
+    time.sleep(1 if spec.aux.alpha != 0.2 else 1000)
+    os._exit(7)
+
+
 def refuses(spec: TrialSpec, context: RunContext) -> Steps:
     """Says that what the user asked for cannot be."""
     yield from ()
@@ -156,7 +168,7 @@ def four_at_once(spec: TrialSpec, context: RunContext) -> Steps:
     """Ends only when four of its kind run at the same time; tells which GPU it was given."""
     here = context.paths.work_dir
     (here / f"here-{spec.key}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 500
     while len(list(here.glob("here-*"))) < 4:
         assert time.monotonic() < deadline, "fewer than four run at once"
         time.sleep(0.05)
