@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.choices import DataChoices, option
+from harness.choices import option
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
@@ -19,9 +19,8 @@ DEMANDS: Mapping[str, str] = {
     "validate_every": "train.validate_every",
     "precision": "train.precision",
     "tie": "data.tie",
-    **{name: f"data.{name}" for name in DataChoices.model_fields},
 }
-"""Option -> the field of a trial that it is for."""
+"""Option -> the field of a trial that it is for; another one is for the field of `data` named as it is."""
 
 
 RESULTS = ("--out", "--db")
@@ -193,9 +192,10 @@ def _refuse_deaf(
 def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:
     has, before = spec.flat(), unasked.flat()
     for name, value in asked.items():
-        found = has[DEMANDS[name]]
+        path = DEMANDS.get(name, f"data.{name}")
+        found = has[path]
         fits = found <= value if name == "max_epochs" else found == value
-        if not fits and found == before[DEMANDS[name]]:
+        if not fits and found == before[path]:
             raise ConfigError(
                 f"{option(name)} {value} is ignored by study {study} (a {spec.method} trial has {found}): "
                 "drop it, or let the study take it from its options"

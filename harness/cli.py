@@ -9,7 +9,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from harness.asked import check_together, command_typed, methods_named, study_asked, study_named
 from harness.choices import checked
@@ -36,6 +35,7 @@ from harness.errors import BtsrError, ConfigError, told
 from harness.options import Prune, Search, SweepOptions
 from harness.panels import Panelled
 from harness.paths import RunPaths
+from harness.plain import plain
 from models.config import Precision
 from studies import STUDIES
 
@@ -363,7 +363,7 @@ def _run(
             study,
             executor,
             context,
-            console=Console(stderr=True, markup=False),
+            console=plain(stderr=True),
             quiet=quiet,
             options=options,
             estimates=estimates,

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -47,6 +47,20 @@ def is_file(dataset: str) -> bool:
 def file_key(path: str) -> str:
     """The name of a data set that is a file: its path from the root, without `..`, the same from every folder."""
     return os.path.abspath(Path(path).expanduser())
+
+
+def names_in(words: Iterable[str]) -> tuple[str, ...]:
+    """The data sets that words of the command line name, each once: keys or paths, several in one word by comma.
+
+    `all` names the paper's; the path of a file that is there is one name, commas and all.
+    """
+    names = (
+        name
+        for word in words
+        for name in ([word] if os.path.isfile(os.path.expanduser(word)) else [part.strip() for part in word.split(",")])
+        if name
+    )
+    return tuple(dict.fromkeys(n for name in names for n in (PAPER_DATASETS if name == "all" else (name,))))
 
 
 def dataset_slug(key: str) -> str:

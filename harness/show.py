@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from harness.config import Study, StudyOptions, TrialSpec
 from harness.options import is_search
 from harness.paths import RunPaths
+from harness.plain import plain
 from harness.plan import Plan, results_so_far
 from harness.plan import plan as compared
 from harness.price import Price
@@ -35,7 +35,7 @@ def studies() -> None:
     for name, function in STUDIES.items():
         title = function(StudyOptions(datasets=default_datasets(name), reduced=True)).title
         table.add_row(name, ", ".join(default_datasets(name)), title)
-    Console(markup=False).print(table)
+    plain().print(table)
 
 
 def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], price: Price, workers: int) -> None:
@@ -59,21 +59,20 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
             hours = row.missing * known.seconds / 3600
             cost = (duration(known.seconds), f"{hours:.2f}", f"{known.peak_mib:,.0f}")
         table.add_row(row.dataset, row.method, *counts, *cost)
-    console = Console(markup=False)
+    console = plain()
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         whole = console.measure(table, options=console.options.update(max_width=1_000)).maximum
-        console = Console(width=max(console.width, whole), markup=False)  # in a file nothing is cut off
+        console = plain(width=max(console.width, whole))  # in a file nothing is cut off
     console.print(table)
     console.print("missing: what a start would run, failed trials that may be tried again included", style="dim")
     if todo.forgets:
-        console.print(f"{todo.forgets} unfinished trials would be forgotten: no longer asked for", highlight=False)
+        console.print(f"{todo.forgets} unfinished trials would be forgotten: no longer asked for")
     if price.hours:
         workers = min(workers, todo.waiting)
         end = datetime.now() + timedelta(hours=price.hours_with(workers))
         console.print(
             f"about {duration(price.hours_with(workers) * 3600)} with {workers} worker{'s' * (workers > 1)}, "
             f"until {end:%Y-%m-%d %H:%M}; {price.peak_mib * workers:,.0f} MiB at once",
-            highlight=False,
         )
     if price.unknown:
         names = ", ".join(f"{dataset} {method}" for dataset, method, _ in price.unknown)
@@ -139,7 +138,7 @@ def _running(specs: Iterable[TrialSpec], paths: RunPaths) -> None:
 
 
 def _say(words: str) -> None:
-    Console(markup=False).print(words, highlight=False, soft_wrap=True)
+    plain().print(words, soft_wrap=True)
 
 
 def failures(after: Plan, paths: RunPaths) -> None:
@@ -149,16 +148,16 @@ def failures(after: Plan, paths: RunPaths) -> None:
     mine = {spec.key for spec in after.study.specs}
     with open_store(paths.results, read_only=True) as store:
         failed = [error for key, (_, error) in store.failures().items() if key in mine]
-    console = Console(stderr=True, markup=False)
+    console = plain(stderr=True)
     for error, count in Counter(failed).most_common(5):
-        console.print(f"{count} failed: {error}", highlight=False, soft_wrap=True)
+        console.print(f"{count} failed: {error}", soft_wrap=True)
     for place, left in after.unproposed.items():
         words = f"{place}: no new point was found for {left} of {after.budget} trials: its space is (nearly) used up"
-        console.print(words, highlight=False, soft_wrap=True)
+        console.print(words, soft_wrap=True)
     if not failed:
         return
     flag = " with --retry-failed" if after.given_up and not after.missing else ""
-    console.print(f"give the same command again{flag} to try what failed once more", highlight=False, soft_wrap=True)
+    console.print(f"give the same command again{flag} to try what failed once more", soft_wrap=True)
 
 
 def recipe(name: str) -> None:

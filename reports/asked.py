@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from harness.choices import Tie
 from harness.config import Profile, dataset_slug
 from harness.errors import BtsrError, ConfigError
 from harness.options import is_search
@@ -21,7 +22,7 @@ from reports.export import answer, to_parquet
 from reports.findings import findings
 from reports.output import Output, write
 from reports.plans import PART_OF, PLANS
-from reports.results import Evidence, Request, Tie, gather, narrowed, never_started, of_each
+from reports.results import Evidence, Request, gather, narrowed, never_started, of_each
 from reports.verdict import verdicts
 from reports.why import place_of, why
 from reports.width import TEXT, Width

@@ -9,6 +9,7 @@ from harness.values import N_BUCKETS
 from reports.findings import candidates
 from reports.measure import Measurer
 from reports.names import dataset_title
+from reports.notes import column_words
 from reports.plans import OURS, TABLE2, TABLE3, ColumnPlan
 from reports.ran import odd_ones, ran
 from reports.results import Evidence
@@ -75,11 +76,8 @@ def bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> Bar
     _, odd = odd_ones({key: ran(evidence.store, choice.group) for key, choice in chosen.items()})
     for column in columns:
         if column.key in chosen:
-            spec, group = chosen[column.key].group.spec, chosen[column.key].group
-            words = f"{column.title} n = {len(group.runs)}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
-            if spec.aux.kind == "barlow_twins":
-                words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
-            sentences.append(words + (f", {odd[column.key]}" if column.key in odd else ""))
+            group = chosen[column.key].group
+            sentences.append(column_words(column.title, len(group.runs), group.spec, odd.get(column.key, "")))
     absent = [column.title for column in columns if column.key not in chosen]
     if absent:
         sentences.append(f"not run: {', '.join(absent)}")

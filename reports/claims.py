@@ -146,7 +146,7 @@ class Claims:
     def _line(self, dataset: str) -> tuple[tuple[Group, ...], str]:
         """Equally replicated points of the line over alpha, ascending, and in words which of several lines it is.
 
-        None where the study has no line.
+        Both empty where the study has no line.
         """
         try:
             found = line(self._evidence, dataset, "alpha")

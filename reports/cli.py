@@ -1,18 +1,16 @@
 """`btsr-report`: tables and figures from a results database. Heavy imports happen inside the command."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from harness.config import PAPER_DATASETS
+from harness.choices import Tie
+from harness.config import Profile, names_in
 from harness.errors import BtsrError, ConfigError, told
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
-
-TABLES, FIGURES = (1, 2, 3), (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 class Format(StrEnum):
@@ -23,37 +21,6 @@ class Format(StrEnum):
     latex = "latex"
     csv = "csv"
     html = "html"
-
-
-class ExportName(StrEnum):
-    """What whole tables are written as."""
-
-    parquet = "parquet"
-
-
-class ProfileName(StrEnum):
-    """Which settings the results were made with."""
-
-    paper = "paper"
-    released = "released"
-
-
-class TieName(StrEnum):
-    """Order among equal time stamps."""
-
-    stable = "stable"
-    random = "random"
-
-
-def _names(words: list[str]) -> tuple[str, ...]:
-    """Data sets from repeated or comma-separated words, or paths of files; `all` means the paper's five."""
-    names = [
-        name.strip()
-        for word in words
-        for name in ([word] if os.path.isfile(os.path.expanduser(word)) else word.split(","))
-        if name.strip()
-    ]
-    return tuple(dict.fromkeys(n for name in names for n in (PAPER_DATASETS if name == "all" else (name,))))
 
 
 @app.command()
@@ -108,7 +75,9 @@ def report(
             "studies of the file at once, a table at one."
         ),
     ] = None,
-    export: Annotated[ExportName | None, typer.Option(help="All tables as files of this kind, into --out.")] = None,
+    export: Annotated[
+        Literal["parquet"] | None, typer.Option(help="All tables as files of this kind, into --out.")
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="With --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50)."),
@@ -124,9 +93,9 @@ def report(
         ),
     ] = None,
     profile: Annotated[
-        ProfileName | None, typer.Option(help="Needed where the study has results of both; they never mix.")
+        Profile | None, typer.Option(help="Needed where the study has results of both; they never mix.")
     ] = None,
-    tie: Annotated[TieName | None, typer.Option(help="Only results on data with this tie rule.")] = None,
+    tie: Annotated[Tie | None, typer.Option(help="Only results on data with this tie rule.")] = None,
     fingerprint: Annotated[
         list[str] | None, typer.Option(help="Beginning of the data fingerprint, where a data set has several versions.")
     ] = None,
@@ -189,12 +158,16 @@ def report(
             raise ConfigError(
                 f"{option} is of figures that are files (the page keeps its own): add --figure 3, --pareto or --all"
             )
-    for number in tables:
-        if number not in TABLES:
-            raise ConfigError(f"there is no table {number}: use --table {', '.join(map(str, TABLES))}")
-    for number in figures:
-        if number not in FIGURES:
-            raise ConfigError(f"there is no figure {number}: use --figure {', '.join(map(str, FIGURES))}")
+    if tables:
+        from reports.tables import plan_of as table_plan
+
+        for number in tables:
+            table_plan(number)
+    if figures:
+        from reports.figures import plan_of as figure_plan
+
+        for number in figures:
+            figure_plan(number)
     output = Output(out, [name.value for name in style or ()], folder)
     if audit:
         from reports.audit import audit as recomputed
@@ -213,9 +186,9 @@ def report(
             store=store,
             output=output,
             study=study,
-            profile=profile.value if profile else None,
-            datasets=_names(dataset or []),
-            tie=tie.value if tie else None,
+            profile=profile,
+            datasets=names_in(dataset or ()),
+            tie=tie,
             fingerprints=tuple(fingerprint or ()),
             width=drawn,
         )

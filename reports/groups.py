@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.config import TrialSpec
-from harness.rules import best_setting, same_seeds, seed_order
+from harness.rules import PRECISION, best_setting, same_seeds, seed_order
 from harness.stored import TrialRow
 from harness.validation import ValidationReader
 
-SELECT_NAME, SELECT_K = "ndcg", 10
+SELECT_NAME, SELECT_K = PRECISION
 SELECT_ON = f"{SELECT_NAME}@{SELECT_K}"
 """The validation metric that decides between configurations; no test value takes part."""
 

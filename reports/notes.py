@@ -25,6 +25,14 @@ def settings(spec: TrialSpec) -> str:
     return ", ".join(_words(spec))
 
 
+def column_words(title: str, n: int, spec: TrialSpec, odd: str = "") -> str:
+    """What a caption says of a column with `n` runs; `odd`: on what they were made, where it is not as most."""
+    words = f"{title} n = {n}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
+    if spec.aux.kind == "barlow_twins":
+        words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
+    return f"{words}, {odd}" if odd else words
+
+
 def _words(spec: TrialSpec) -> list[str]:
     """The settings one by one, first base loss and B."""
     encoder, train = spec.encoder, spec.train

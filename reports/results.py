@@ -6,9 +6,10 @@ several exist, the error lists the choices.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from harness.config import PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
+from harness.choices import Tie
+from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
@@ -19,7 +20,6 @@ from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
 Made = TypeVar("Made")
-Tie = Literal["stable", "random"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def _profile(
             f"study {request.study} in {where} has {len(there)} profiles ({on}{listed}), which never mix: "
             "choose one with --profile"
         )
-    return there[0] if there else "released"
+    return there[0] if there else DEFAULT_PROFILE
 
 
 def _named(request: Request, specs: Sequence[TrialSpec]) -> tuple[str, ...]:
@@ -277,7 +277,8 @@ def of_each(datasets: Sequence[str], make: Callable[[str], Made]) -> tuple[list[
 def never_started(store: Store, request: Request) -> StoreError:
     """What to tell of a study of ours that the store does not have: the others, and the command that runs it."""
     datasets = request.datasets or default_datasets(request.study)
-    command = sweep_command(request.study, request.profile or "released", datasets, (), store.shown, tie=request.tie)
+    profile = request.profile or DEFAULT_PROFILE
+    command = sweep_command(request.study, profile, datasets, (), store.shown, tie=request.tie)
     there = ", ".join(store.studies()) or "none"
     return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
 

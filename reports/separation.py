@@ -10,6 +10,7 @@ from harness.errors import ConfigError
 from harness.geometry import Densities, densities, effective_rank, overlap_hist, overlap_kde
 from reports.findings import candidates
 from reports.names import dataset_title
+from reports.notes import column_words
 from reports.plans import OURS, TABLE2, ColumnPlan
 from reports.ran import odd_ones, ran
 from reports.results import Evidence
@@ -68,15 +69,11 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
             without.append(f"{column.title} not run")
             continue
         group = chosen[column.key].group
-        model, words = _separated(evidence, column, group.keys)
+        model, n = _separated(evidence, column, group.keys)
         if model is None:
             without.append(f"{column.title} kept no states")
             continue
-        spec = group.spec
-        words = f"{column.title} {words}, {spec.loss.kind.upper()}, B {spec.train.batch_size}"
-        if spec.aux.kind == "barlow_twins":
-            words += f", alpha {spec.aux.alpha:g}, lambda {spec.aux.lam:g}, {spec.aux.bt_reduction}"
-        sentences.append(words + (f", {odd[column.key]}" if column.key in odd else ""))
+        sentences.append(column_words(column.title, n, group.spec, odd.get(column.key, "")))
         found.append(model)
     if not found:
         raise ConfigError(
@@ -88,10 +85,11 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
     return Separation(dataset=dataset, title=title, models=tuple(found), caption=caption)
 
 
-def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> tuple[Separated | None, str]:
+def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> tuple[Separated | None, int]:
+    """The column's model, None where no run kept a sample, and how many runs did."""
     samples = [sample for key in keys if (sample := evidence.store.sample(key)) is not None]
     if not samples:
-        return None, ""
+        return None, 0
     kde = [value for s in samples if (value := overlap_kde(s.positive, s.negative)) is not None]
     hist = [value for s in samples if (value := overlap_hist(s.positive, s.negative)) is not None]
     negative = samples[0].negative.astype(np.float64)
@@ -108,4 +106,4 @@ def _separated(evidence: Evidence, column: ColumnPlan, keys: Sequence[str]) -> t
         spectrum=np.mean([s.spectrum / max(s.spectrum[0], 1e-12) for s in samples], axis=0, dtype=np.float64),
         erank=summarise(np.array([effective_rank(s.spectrum) for s in samples])),
     )
-    return model, f"n = {len(samples)}"
+    return model, len(samples)

@@ -7,7 +7,7 @@ from reports.groups import SELECT_ON
 from reports.names import dataset_title
 from reports.plans import IMPROVE, OURS
 from reports.sheet import Sheet
-from reports.stats import Interval, interval
+from reports.stats import LEVEL, Interval, interval
 from reports.table import Cell, Contest, Table, number
 
 
@@ -56,7 +56,7 @@ def _said(test: Contest) -> str:
     p = test.p_holm
     if p is None:
         return test.comparison.note
-    if p < 0.05:
+    if p < LEVEL:
         return f"significant over seeds and users after Holm (p = {p:.4f})"
     note = "" if test.star == "" else "; by the paper's rule alone, paired t uncorrected, it would bear an asterisk"
     return f"not significant after Holm (p = {p:.2f}){note}"

@@ -102,7 +102,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """What the renderers of `reports.render` turn into text, Markdown, LaTeX or CSV."""
+    """What the renderers of `reports.render` turn into text, Markdown, LaTeX, CSV or HTML."""
 
     name: str
     """Stem of its files, such as table2."""

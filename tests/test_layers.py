@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("harness", "models", "studies", "reports")
 VALUES = {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.paths", "harness.profiles"}
-VALUES |= {"harness.stored", "harness.values"}
+VALUES |= {"harness.plain", "harness.stored", "harness.values"}
 
 STORE = {"harness.schema", "harness.rows", "harness.database", "harness.recording", "harness.upgrade", "harness"}
 SWEEP = {"harness.store", "harness.ledger", "harness.executors", "harness.progress", "harness.options"}
@@ -25,6 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.choices": ({"models.config", "harness.errors"}, {"pydantic"}),
     "harness.config": ({"models.config", "harness.errors", "harness.choices"}, {"pydantic"}),
     "harness.paths": ({"models.config", "harness.database"}, set()),
+    "harness.plain": (set(), {"rich"}),
     "harness.profiles": ({"harness.choices", "harness.config"}, set()),
     "harness.values": ({"harness.config"}, {"numpy"}),
     "harness.stored": ({"harness.config", "harness.values"}, {"numpy"}),
@@ -138,7 +139,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.panels": (set(), {"typer"}),
     "harness.winners": (VALUES | {"harness.choices", "harness.options", "harness.rules", "harness.store"}, set()),
     "harness.asked": (VALUES | {"harness.data.catalogue", "studies"}, set()),
-    "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer", "rich"}),
+    "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),
     "reports.live": (

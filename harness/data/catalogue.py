@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from harness.config import FILE_SUFFIXES, PAPER_DATASETS, DataConfig, file_key, is_file
+from harness.config import FILE_SUFFIXES, DataConfig, file_key, is_file, names_in
 from harness.data.kinds import DatasetSpec, RawFile, Reader
 from harness.data.official import OFFICIAL
 from harness.errors import ConfigError, DataError, unknown_name
@@ -54,24 +54,16 @@ def dataset_of(config: DataConfig) -> DatasetSpec:
 
 
 def named_datasets(*words: Sequence[str] | None) -> tuple[str, ...]:
-    """The data set names that words of the command line mean, each once: keys (also by comma), `all`, paths of files.
+    """The data sets that words of the command line name (see `names_in`), each once; the path of a file by `file_key`.
 
-    The path of a file becomes its `file_key`.
     Raises ConfigError for an unknown key and when nothing is named.
     """
-    keys: list[str] = []
-    for value in chain(*(some for some in words if some)):
-        for word in (
-            [value] if os.path.isfile(os.path.expanduser(value)) else [part.strip() for part in value.split(",")]
-        ):
-            if word == "all":
-                keys += PAPER_DATASETS
-            elif word:
-                dataset(word)
-                keys.append(word if word in DATASETS else file_key(word))
-    if not keys:
+    names = names_in(chain(*(some for some in words if some)))
+    for name in names:
+        dataset(name)
+    if not names:
         raise ConfigError(f"no data set is named: use all, some of {', '.join(DATASETS)}, or a file")
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys(name if name in DATASETS else file_key(name) for name in names))
 
 
 def data_folder(data_dir: Path | None) -> Path:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +41,7 @@ from harness.data.options import (
 )
 from harness.errors import BtsrError
 from harness.paths import RunPaths
+from harness.plain import plain
 from harness.profiles import profile_data
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def list_datasets(data_dir: DataDirOption = None) -> None:
         for text in (spec.note, editions, spec.licence, spec.url):
             if text:
                 table.add_row("", text, style="dim")
-    console = Console(markup=False)
+    console = plain()
     console.print(table)
     console.print(f"Raw files are looked for in {data_folder(data_dir).absolute()} (--data-dir, {DATA_DIR_VARIABLE}).")
 
@@ -185,7 +185,7 @@ def prepare(
             f"{made.n_test_users:,}",
             made.fingerprint[:12],
         )
-    console = Console(markup=False)
+    console = plain()
     console.print(table)
     console.print(f"Prepared below {(out / 'prepared').absolute()}.")
 
@@ -223,7 +223,7 @@ def describe(
     placed = (user_col, item_col, time_col)
     configs = [profile_data(name, profile, choices, tie=tie, columns=placed) for name in named_datasets(names, dataset)]
     paths = RunPaths(data_dir=data_dir, work_dir=out, download=not no_download)
-    console, folder = Console(markup=False), out / "data"
+    console, folder = plain(), out / "data"
     columns: dict[str, dict[str, Value]] = {}
     for config in _ready(configs, paths):
         made, found = prepare_one(config, paths), distributions_of(config, paths)
@@ -264,5 +264,5 @@ def _ready(configs: Sequence[DataConfig], paths: RunPaths) -> Iterator[DataConfi
     for config in configs:
         raw_file(config, paths)
     for config in configs:
-        with Console(stderr=True).status(Text(f"preparing {config.dataset}")):
+        with plain(stderr=True).status(Text(f"preparing {config.dataset}")):
             yield config

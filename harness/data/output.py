@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from harness.data.describe import LONG, Value, lines, names_of, shown
 from harness.data.kinds import DatasetSpec
 from harness.data.profile import Distributions
 from harness.errors import DataError
+from harness.plain import plain
 from harness.values import Split
 
 Columns = Mapping[str, Mapping[str, Value]]
@@ -57,9 +57,7 @@ def save_statistics(columns: Columns, folder: Path) -> Iterator[Path]:
         yield exact
         rounded = folder / "statistics.md"
         with rounded.open("w", encoding="utf-8") as file:
-            Console(file=file, width=_WIDE, no_color=True, markup=False).print(
-                comparison(columns, box.MARKDOWN, whole=True)
-            )
+            plain(file=file, width=_WIDE, no_color=True).print(comparison(columns, box.MARKDOWN, whole=True))
         yield rounded
     except OSError as error:
         raise _unwritable(folder, error) from error
