@@ -47,6 +47,17 @@ def test_missing_file_names_folder_files_source_and_remedy(tmp_path: Path) -> No
         assert part in text
 
 
+def test_a_folder_that_was_named_and_terms_stand_in_the_commands_that_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        locate(dataset("yelp"), tmp_path / "my data")
+    place = f"--data-dir '{tmp_path / 'my data'}'"
+    assert f"run btsr-data download yelp --accept-terms {place}, get" in str(caught.value)
+    assert f"run btsr-data add yelp FILE {place}, or" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        locate(dataset("beauty"), tmp_path)
+    assert "--accept-terms" not in str(caught.value)
+
+
 def test_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder as"):
         locate(dataset("beauty"), tmp_path / "nowhere")
