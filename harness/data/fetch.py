@@ -84,9 +84,7 @@ def download(
     return target
 
 
-def _fetch(
-    spec: DatasetSpec, file: RawFile, data_dir: Path | None, console: Console, patience: Patience
-) -> None:
+def _fetch(spec: DatasetSpec, file: RawFile, data_dir: Path | None, console: Console, patience: Patience) -> None:
     """Fetch the file from the first address that gives it. Raises DataError with the reason of each that does not."""
     failures: list[Failure] = []
     target = data_folder(data_dir) / file.name

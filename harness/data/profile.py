@@ -48,7 +48,7 @@ def save(found: Distributions, path: Path) -> None:
 def load(path: Path) -> Distributions:
     """Read what `save` wrote. Raises DataError for a file that is missing or damaged."""
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return Distributions(**{field.name: stored[field.name] for field in fields(Distributions)})
     except (*DAMAGED, KeyError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}): delete it and prepare again") from error

@@ -99,9 +99,9 @@ def test_a_missing_edition_is_told_where_it_is_and_how_to_get_it(tmp_path: Path)
     with pytest.raises(DataError) as caught:
         locate(dataset_of(DataConfig(dataset="kindle_store", edition="2014-ratings")), tmp_path)
     for part in (
-        "btsr-data download kindle_store --edition 2014-ratings, ",
+        f"btsr-data download kindle_store --edition 2014-ratings --data-dir {tmp_path}, ",
         "productGraph/categoryFiles/ratings_Kindle_Store.csv)",
-        "btsr-data add kindle_store FILE --edition 2014-ratings",
+        f"btsr-data add kindle_store FILE --edition 2014-ratings --data-dir {tmp_path}, ",
     ):
         assert part in str(caught.value)
 
