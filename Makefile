@@ -26,7 +26,7 @@ lint: $(VENV)/.installed
 test: lint  ## everything that CI runs
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-chaos: $(VENV)/.installed  ## kills drivers, workers and Ray for an hour; needs ml-100k.parquet in BTSR_TEST_DATA
+chaos: $(VENV)/.installed  ## kills drivers, workers and Ray for an hour; needs MovieLens 100K in the folder BTSR_TEST_DATA
 	BTSR_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_chaos.py -m chaos -s
 
 $(PEERS)/.installed: tests/bench/constraints-peers.txt

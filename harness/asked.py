@@ -11,6 +11,7 @@ from harness.choices import option
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
+from harness.options import SEARCHES, WINNERS
 from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
@@ -36,6 +37,9 @@ IN_VAIN = (
 )
 """Options of which the second has no effect beside the first."""
 
+TAKEN = (WINNERS, *(f"_{search}" for search in SEARCHES))
+"""What the name of a study must not end in: it would be taken for the winners, or for a search, of another."""
+
 
 def check_together(given: Collection[str]) -> None:
     """Raise ConfigError where one of the options that were typed would have no effect beside the others.
@@ -53,6 +57,8 @@ def check_together(given: Collection[str]) -> None:
             raise ConfigError(f"{rest[0]} has no effect with --status of all studies: drop it, or name one by --study")
     if "--dashboard-port" in given and "--dashboard" not in given:
         raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
+    if {"--calibrate", "--ray-address"} <= set(given):
+        raise ConfigError("--calibrate measures this machine, not the cluster of --ray-address: drop one of them")
 
 
 def command_typed(words: Sequence[str]) -> str:
@@ -88,7 +94,8 @@ def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
     function = getattr(module, "study", None)
     if not callable(function):
         raise ConfigError(f"study file {path} has no function study(options): write one that returns a Study")
-    return function, tuple(getattr(module, "DATASETS", PAPER_DATASETS))
+    usual = getattr(module, "DATASETS", PAPER_DATASETS)
+    return function, (usual,) if isinstance(usual, str) else tuple(usual)
 
 
 def methods_named(words: list[str] | None) -> tuple[str, ...]:
@@ -106,6 +113,11 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, se
     it) ignores an option, and where a trial would end before its auxiliary term begins.
     """
     built = _built(function, options, name)
+    if taken := next((end for end in TAKEN if built.name.endswith(end)), None):
+        raise ConfigError(
+            f"study {name} calls itself {built.name}, which would be taken for {built.name.removesuffix(taken)}'s "
+            f"{taken[1:]}: give it a name that does not end in {taken}"
+        )
     there = [_called(spec) for spec in built.specs]
     asked = set(options.methods)
     if asked and not (asked <= set().union(*there) and all(asked & names for names in there)):

@@ -130,7 +130,8 @@ def sweep(
         int, typer.Option(min=1, help="processors, which is torch threads, of each trial", rich_help_panel=WHERE)
     ] = 1,
     gpus_per_trial: Annotated[
-        float, typer.Option(min=0, help="GPUs of each trial, such as 0.25: four share one", rich_help_panel=WHERE)
+        float,
+        typer.Option(min=0, help="share of a GPU for each trial, such as 0.25: four on one", rich_help_panel=WHERE),
     ] = 0.0,
     ray_address: Annotated[
         str | None,
@@ -193,7 +194,7 @@ def sweep(
     """Run what is missing of a study. A finished trial is never run again: after an interruption, start it again."""
     from harness import show
     from harness.executors import RunContext
-    from harness.launch import at_once, device_name, executor_of, merge_into
+    from harness.launch import at_once, check_device, check_shared, device_name, executor_of, idle_gpu, merge_into
     from harness.plan import current_plan
     from harness.price import estimates_of, price
     from harness.ray_cluster import Cluster
@@ -217,7 +218,7 @@ def sweep(
     if winners_of is None and study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
     function, usual = study_named(study) if study is not None else (None, ())
-    keys = named_datasets(dataset) if dataset else usual
+    keys = named_datasets(dataset or usual) if dataset or function else ()
     if any((user_col, item_col, time_col)) and not any(map(is_file, keys)):
         raise ConfigError(
             f"--user-col, --item-col and --time-col are for files, and {', '.join(keys)} is none: drop them"
@@ -263,9 +264,13 @@ def sweep(
     if status:
         show.status(current_plan(wanted, paths, options), paths)
         return
+    check_shared(executor, room, device=run.device)
     plan = start_plan(wanted, paths, options, shown=dry_run)
+    console = plain(stderr=True, soft_wrap=True, quiet=quiet)
     with _stoppable(lambda: " before the first trial"):
-        estimates = estimates_of(plan, run, measure=calibrate)
+        if calibrate:
+            check_device(run.device, gpus=gpus_per_trial)
+        estimates = estimates_of(plan, run, measure=calibrate, tell=console.print)
         if dry_run:
             cost = price(plan, estimates)
             show.plan(plan, paths.shown, estimates, cost, at_once(room) if cost.hours else 1)
@@ -274,6 +279,8 @@ def sweep(
         if plan.upcoming:
             from harness.prepare import raw_file
 
+            if words := idle_gpu(executor, room, device=device):
+                console.print(words)
             for config in dict.fromkeys(spec.data for spec in plan.upcoming):
                 raw_file(config, paths)
     with ExitStack() as stack:

@@ -264,6 +264,10 @@ class Range(Frozen):
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
+INSIDE = 0.382
+"""How far into a range a search space is tried: at no simple fraction, so that whole numbers are not met by chance."""
+
+
 class SearchSpace(Frozen):
     """What a search may vary around one trial; seeds are replication and never part of it."""
 
@@ -271,9 +275,12 @@ class SearchSpace(Frozen):
     ranges: Annotated[Mapping[str, Range], Field(min_length=1, description="field, such as aux.alpha -> its range")]
 
     @model_validator(mode="after")
-    def _both_ends_can_be(self) -> Self:
+    def _ends_and_a_point_between_can_be(self) -> Self:
         for ends in ("low", "high"):
             self.at({name: getattr(wanted, ends) for name, wanted in self.ranges.items()})
+        inside = {name: INSIDE * (wanted.high - wanted.low) for name, wanted in self.ranges.items()}
+        # of whole numbers some may be wrong, which a search passes over
+        self.at({name: r.low + (0 if r.integer else inside[name]) for name, r in self.ranges.items()})
         return self
 
     def at(self, point: Mapping[str, float]) -> TrialSpec:

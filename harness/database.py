@@ -218,6 +218,7 @@ def driver_lock(engine: Engine, where: str) -> Iterator[None]:
             yield
     else:
         with plain_errors(where), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # its end ends the session, and with it the lock: no pool keeps it
             if not connection.execute(text(f"SELECT pg_try_advisory_lock({LOCK_KEY})")).scalar_one():
                 raise SweepLocked(_taken(where, lock_holder(engine, where) or "unknown"))
             yield

@@ -25,7 +25,7 @@ MOST_SHARES = 8
 
 
 MOST_REPEATS = 100
-"""How often in a row a search may propose what was run before; then its space is taken as exhausted."""
+"""How often in a row a search may propose what was run before, or cannot be; then its space is taken as exhausted."""
 
 
 class SweepDriver:
@@ -82,7 +82,7 @@ class SweepDriver:
         return None
 
     def _new_point(self, place: str) -> TrialSpec | None:
-        """What the search proposes there; None where it keeps proposing what was run before."""
+        """What the search proposes there; None where it keeps proposing what was run before, or cannot be."""
         for _ in range(MOST_REPEATS):
             self._repair()
             if spec := self._ledger.propose(place):

@@ -44,7 +44,7 @@ class ChecksumError(DataError):
 
 
 class LeakError(DataError):
-    """The split breaks its own promise: see ``harness.prepare.check_leaks``."""
+    """The split breaks its own promise: see ``harness.data.leaks.check_leaks``."""
 
 
 class StoreError(BtsrError):
@@ -81,6 +81,12 @@ def told(error: BtsrError, option: str) -> str:
     return f"{message} by {option}" if message.endswith(ELSEWHERE) else message
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The question whether the nearest of the known names is meant, with a space behind; empty where none is near."""
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'? " if near else ""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that no registry has: the nearest spelling and the whole list.
 
@@ -88,6 +94,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     unknown study 'smok': did you mean 'smoke'? Known: smoke, table2
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return ConfigError(f"unknown {kind} '{name}': {hint}Known: {', '.join(names)}")
+    return ConfigError(f"unknown {kind} '{name}': {nearest(name, names)}Known: {', '.join(names)}")

@@ -4,11 +4,12 @@ An executor takes trials from a driver, one whenever it has room, and tells it t
 passed, a trial has ended. It never touches the results database; whatever happens to a worker becomes a `TrialFailure`.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from harness.config import DataConfig, TrialSpec
 from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
@@ -26,7 +27,7 @@ from harness.values import (
 StopError = ConfigError | StoreError | ShadowedPackageError
 """What no other trial would survive either: it stops the sweep."""
 
-STOPPING = (ConfigError, StoreError, ShadowedPackageError)
+STOPPING: tuple[type[Exception], ...] = get_args(StopError)
 """The same, for `except`."""
 
 
@@ -89,6 +90,13 @@ class Executor(Protocol):
         An exception, of the driver or Ctrl-C, stops whatever is running. Raises ConfigError where what the user asked
         for cannot be, StoreError where checkpoints cannot be written.
         """
+
+
+def processors() -> int:
+    """Processors that this process may use: fewer than there are under taskset, Slurm or in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def train_trial(spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult]:

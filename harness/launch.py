@@ -1,22 +1,24 @@
 """Who runs the trials, and on what: the options of the command line made into an executor, or refused."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError, StoreError, told
-from harness.executors import Executor
+from harness.executors import Executor, processors
 from harness.paths import RunPaths
 from harness.ray_cluster import Cluster
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """What torch calls the devices that can train."""
 
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What NVIDIA's, AMD's and WSL's drivers make: without any of them torch, which takes a second, need not be asked."""
+
 
 def device_name(name: str | None, *, gpus: float) -> str:
     """The torch device of the trials: as named, else a GPU where they are given a part of one."""
-    if gpus > 1 and not gpus.is_integer():
-        raise ConfigError(f"--gpus-per-trial {gpus:g}: use a share of one GPU, such as 0.5, or a whole number of them")
+    if gpus > 1:
+        raise ConfigError(f"--gpus-per-trial {gpus:g}: a trial trains on one GPU: use 1, or a share of it such as 0.5")
     chosen = name or ("cuda" if gpus else "cpu")
     if chosen.split(":")[0] not in DEVICES:
         raise ConfigError(
@@ -27,8 +29,16 @@ def device_name(name: str | None, *, gpus: float) -> str:
     return chosen
 
 
+def check_shared(kind: Literal["ray", "local"], room: Cluster, *, device: str) -> None:
+    """Raise ConfigError where nothing says how many trials share a device of which the number of cores says nothing."""
+    if device.split(":")[0] == "cpu" or room.gpus or room.workers is not None:
+        return
+    shares = "--gpus-per-trial 0.25 (or 1), or " if kind == "ray" and device == "cuda" else ""
+    raise ConfigError(f"--device {device}: add {shares}--workers N, which says how many trials share it")
+
+
 def check_device(name: str, *, gpus: float = 0.0) -> None:
-    """Raise ConfigError where this machine does not have the device, or fewer GPUs than a trial is given."""
+    """Raise ConfigError where this machine does not have the device, or no GPU to give trials a share of."""
     if name == "cpu":
         return
     from harness.trial import device_of, gpu_count
@@ -39,10 +49,18 @@ def check_device(name: str, *, gpus: float = 0.0) -> None:
             "install the torch build that fits your driver"
         )
     device_of(name)
-    if gpus > gpu_count():
-        raise ConfigError(
-            f"--gpus-per-trial {gpus:g} is more than the {gpu_count()} GPUs of this machine: ask for less"
-        )
+
+
+def idle_gpu(kind: Literal["ray", "local"], room: Cluster, *, device: str | None) -> str | None:
+    """What to say where no device was asked for and trials would leave a GPU of this machine alone; else None."""
+    if device is not None or room.gpus or room.address is not None or not any(Path(f).exists() for f in GPU_FILES):
+        return None
+    from harness.trial import gpu_count
+
+    if not gpu_count():
+        return None
+    how = "--gpus-per-trial 0.25" if kind == "ray" else "--device cuda --workers N"
+    return f"training on the processor; this machine has a GPU: add {how}"
 
 
 def executor_of(kind: Literal["ray", "local"], room: Cluster, *, device: str, needed: bool) -> Executor:
@@ -57,9 +75,9 @@ def executor_of(kind: Literal["ray", "local"], room: Cluster, *, device: str, ne
             raise ConfigError(f"{option} is for --executor ray: drop it, or use ray")
     if room.address is None:
         check_device(device, gpus=room.gpus)
-        here = os.cpu_count() or 1
+        here = processors()
         if room.cpus > here:
-            raise ConfigError(f"--cpus-per-trial {room.cpus} is more than the {here} of this machine: ask for less")
+            raise ConfigError(f"--cpus-per-trial {room.cpus} is more than the {here} that may be used: ask for less")
     if kind == "ray":
         from harness.ray_executor import RayExecutor
 
@@ -79,7 +97,7 @@ def at_once(room: Cluster) -> int:
     """
     if room.address is not None:
         return room.check()
-    cpus = os.cpu_count() or 1
+    cpus = processors()
     if not room.gpus:
         return room.workers or room.held_by(cpus, 0)
     from harness.trial import gpu_count
@@ -96,9 +114,9 @@ def merge_into(paths: RunPaths, other: str) -> str:
     from harness.exchange import merge
     from harness.store import open_store
 
-    where = paths.results
-    if isinstance(where, Path) and "://" not in other and where.exists() and Path(other).exists():
-        if where.samefile(other):
+    where, source = paths.results, RunPaths(database=other).results
+    if isinstance(where, Path) and isinstance(source, Path) and where.exists() and source.exists():
+        if where.samefile(source):
             raise StoreError(f"--merge {other} is the database that it would be merged into: name another one")
     try:
         opened = open_store(other, read_only=True)

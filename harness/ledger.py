@@ -198,7 +198,7 @@ class Ledger:
     def propose(self, place: str) -> TrialSpec | None:
         """A new point of the place's space, chosen by the sampler from all that has ended there; it waits from now on.
 
-        None where the sampler chose a point that is known, or the study was changed meanwhile.
+        None where the sampler chose a point that is known or cannot be, or the study was changed meanwhile.
         """
         page, space = self._pages[place], self._spaces[place]
         proposed: TrialSpec | None = None

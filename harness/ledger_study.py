@@ -82,11 +82,18 @@ class Page:
         self.status[key] = status
 
     def propose(self, space: SearchSpace) -> TrialSpec | None:
-        """A new point of its space, which waits from now on; None where the sampler chose one that is known."""
+        """A new point of its space, which waits from now on.
+
+        None where the sampler chose one that is known, or that no trial can have: heads that do not divide the width.
+        """
         self.study.sampler = sampler(self.search, seed=len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask(distributions(space))
-        spec = space.at(trial.params)
         trial_id = self._id_of(trial.number)
+        try:
+            spec = space.at(trial.params)
+        except ValueError as error:
+            self._fail(trial_id, " ".join(str(error).split()))
+            return None
         if spec.key in self.status:
             self._fail(trial_id, "proposed before")
             return None

@@ -20,6 +20,7 @@ from harness.executors import (
     TrialStarted,
     Work,
     attempt,
+    processors,
     train_trial,
     worker_died,
 )
@@ -39,7 +40,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int | None = None, work: Work = train_trial) -> None:
         assert workers is None or workers >= 1
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or processors()
         self._work = work
 
     def run(self, driver: Driver, context: RunContext) -> None:

@@ -18,7 +18,19 @@ Prune = Literal["halving", "median"]
 
 def is_search(study: str) -> bool:
     """Whether a study is named as one whose points a search chose."""
-    return study.rpartition("_")[2] in SEARCHES
+    return study.endswith(tuple(f"_{search}" for search in SEARCHES))
+
+
+def options_of(study: str) -> str:
+    """The options of `btsr-sweep` by which a study of this name comes about.
+
+    >>> options_of("tune_tpe"), options_of("tune_tpe_winners")
+    ('--study tune --search tpe --trials N', '--winners-of tune_tpe')
+    """
+    if study.endswith(WINNERS):
+        return f"--winners-of {study.removesuffix(WINNERS)}"
+    name, _, search = study.rpartition("_")
+    return f"--study {name} --search {search} --trials N" if is_search(study) else f"--study {study}"
 
 
 class SweepOptions(Frozen):

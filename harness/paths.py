@@ -18,10 +18,14 @@ class RunPaths(Frozen):
 
     @property
     def results(self) -> str | Path:
-        """The results database: a file, or what has a scheme as it was written."""
+        """The results database: a file, which a `sqlite:///` URL is too, or a server's URL as it was written."""
         if self.database is None:
             return self.work_dir / "btsr.db"
-        return self.database if "://" in self.database else Path(self.database)
+        if "://" not in self.database:
+            return Path(self.database)
+        from harness.database import file_of, is_url
+
+        return self.database if is_url(self.database) else file_of(self.database)
 
     @property
     def shown(self) -> str:

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from harness.config import DataConfig, is_file
 from harness.data import profile, readers, synthetic
@@ -177,10 +176,10 @@ def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
     return profile.load(prepared_folder(config, paths) / _PROFILE)
 
 
-def raw_file(config: DataConfig, paths: RunPaths, console: Console | None = None) -> Path | None:
+def raw_file(config: DataConfig, paths: RunPaths) -> Path | None:
     """The file that the data set is read from, None for a generated one; fetched if `paths.download` allows it.
 
-    What is fetched is announced on `console` (standard error) first: size, licence, source. Raises ConfigError for an
+    What is fetched is announced on standard error first: size, licence, source. Raises ConfigError for an
     unknown data set or edition and for one whose terms must be accepted first, DataError for a file that is missing and
     cannot be fetched.
     """
@@ -191,7 +190,7 @@ def raw_file(config: DataConfig, paths: RunPaths, console: Console | None = None
     if path is None and paths.download and downloadable(spec):
         from harness.data.fetch import download
 
-        return download(spec, paths.data_dir, console=console)
+        return download(spec, paths.data_dir)
     return path or locate(spec, paths.data_dir)
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -174,21 +174,27 @@ def _in_full(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(update={"train": spec.train.model_copy(update={"validate_every": 1}), "aux": aux})
 
 
-def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Cell, Estimate]:
+def calibrate(
+    plan: Plan, context: RunContext, known: Sequence[Cell], tell: Callable[[str], object]
+) -> dict[Cell, Estimate]:
     """A few epochs, at most two minutes, of the first trial to come of every cell that is not known.
 
     Each epoch with a validation, however few of them the trial has, and with its auxiliary term, however late that
-    begins. Nothing is recorded in the database; `from_calibration` knows each from its end on.
+    begins. Nothing is recorded in the database; `from_calibration` knows each from its end on. `tell` hears of each
+    before it begins.
     """
     from harness import provenance
     from harness.prepare import prepare
     from harness.trial import trial_steps
 
     found: dict[Cell, Estimate] = {}
+    todo: dict[Cell, TrialSpec] = {}
     for spec in plan.upcoming:
-        cell = _cell(spec)
-        if cell in known or cell in found:
-            continue
+        if _cell(spec) not in known:
+            todo.setdefault(_cell(spec), spec)
+    for number, (cell, spec) in enumerate(todo.items(), 1):
+        most = min(CALIBRATION_EPOCHS, spec.train.max_epochs)
+        tell(f"measuring {number} of {len(todo)}: {spec.data.dataset} {spec.method}, {most} epochs or two minutes")
         steps = trial_steps(
             _in_full(spec), prepare(spec.data, context.paths), device=context.device, threads=context.threads
         )
@@ -219,14 +225,19 @@ def calibrate(plan: Plan, context: RunContext, known: Sequence[Cell]) -> dict[Ce
     return found
 
 
-def estimates_of(plan: Plan, context: RunContext, *, measure: bool) -> dict[Cell, Estimate]:
-    """What is known about the cost of a trial of the plan; with `measure` what is not known is found by short runs."""
+def estimates_of(
+    plan: Plan, context: RunContext, *, measure: bool, tell: Callable[[str], object]
+) -> dict[Cell, Estimate]:
+    """What is known about the cost of a trial of the plan; with `measure` what is not known is found by short runs.
+
+    Those take minutes: `tell` hears of each.
+    """
     estimates: dict[Cell, Estimate] = {}
     if store := results_so_far(context.paths):
         with store:
             estimates = from_past(store, plan)
     if measure:
-        estimates |= calibrate(plan, context, tuple(estimates))
+        estimates |= calibrate(plan, context, tuple(estimates), tell)
     else:
         estimates = from_calibration(plan, context) | estimates
     wanted = {(row.dataset, row.method, row.profile) for row in plan.rows}

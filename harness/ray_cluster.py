@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.config import NUMERICS
 from harness.errors import ConfigError, ExecutorError, ShadowedPackageError
+from harness.executors import processors
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer at all."""
@@ -64,9 +65,7 @@ class Cluster:
     cpus: int = 1
     """Of each trial."""
     gpus: float = 0.0
-    """Of each trial."""
-    machine_gpus: int | None = None
-    """How many GPUs our own Ray has; None: as Ray counts them."""
+    """Of each trial: a share of one, 1 at most."""
 
     def room(self) -> int:
         """How many trials fit at once. Raises ConfigError where not even one does."""
@@ -88,7 +87,7 @@ class Cluster:
 
     def held_by(self, cpus: float, gpus: float) -> int:
         """How many trials these processors and GPUs take at once; at least one."""
-        by_gpu = int(1 / self.gpus) * int(gpus) if 0 < self.gpus <= 1 else gpus // self.gpus if self.gpus else cpus
+        by_gpu = int(1 / self.gpus) * int(gpus) if self.gpus else cpus
         return max(1, int(min(cpus // self.cpus, by_gpu)))
 
     @contextmanager
@@ -136,13 +135,12 @@ class Cluster:
 
         common: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
         if self.address is None:
-            cpus = (self.workers or max(1, (os.cpu_count() or 1) // self.cpus)) * self.cpus
+            cpus = (self.workers or max(1, processors() // self.cpus)) * self.cpus
             try:
                 with _few_processes():
                     ray.init(
                         address="local",  # whatever RAY_ADDRESS says: a cluster is used where it is asked for
                         num_cpus=cpus,
-                        num_gpus=self.machine_gpus,
                         object_store_memory=STORE_BYTES,
                         _temp_dir=str(folder),
                         **common,

@@ -136,7 +136,7 @@ class RayExecutor:
 
         def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
             share = min(config["share"], at_once)
-            wanted = {"CPU": float(cpus * share), "GPU": min(gpus * share, max(1.0, gpus))}
+            wanted = {"CPU": float(cpus * share), "GPU": min(gpus * share, 1.0)}
             return tune.PlacementGroupFactory([{name: amount for name, amount in wanted.items() if amount}])
 
         tuner = tune.Tuner(

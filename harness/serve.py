@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.checkpoint import BEST, read
 from harness.config import Profile, TrialSpec
-from harness.errors import ConfigError, DataError, StoreError
+from harness.errors import ConfigError, DataError, StoreError, unknown_name
 from harness.evaluate import best_items, scored
 from harness.histories import Recommended
 from harness.options import WINNERS, is_search
@@ -63,12 +63,18 @@ def choose_trial(
     """The setting on the Pareto front of validation ndcg@10 and cov@10 that the mode's rule picks, and its best seed.
 
     kept: keys of trials whose weights there are; where the setting has such seeds, the best of them. Test numbers take
-    no part. Raises ConfigError where the study leaves the data set, its version or the profile open, or has nothing
-    finished that fits.
+    no part. Raises ConfigError where the study leaves the data set, its version or the profile open, does not know the
+    data set or method, or has nothing finished that fits.
     """
     if mode not in PRESETS:
         raise ConfigError(f"mode '{mode}' is not known: use {', '.join(PRESETS)}")
-    store.study(study)
+    specs = store.study(study).specs
+    for kind, name, there in (
+        ("data set of this study", dataset, {spec.data.dataset for spec in specs}),
+        ("method of this study", method, {spec.method for spec in specs}),
+    ):
+        if name is not None and name not in there:
+            raise unknown_name(kind, name, there)
     rows = store.trials(study=study, dataset=dataset, profile=profile, method=method)
     if not rows:
         wanted = ", ".join(word for word in (dataset, profile, method) if word) or "any data set"

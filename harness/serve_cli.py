@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from harness.config import Profile
-from harness.data.catalogue import DATA_DIR_VARIABLE
+from harness.config import Profile, file_key, is_file
+from harness.data.options import DataDirOption
 from harness.errors import BtsrError, ConfigError, told
 from harness.paths import RunPaths
 
@@ -38,9 +38,7 @@ def recommend(
     ] = False,
     out: Annotated[Path, typer.Option(help="folder of the sweep, with OUT/checkpoints and OUT/btsr.db")] = Path("runs"),
     db: Annotated[str | None, typer.Option(help="results database elsewhere: a file or URL")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help=f"folder of the raw data [default: {DATA_DIR_VARIABLE}, else ./data]")
-    ] = None,
+    data_dir: DataDirOption = None,
     device: Annotated[str, typer.Option(help="torch device")] = "cpu",
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing but errors")] = False,
 ) -> None:
@@ -52,6 +50,7 @@ def recommend(
         raise ConfigError("name either --study, to use its best model, or --trial with a key")
     if trial is not None and (mode != "precise" or dataset or method or profile):
         raise ConfigError("--trial names the model: leave out --mode, --dataset, --method and --profile")
+    named = file_key(dataset) if dataset and is_file(dataset) else dataset
     from harness.histories import known_format, read_histories, write_recommendations
 
     known_format(output)
@@ -62,7 +61,7 @@ def recommend(
     if study is not None:
         kept = kept_keys(paths)
         with open_results(paths) as store:
-            choice = choose_trial(store, study, mode=mode, dataset=dataset, profile=profile, method=method, kept=kept)
+            choice = choose_trial(store, study, mode=mode, dataset=named, profile=profile, method=method, kept=kept)
             typed = store.provenance(choice.row.key).command
         key, aux = choice.row.key, choice.row.spec.aux
         if not quiet:

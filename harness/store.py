@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, Row, Select, select
 from harness import database, recording, schema
 from harness.config import Study, TrialSpec
 from harness.database import shown
-from harness.errors import ELSEWHERE, StoreError
+from harness.errors import ELSEWHERE, StoreError, nearest
+from harness.options import options_of
 from harness.rows import data_of, fields_of, sample_of, trial_of, trials_query, unpacked
 from harness.stored import DataRow, Status, StudyRow, TrialRow
 from harness.upgrade import upgrade, upgrade_server
@@ -55,9 +56,11 @@ def open_existing(where: str | Path) -> "Store | None":
     if not database.is_url(where) and not database.file_of(where).exists():
         return None
     engine = database.engine_of(where, read_only=True)
-    with database.plain_errors(where), engine.begin() as connection:
-        empty = schema.is_empty(connection)
-    engine.dispose()
+    try:
+        with database.plain_errors(where), engine.begin() as connection:
+            empty = schema.is_empty(connection)
+    finally:
+        engine.dispose()
     return None if empty else open_store(where, read_only=True)
 
 
@@ -238,9 +241,11 @@ class Store:
         with self.transaction() as connection:
             found = connection.execute(select(schema.study).where(schema.study.c.name == name)).one_or_none()
             if found is None:
-                there = ", ".join(connection.scalars(select(schema.study.c.name))) or "none"
+                there = sorted(connection.scalars(select(schema.study.c.name)))
+                near = nearest(name, there)
                 raise StoreError(
-                    f"{shown(self.where)} has no study '{name}' (it has: {there}): run btsr-sweep --study {name} first"
+                    f"{shown(self.where)} has no study '{name}' (it has: {', '.join(there) or 'none'}): "
+                    f"{near}{'else ' if near else ''}run btsr-sweep {options_of(name)} first"
                 )
             specs = connection.scalars(
                 select(listed.c.spec).where(listed.c.study == name).order_by(listed.c.position, listed.c.trial_key)
@@ -282,7 +287,7 @@ class Store:
         return None if row is None else sample_of(row)
 
     def epochs(self, key: str) -> tuple[EpochLog, ...]:
-        """The trial's training log; empty where it is not done."""
+        """The log of a trial that is done, or was pruned; empty of any other."""
         table = schema.epoch
         with self.transaction() as connection:
             rows = connection.execute(select(table).where(table.c.trial_key == key).order_by(table.c.epoch))

@@ -229,6 +229,7 @@ def _prepared(specs: Sequence[TrialSpec], paths: RunPaths, console: Console, qui
     configs = dict.fromkeys(spec.data for spec in specs)
     if not configs:
         return {}
+    from harness.data.describe import dropped
     from harness.prepare import prepare
 
     splits = {}
@@ -242,8 +243,9 @@ def _prepared(specs: Sequence[TrialSpec], paths: RunPaths, console: Console, qui
             split = splits[config]
             console.print(
                 f"{config.dataset}: {split.n_train_users} training users, {split.n_items} items, "
-                f"{split.n_test_users} test users, data {split.fingerprint[:8]}",
+                f"{split.n_test_users} test users, data {split.fingerprint[:8]}; {dropped(split)}",
                 markup=False,
                 highlight=False,
+                soft_wrap=True,
             )
     return splits

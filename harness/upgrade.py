@@ -15,11 +15,17 @@ def upgrade(path: Path, version: int) -> None:
     All or nothing. Raises SchemaError where there is no room, or no right, to do it.
     """
     copy = path.with_name(f"{path.name}.v{version}")
+    draft = copy.with_name(f"{copy.name}.partial")
     try:
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             if not copy.exists():
-                connection.execute("VACUUM INTO ?", (str(copy),))
+                draft.unlink(missing_ok=True)
+                try:
+                    connection.execute("VACUUM INTO ?", (str(draft),))
+                    draft.replace(copy)
+                finally:
+                    draft.unlink(missing_ok=True)
             connection.execute("PRAGMA foreign_keys = OFF")
             connection.execute("BEGIN IMMEDIATE")
             if version < 2:
@@ -29,7 +35,7 @@ def upgrade(path: Path, version: int) -> None:
             connection.execute("COMMIT")
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise SchemaError(
             f"{path} cannot be upgraded from schema version {version} to {schema.SCHEMA_VERSION} ({error}): "
             f"free some space there, or {ELSEWHERE}"

@@ -124,11 +124,13 @@ def report(
     ] = None,
 ) -> None:
     """Tables and figures from the results of btsr-sweep, the published numbers beside ours."""
+    from harness.paths import RunPaths
     from reports.output import Output
     from reports.width import width_of
 
     tables, figures = tuple(table or ()), tuple(figure or ())
-    folder = Path("report") if "://" in db else Path(db).parent / "report"
+    results = RunPaths(database=db).results
+    folder = results.parent / "report" if isinstance(results, Path) else Path("report")
     if verdict and not tables:
         raise ConfigError("--verdict is about the cells of a table: add --table 2")
     if metric and not (tables or effects):

@@ -11,13 +11,18 @@ settings.load_profile("steady")  # the same examples in every run, however busy 
 
 
 @pytest.fixture(scope="session")
-def research_data() -> Path:
-    """Folder of the real research data sets (not part of the repository: their licences forbid it)."""
+def research_folder() -> Path:
+    """Where the real research data sets would be (not part of the repository: their licences forbid it)."""
     named = os.environ.get("BTSR_TEST_DATA")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not (folder / "ml-1m.parquet").is_file():
-        pytest.skip(f"no research data in {folder}: set BTSR_TEST_DATA to a folder that has ml-1m.parquet")
-    return folder
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def research_data(research_folder: Path) -> Path:
+    """Folder of the real research data sets."""
+    if not (research_folder / "ml-1m.parquet").is_file():
+        pytest.skip(f"no research data in {research_folder}: set BTSR_TEST_DATA to a folder that has ml-1m.parquet")
+    return research_folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,7 +34,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "pandas", "pyarrow", "pooch", "requests", "urllib3", "filelock", "typer", "rich"},
     ),
     "harness.data.output": (VALUES | {"harness.data", "reports.data_figures"}, {"rich"}),
-    "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "filelock", "rich"}),
+    "harness.prepare": (VALUES | {"harness.data"}, {"numpy", "filelock"}),
     "harness.metrics": (VALUES, {"numpy"}),
     "harness.exposure": (VALUES | {"harness.metrics"}, {"numpy"}),
     "harness.geometry": (VALUES, {"numpy"}),
@@ -84,12 +84,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.upgrade": (VALUES | {"harness.schema", "harness"}, {"sqlalchemy"}),
     "harness.recording": (VALUES | {"harness.schema", "harness.rows", "harness"}, {"sqlalchemy"}),
     "harness.validation": (VALUES | {"harness.store"}, set()),
-    "harness.store": (VALUES | STORE | {"harness.validation"}, {"sqlalchemy"}),
+    "harness.store": (VALUES | STORE | {"harness.options", "harness.validation"}, {"sqlalchemy"}),
     "harness.exchange": (VALUES | STORE | {"harness.store"}, {"sqlalchemy"}),
     "harness.options": ({"models.config"}, {"pydantic"}),
     "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, set()),
     "harness.local_executor": (VALUES | {"harness.executors"}, set()),
-    "harness.ray_cluster": (VALUES | {"harness"}, {"ray"}),
+    "harness.ray_cluster": (VALUES | {"harness.executors", "harness"}, {"ray"}),
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
     "harness.ledger_page": (VALUES, set()),
     "harness.ledger_pictures": (VALUES, {"optuna"}),
@@ -116,7 +116,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         VALUES
         | SWEEP
         | {"harness.plan", "harness.driver", "harness.search", "harness.prepare", "harness.ledger_storage"}
-        | {"harness.checkpoint", "harness.fits", "harness.ledger_page"},
+        | {"harness.checkpoint", "harness.data.describe", "harness.fits", "harness.ledger_page"},
         {"rich"},
     ),
     "harness.price": (
@@ -138,7 +138,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.serve_cli": ({"harness"}, {"typer"}),
     "harness.panels": (set(), {"typer"}),
     "harness.winners": (VALUES | {"harness.choices", "harness.options", "harness.rules", "harness.store"}, set()),
-    "harness.asked": (VALUES | {"harness.data.catalogue", "studies"}, set()),
+    "harness.asked": (VALUES | {"harness.data.catalogue", "harness.options", "studies"}, set()),
     "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),

@@ -4,6 +4,7 @@ A missing file is an error that names the folder, the accepted names and the sou
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -91,6 +92,12 @@ def source(spec: DatasetSpec) -> str:
     return file.urls[0] if file and not file.consent and len(spec.editions) == 1 else spec.url
 
 
+def command(words: str, edition: str, data_dir: Path | None) -> str:
+    """A command of `btsr-data` for an edition, if any, and the data folder where it was named."""
+    place = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
+    return f"btsr-data {words}{f' --edition {edition}' if edition else ''}{place}"
+
+
 def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
     """What `find` gives; raises DataError with the folder, the accepted names, the source and how to get the file."""
     assert not spec.embedded, f"{spec.key} is generated and has no file"
@@ -101,13 +108,15 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
         raise DataError(f"there is no file {spec.files[0].name}: check the path")
     folder = data_folder(data_dir)
     where = f"no file of it in {folder.absolute()}" if folder.is_dir() else f"no such folder as {folder.absolute()}"
-    edition = f" --edition {spec.editions[0]}" if len(spec.editions) == 1 else ""
-    fetched = f"run btsr-data download {spec.key}{edition}, " if downloadable(spec) else ""
+    edition = spec.editions[0] if len(spec.editions) == 1 else ""
+    file = downloadable(spec)
+    terms = " --accept-terms" if file and file.consent else ""
+    fetched = f"run {command(f'download {spec.key}{terms}', edition, data_dir)}, " if file else ""
     names = ", ".join(file.name for file in spec.files)
     raise DataError(
         f"{spec.key} ({spec.title}): {where}: {fetched}get {'one of ' if len(spec.files) > 1 else ''}{names} by hand "
-        f"({source(spec)}) and run btsr-data add {spec.key} FILE{edition}, or name another folder by --data-dir or "
-        f"{DATA_DIR_VARIABLE}"
+        f"({source(spec)}) and run {command(f'add {spec.key} FILE', edition, data_dir)}, or name another folder by "
+        f"--data-dir or {DATA_DIR_VARIABLE}"
     )
 
 

@@ -66,7 +66,8 @@ def list_datasets(data_dir: DataDirOption = None) -> None:
     for spec in DATASETS.values():
         table.add_row(spec.key, f"{spec.title}: {_file(spec, data_dir)}")
         editions = f"editions: {', '.join(spec.editions)}" if spec.editions else ""
-        for text in (spec.note, editions, spec.licence, spec.url):
+        files = f"files: {', '.join(file.name for file in spec.files)}" if spec.files else ""
+        for text in (spec.note, files, editions, spec.licence, spec.url):
             if text:
                 table.add_row("", text, style="dim")
     console = plain()

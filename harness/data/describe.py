@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.config import DataConfig
 from harness.data.profile import Distributions
 from harness.values import N_BUCKETS, Split
 
@@ -14,6 +15,21 @@ LONG = ("protocol", "fingerprint")
 """Statistics that do not fit into a column."""
 
 
+def filter_of(config: DataConfig) -> str:
+    """The filter in a few words."""
+    if config.filter == "none":
+        return "none"
+    return f"{config.filter}, items {config.min_item}, users {config.min_user}, counting {config.counted}"
+
+
+def dropped(split: Split) -> str:
+    """The filter, and what it dropped of the raw data, in a line."""
+    if split.config.filter == "none":
+        return "no filter"
+    users, items = (split.report[f"raw_{name}"] - split.report[name] for name in ("users", "items"))
+    return f"filter {filter_of(split.config)}, dropped {users:,} users and {items:,} items"
+
+
 def lines(split: Split) -> list[tuple[str, str]]:
     """The split's report as (label, value) lines for a reader, in the order of the steps of spec 6.1."""
     report, config = split.report, split.config
@@ -21,16 +37,11 @@ def lines(split: Split) -> list[tuple[str, str]]:
     def sizes(rows: str, users: str, items: str) -> str:
         return f"{report[rows]:,} rows, {report[users]:,} users, {report[items]:,} items"
 
-    chosen = (
-        "none"
-        if config.filter == "none"
-        else f"{config.filter}, items {config.min_item}, users {config.min_user}, counting {config.counted}"
-    )
     steps = [
         ("raw", sizes("raw_rows", "raw_users", "raw_items")),
         ("rows dropped by the reader (no user)", f"{report['rows_dropped_by_reader']:,}"),
         (f"rows dropped as repeats ({config.repeats})", f"{report['rows_dropped_as_repeats']:,}"),
-        (f"after filter ({chosen})", sizes("rows", "users", "items")),
+        (f"after filter ({filter_of(config)})", sizes("rows", "users", "items")),
         ("of them repeats of a user and item", f"{report['repeated_rows']:,}"),
         ("time", f"{_moment(report['first_time'])} to {_moment(report['last_time'])} UTC"),
     ]

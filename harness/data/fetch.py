@@ -14,7 +14,7 @@ import pooch
 import requests
 from rich.console import Console
 
-from harness.data.catalogue import DATA_DIR_VARIABLE, data_folder, downloadable, find, locate, source
+from harness.data.catalogue import DATA_DIR_VARIABLE, command, data_folder, downloadable, find, locate, source
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.reserve import reserved
 from harness.data.resume import CutShort, Patience, Resuming
@@ -64,9 +64,10 @@ def download(
     if file is None:
         return locate(spec, data_dir)
     if file.consent and not consent:
+        edition = spec.editions[0] if len(spec.editions) == 1 else ""
         raise ConfigError(
             f"{spec.key} ({spec.title}) is fetched only when its terms are accepted ({spec.url}; {spec.licence}): read "
-            f"them, then run btsr-data download {spec.key} --accept-terms"
+            f"them, then run {command(f'download {spec.key} --accept-terms', edition, data_dir)}"
         )
     target = data_folder(data_dir) / file.name
     console = console or Console(stderr=True)
@@ -74,7 +75,7 @@ def download(
         with reserved(target):
             if not target.is_file():
                 console.print(notice(spec, file), markup=False, highlight=False, soft_wrap=True)
-                _fetch(spec, file, target, console, patience or Patience())
+                _fetch(spec, file, data_dir, console, patience or Patience())
     except OSError as error:
         raise DataError(
             f"{file.name} cannot be written to {target.parent} ({error}): choose another folder by --data-dir or "
@@ -83,9 +84,10 @@ def download(
     return target
 
 
-def _fetch(spec: DatasetSpec, file: RawFile, target: Path, console: Console, patience: Patience) -> None:
+def _fetch(spec: DatasetSpec, file: RawFile, data_dir: Path | None, console: Console, patience: Patience) -> None:
     """Fetch the file from the first address that gives it. Raises DataError with the reason of each that does not."""
     failures: list[Failure] = []
+    target = data_folder(data_dir) / file.name
     for url in _addresses(file):
         if failures:
             words = f"{failures[-1].url}: {failures[-1].reason}: trying {url}"
@@ -94,13 +96,12 @@ def _fetch(spec: DatasetSpec, file: RawFile, target: Path, console: Console, pat
         if failure is None:
             return
         failures.append(failure)
-    edition = f" --edition {file.edition}" if file.edition else ""
     kind = ChecksumError if all(failure.checksum for failure in failures) else DataError
     raise kind(
         f"{spec.key}: {file.name} could not be downloaded: "
         + "; ".join(f"{failure.url}: {failure.reason}" for failure in failures)
-        + f": try again later, check the proxy settings, or get it by hand ({source(spec)}) and run btsr-data add "
-        f"{spec.key} FILE{edition}"
+        + f": try again later, check the proxy settings, or get it by hand ({source(spec)}) and run "
+        + command(f"add {spec.key} FILE", file.edition, data_dir)
     )
 
 

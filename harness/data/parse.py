@@ -74,9 +74,9 @@ def read_headed(path: Path, choose: Choose, *, per_second: int = 1, nameless_use
     return gather.rows()
 
 
-def first_fields(path: Path, members: tuple[str, ...] = ()) -> tuple[list[str], str]:
+def first_fields(path: Path) -> tuple[list[str], str]:
     """The fields of the first line, and the delimiter that they are parted by."""
-    with open_data(path, members) as stream, _fields_of_any_length():
+    with open_data(path) as stream, _fields_of_any_length():
         line = stream.readline(_LONGEST_LINE).decode("utf-8").rstrip("\r\n")
         delimiter = max(",\t;", key=line.count)
         try:

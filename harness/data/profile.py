@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data.archives import DAMAGED
 from harness.data.split import Kept
 from harness.errors import DataError
 from harness.values import Int64
@@ -47,7 +48,7 @@ def save(found: Distributions, path: Path) -> None:
 def load(path: Path) -> Distributions:
     """Read what `save` wrote. Raises DataError for a file that is missing or damaged."""
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return Distributions(**{field.name: stored[field.name] for field in fields(Distributions)})
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{path} holds no distributions ({type(error).__name__}): prepare again") from error
+    except (*DAMAGED, KeyError) as error:
+        raise DataError(f"{path} is damaged ({type(error).__name__}): delete it and prepare again") from error

@@ -90,7 +90,11 @@ def verify(spec: DatasetSpec, data_dir: Path | None = None) -> list[Finding]:
     for file in spec.files:
         path = find(replace(spec, files=(file,)), data_dir)
         if path is not None and all(finding.path != path for finding in findings):
-            findings.append(_finding(spec, file, path, sha256(path)))
+            try:
+                finding = _finding(spec, file, path, sha256(path))
+            except DataError as error:
+                finding = Finding(file=file, path=path, state="BAD", words=str(error))
+            findings.append(finding)
     return findings
 
 

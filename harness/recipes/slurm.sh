@@ -1,6 +1,8 @@
 #!/bin/bash
 # A Ray cluster inside one Slurm job: sbatch slurm.sh. Put in your own folder, environment and study. When the time is up,
 # submit it again: what is done is kept, and unfinished trials go on after their last whole epoch.
+# Before the first: btsr-data download all --accept-terms --data-dir ~/btsr-runs/data (about 4.4 GB; Yelp has terms that
+# no sweep accepts for you).
 #SBATCH --job-name=btsr
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -47,6 +47,17 @@ def test_missing_file_names_folder_files_source_and_remedy(tmp_path: Path) -> No
         assert part in text
 
 
+def test_a_folder_that_was_named_and_terms_stand_in_the_commands_that_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        locate(dataset("yelp"), tmp_path / "my data")
+    place = f"--data-dir '{tmp_path / 'my data'}'"
+    assert f"run btsr-data download yelp --accept-terms {place}, get" in str(caught.value)
+    assert f"run btsr-data add yelp FILE {place}, or" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        locate(dataset("beauty"), tmp_path)
+    assert "--accept-terms" not in str(caught.value)
+
+
 def test_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder as"):
         locate(dataset("beauty"), tmp_path / "nowhere")
@@ -88,9 +99,9 @@ def test_a_missing_edition_is_told_where_it_is_and_how_to_get_it(tmp_path: Path)
     with pytest.raises(DataError) as caught:
         locate(dataset_of(DataConfig(dataset="kindle_store", edition="2014-ratings")), tmp_path)
     for part in (
-        "btsr-data download kindle_store --edition 2014-ratings, ",
+        f"btsr-data download kindle_store --edition 2014-ratings --data-dir {tmp_path}, ",
         "productGraph/categoryFiles/ratings_Kindle_Store.csv)",
-        "btsr-data add kindle_store FILE --edition 2014-ratings",
+        f"btsr-data add kindle_store FILE --edition 2014-ratings --data-dir {tmp_path}, ",
     ):
         assert part in str(caught.value)
 

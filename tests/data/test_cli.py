@@ -14,6 +14,7 @@ import pytest
 from harness.choices import DataChoices
 from harness.config import Profile, StudyOptions, dataset_slug
 from harness.data import digest
+from harness.data.archives import unreadable
 from harness.data.catalogue import DATASETS
 from harness.data.cli import main
 from harness.data.digest import sha256
@@ -49,6 +50,7 @@ def test_list(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     text = capsys.readouterr().out
     assert all(key in text for key in DATASETS)
     assert "MovieLens 1M: ml-1m.csv" in text and "Amazon Beauty: missing" in text and "embedded" in text
+    assert "files: ml-1m.zip, ml-1m/ratings.dat, ratings.dat, ml-1m.parquet, ml-1m.csv" in " ".join(text.split())
     assert "stand-in" in text
 
 
@@ -182,6 +184,23 @@ def test_verify_reads_whatever_is_there(
     (folder / "data" / "ml-100k.csv").write_text("")
     assert run(monkeypatch, "verify") == 1
     assert capsys.readouterr().out.startswith("ml100k: BAD: ")
+
+
+def test_verify_goes_on_after_a_file_that_it_may_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sum_of(path: Path) -> str:
+        if path.name == "ml-1m.csv":
+            raise unreadable(path, PermissionError(13, "Permission denied"))
+        return sha256(path)
+
+    (folder / "data").mkdir()
+    for name in ("ml-1m.csv", "ml-100k.csv"):
+        (folder / "data" / name).write_text("user_id,item_id,timestamp\n1,1,978300760\n")
+    monkeypatch.setattr("harness.data.shelf.sha256", sum_of)
+    assert run(monkeypatch, "verify") == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ml1m: BAD: ") and "Permission denied" in first and second.startswith("ml100k: ok: ")
 
 
 def test_verify_is_told_the_columns_of_a_file(

@@ -185,7 +185,7 @@ def test_without_a_network_it_is_one_line_that_says_what_to_do(tmp_path: Path) -
     assert said.getvalue().count("\n") == 1, "only what was about to be fetched"
     text = str(caught.value)
     assert "\n" not in text and text.count(closed) == 1 and "no connection to the server" in text
-    assert "get it by hand (https://x.invalid) and run btsr-data add ml1m FILE" in text
+    assert f"get it by hand (https://x.invalid) and run btsr-data add ml1m FILE --data-dir {tmp_path / 'data'}" in text
     assert names(tmp_path) == set()
 
 
@@ -207,7 +207,7 @@ def test_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_terms_are_to_be_accepted_first(site: Site, tmp_path: Path) -> None:
     wanted = spec(f"{site.url}/good/{NAME}", consent=True)
-    with pytest.raises(ConfigError, match="--accept-terms"):
+    with pytest.raises(ConfigError, match=f"run btsr-data download ml1m --accept-terms --data-dir {tmp_path}"):
         fetch(wanted, tmp_path)
     assert not site.asked and not names(tmp_path)
     assert download(wanted, tmp_path, consent=True, console=Console(file=io.StringIO())).is_file()

@@ -157,6 +157,9 @@ def test_distributions_are_kept_with_the_split(paths: RunPaths) -> None:
     profile = prepared_folder(ML1M, paths) / "profile.npz"
     profile.unlink()
     assert distributions_of(ML1M, paths).time_rows.tolist() == found.time_rows.tolist() and profile.is_file()
+    profile.write_bytes(profile.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"profile.npz is damaged \(BadZipFile\): delete it and prepare again"):
+        distributions_of(ML1M, paths)
 
 
 def test_large_files_are_hashed_once(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,8 +263,9 @@ def test_modes_choose_on_validation(trained: tuple[RunPaths, Split]) -> None:
             assert (found.settings, found.seeds) == (2, (1235,))
         assert set(PRESETS) == {"precise", "balanced", "diverse"}
         for words, says in (
-            ({"dataset": "ml1m"}, "no finished trial of ml1m"),
-            ({"method": "sasrec_ce"}, "no finished trial of sasrec_ce"),
+            ({"dataset": "syntetic"}, "unknown data set of this study 'syntetic': did you mean 'synthetic'?"),
+            ({"method": "sasrec_ce"}, "unknown method of this study 'sasrec_ce': .*Known: bt_sr"),
+            ({"profile": "paper"}, "no finished trial of paper"),
             ({"mode": "bold"}, "mode 'bold' is not known"),
         ):
             with pytest.raises(ConfigError, match=says):
@@ -357,18 +358,32 @@ def test_of_the_chosen_setting_a_seed_whose_weights_were_kept_is_taken(tmp_path:
     assert kept_keys(paths) == {ranked[1]}
 
 
-def test_the_raw_file_may_go_once_a_model_is_trained(tmp_path: Path) -> None:
+def test_the_raw_file_may_go_once_a_model_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = tmp_path / "own.csv"
     generate(users=400, items=60).to_csv(raw, index=False)
     paths = RunPaths(work_dir=tmp_path / "run")
     data = DataConfig(dataset=str(raw), filter="none", min_item=1, min_user=1)
     one = spec().model_copy(update={"data": data})
     split = prepare(data, paths)
-    ended(trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=True))
+    result = ended(trial_steps(one, split, checkpoints=paths.checkpoints, keep_best=True))
     history = {"u": split.item_ids[:3].tolist()}
     before = recommend(one.key, history, paths=paths)
     raw.unlink()
     assert recommend(one.key, history, paths=paths) == before
+    with open_store(paths.work_dir / "btsr.db", create=True) as store:
+        store.register_study(Study(name="tiny", title="Tiny", specs=(one,)))
+        store.record_data(split)
+        store.record(result)
+    (tmp_path / "in.csv").write_text(f"user,item\nu,{split.item_ids[0]}\n")
+    monkeypatch.chdir(tmp_path)
+    words = ("--study", "tiny", "--histories", "in.csv", "--output", "top.csv", "--out", "run", "--dataset")
+    assert run(monkeypatch, *words, "own.csv") == 0, "by its name from here, as in a sweep"
+    assert (tmp_path / "top.csv").read_text().count("\n") == 11
+    assert run(monkeypatch, *words, "other.csv") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"unknown data set of this study '{tmp_path / 'other.csv'}'" in said and f"Known: {raw}" in said
 
 
 def test_a_device_without_numbers_is_refused(trained: tuple[RunPaths, Split]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from harness.database import file_system
 from harness.errors import StoreError
+from harness.paths import RunPaths
 from harness.store import open_store
 
 
@@ -54,3 +55,10 @@ def test_names_are_read_as_the_kernel_writes_them(name: str, mounts: Mounts, tmp
     mounts.are(f"server:/home {written} nfs4 rw 0 0")
     assert file_system(tmp_path / name / "btsr.db") == "nfs4"
     assert file_system(tmp_path / "btsr.db") == "overlay"
+
+
+def test_a_file_is_a_file_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("sqlite:///x/btsr.db", f"sqlite:///{tmp_path}/x/btsr.db"):
+        assert RunPaths(database=name).results == tmp_path / "x" / "btsr.db"
+    assert RunPaths(database="postgresql://me@host/name").results == "postgresql://me@host/name"

@@ -141,6 +141,18 @@ def test_the_same_sweep_gives_the_same_tables_through_a_kill_and_a_rival(server:
     assert states.pop("COMPLETE") == 10 and set(states) <= {"FAIL"}
 
 
+def test_the_lock_ends_with_the_sweep_not_with_the_process(server: str) -> None:
+    open_store(server, create=True).close()
+    with open_store(server) as store:
+        with store.driver_lock():
+            assert f"process {os.getpid()}" in (store.holder() or "")
+        deadline = time.monotonic() + 30
+        while store.holder() and time.monotonic() < deadline:
+            time.sleep(0.05)  # the server ends a session a moment after it was told
+        with open_store(server) as other, other.driver_lock():
+            assert store.holder()
+
+
 def test_a_password_is_asked_for_and_never_told(server: str) -> None:
     open_store(server, create=True).close()  # the tables that the role may not read yet
     engine = create_engine(server)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from harness import schema
-from harness.errors import ConfigError
+from harness.errors import ConfigError, SchemaError
 from harness.exchange import merge
 from harness.exposure import input_buckets
 from harness.store import Store, open_store
@@ -82,6 +82,25 @@ def test_version_1_is_read_and_upgraded(tmp_path: Path) -> None:
     with open_store(path, read_only=True) as store:
         assert same(store.sample(fake.spec(alpha=0.45).key), sample())
     assert (tmp_path / "btsr.db.v1").exists()
+
+
+def test_a_copy_that_is_not_whole_passes_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy = tmp_path / "btsr.db", tmp_path / "btsr.db.v1"
+    connection = sqlite3.connect(path)
+    connection.executescript(GOLDEN.read_text())
+    connection.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with open_store(path) as store, pytest.raises(SchemaError, match="No space left"), store.driver_lock():
+            pass
+    assert not copy.exists()
+    (tmp_path / "btsr.db.v1.partial").write_bytes(b"SQLite format 3")  # as a process leaves it that is killed
+    with open_store(path) as store, store.driver_lock():
+        assert store.sample(fake.spec().key) is None
+    connection = sqlite3.connect(copy)
+    assert connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchall() == [("1",)]
+    connection.close()
+    assert not (tmp_path / "btsr.db.v1.partial").exists()
 
 
 def test_a_server_of_version_2_is_upgraded(tmp_path: Path) -> None:

@@ -145,6 +145,14 @@ def test_a_study_remembers_what_it_asks_for(store: Store) -> None:
     assert store.studies() == ("mine",)
     with pytest.raises(StoreError, match="no study 'yours' .*it has: mine.*--study yours"):
         store.study("yours")
+    for name, says in (
+        ("mien", r"\(it has: mine\): did you mean 'mine'\? else run btsr-sweep --study mien first"),
+        ("yours_tpe", "run btsr-sweep --study yours --search tpe --trials N first"),
+        ("yours_tpe_winners", "run btsr-sweep --winners-of yours_tpe first"),
+        ("tpe", "run btsr-sweep --study tpe first"),
+    ):
+        with pytest.raises(StoreError, match=says):
+            store.study(name)
 
 
 def test_selection_sees_validation_numbers_only(store: Store) -> None:
@@ -153,10 +161,8 @@ def test_selection_sees_validation_numbers_only(store: Store) -> None:
     reader = store.validation()
     wanted = next(m.value for m in result.metrics if (m.part, m.name, m.k, m.bucket) == ("valid", "ndcg", 10, 0))
     assert reader.value(result.spec.key, "ndcg", 10) == wanted
-    assert {m.part for m in reader.metrics([result.spec.key])[result.spec.key]} == {"valid"}
-    assert reader.epochs(result.spec.key) == result.epochs
     public = {name for name in dir(ValidationReader) if not name.startswith("_")}
-    assert public == {"value", "metrics", "epochs"}
+    assert public == {"value"}
     with pytest.raises(StoreError, match="no validation ndcg@7"):
         reader.value(result.spec.key, "ndcg", 7)
 

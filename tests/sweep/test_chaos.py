@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 
+from harness.data.catalogue import dataset, find
 from harness.database import lock_holder
 from harness.paths import RunPaths
 from tests.sweep import driver, work
@@ -299,7 +301,20 @@ def test_a_few_kills_change_no_number(
 
 
 @pytest.fixture(scope="module")
-def long_tables(tmp_path_factory: pytest.TempPathFactory, research_data: Path) -> dict[str, list[tuple[object, ...]]]:
+def ml100k(research_folder: Path) -> Iterator[None]:
+    """MovieLens 100K, where the drivers look for it."""
+    if find(dataset("ml100k"), research_folder) is None:
+        pytest.skip(
+            f"no MovieLens 100K in {research_folder}: set BTSR_TEST_DATA to a folder that has it, or fetch it by "
+            f"btsr-data download ml100k --data-dir {research_folder}"
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BTSR_TEST_DATA", str(research_folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def long_tables(tmp_path_factory: pytest.TempPathFactory, ml100k: None) -> dict[str, list[tuple[object, ...]]]:
     found = undisturbed(tmp_path_factory.mktemp("quiet"), "chaos50")
     assert len(found["trial"]) == 50 and len(found["epoch"]) == 150
     return found

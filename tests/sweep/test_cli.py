@@ -126,6 +126,11 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smoke", "--replace", "--extend"), "--extend has no effect with --replace"),
         (("--study", "smoke", "--search", "tpe", "--trials", "3", "--replace"), "--replace is for a grid: drop it"),
         (("--study", "smoke", "--dashboard-port", "80"), "--dashboard-port has no effect without --dashboard"),
+        (
+            ("--study", "smoke", "--dry-run", "--calibrate", "--ray-address", "auto"),
+            "--calibrate measures this machine, not the cluster of --ray-address: drop one of them",
+        ),
+        (("--study", "taken.py"), "study taken.py calls itself tiny_tpe, which would be taken for tiny's tpe: give it"),
         (("--study", "smoke", "--user-col", "who"), "are for files, and synthetic is none"),
         (("--study", "table2", "--methods", " , "), "--methods names no method"),
         (("--study", "smoke", "--methods", "bt_sr"), "--methods does not choose in study smoke"),
@@ -171,7 +176,9 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "smoke", "--db", "/proc/btsr.db"), "/proc/btsr.db"),
         (("--study", "smoke", "--db", "mysql://host/db"), "use a SQLite file, such as runs/btsr.db, or PostgreSQL"),
         (("--study", "smoke", "--db", "postgresql://me@host:port/db"), "cannot be used (invalid literal"),
-        (("--study", "smoke", "--gpus-per-trial", "inf"), "--gpus-per-trial inf: use a share of one GPU"),
+        (("--study", "smoke", "--gpus-per-trial", "inf"), "--gpus-per-trial inf: a trial trains on one GPU: use 1, or"),
+        (("--study", "smoke", "--gpus-per-trial", "2"), "--gpus-per-trial 2: a trial trains on one GPU: use 1"),
+        (("--study", "smoke", "--device", "cuda"), "--device cuda: add --workers N, which says how many trials share"),
         (("--study", "smoke", "--db", __file__), "restore it, or name another database by --out or --db"),
         (("--study", "smoke", "--out", "broken.py"), "broken.py"),
         (("--study", "smoke", "--out", "folder"), "another program"),
@@ -180,6 +187,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
 )
 def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def study(:\n")
+    (tmp_path / "taken.py").write_text(TINY.replace('"tiny"', '"tiny_tpe"'))
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "wrong.py").write_text("def study(options):\n    return 7\n")
     (tmp_path / "raises.py").write_text(
@@ -339,6 +347,15 @@ def test_a_name_with_brackets_is_no_markup(tmp_path: Path) -> None:
     assert ended.returncode == 0 and "[bold] [red].csv" in ended.stdout, ended
 
 
+@pytest.mark.parametrize(
+    ("there", "named"), [('("synthetic")', "synthetic"), ('["synthetic", "plays.csv"]', "{folder}/plays.csv")]
+)
+def test_the_data_sets_of_a_study_file_are_read_as_those_of_the_command(there: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY.replace('("synthetic",)', there))
+    shown = sweep(tmp_path, "--study", "tiny.py", "--dry-run")
+    assert f", {named.format(folder=tmp_path)} bt_sr: add --calibrate" in shown.stdout, shown
+
+
 def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
     for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
         ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
@@ -365,7 +382,7 @@ def test_help_stands_under_headings(tmp_path: Path) -> None:
 )
 def test_a_device_that_is_not_there_is_one_line_and_nothing_is_made(device: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
-    assert says in refused(tmp_path, "--study", "tiny.py", "--device", device)
+    assert says in refused(tmp_path, "--study", "tiny.py", "--device", device, "--workers", "1")
     assert not (tmp_path / "runs").exists()
 
 
@@ -406,7 +423,7 @@ def test_a_rival_is_told_before_it_costs_anything(tmp_path: Path, monkeypatch: p
     words = ["--study", "smoke", "--out", str(tmp_path), "--executor", "local"]
     done: list[object] = []
     monkeypatch.setattr("harness.prepare.raw_file", lambda config, paths: done.append(config))
-    monkeypatch.setattr("harness.price.estimates_of", lambda plan, run, measure: done.append(plan) or {})
+    monkeypatch.setattr("harness.price.estimates_of", lambda plan, run, measure, tell: done.append(plan) or {})
     with open_store(tmp_path / "btsr.db", create=True) as store, store.driver_lock():
         assert isinstance(CliRunner().invoke(app, [*words, "--calibrate"]).exception, SweepLocked) and not done
         assert CliRunner().invoke(app, [*words, "--dry-run"]).exit_code == 0 and done, "to look is allowed"

@@ -30,6 +30,7 @@ def test_results_of_another_database_are_copied(tmp_path: Path) -> None:
     )
     for words, says in (
         (("--merge", "one/btsr.db", "--out", "one"), "is the database that it would be merged into"),
+        (("--merge", "sqlite:///one/btsr.db", "--out", "one"), "is the database that it would be merged into"),
         (("--merge", "none.db", "--out", "one"), "none.db: run btsr-sweep first, or name another database by --merge"),
         (("--merge", "tiny.py", "--out", "one"), "tiny.py"),
     ):

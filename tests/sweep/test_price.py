@@ -11,8 +11,10 @@ import pytest
 
 from harness.choices import DataChoices
 from harness.config import Study, StudyOptions, TrialSpec
-from harness.executors import RunContext
-from harness.launch import at_once
+from harness.errors import ConfigError
+from harness.executors import RunContext, processors
+from harness.launch import at_once, check_shared, idle_gpu
+from harness.local_executor import LocalExecutor
 from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import Plan, current_plan
@@ -38,7 +40,7 @@ def plan(paths: RunPaths, *, max_epochs: int = 1, **asked: Any) -> Plan:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[Cell, Estimate]]:
     context = RunContext(paths=RunPaths(work_dir=tmp_path_factory.mktemp("price")))
-    return context, calibrate(plan(context.paths), context, CELLS[1:])
+    return context, calibrate(plan(context.paths), context, CELLS[1:], print)
 
 
 def test_what_was_measured_is_known_where_it_holds(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
@@ -72,7 +74,9 @@ def test_a_price_has_the_validations_that_the_training_makes(
 def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.price.CALIBRATION_SECONDS", math.inf)
     context = RunContext(paths=RunPaths(work_dir=tmp_path))
-    found = calibrate(plan(context.paths, max_epochs=20, validate_every=10), context, CELLS[1:])
+    said: list[str] = []
+    found = calibrate(plan(context.paths, max_epochs=20, validate_every=10), context, CELLS[1:], said.append)
+    assert said == ["measuring 1 of 1: synthetic sasrec_ce, 5 epochs or two minutes"]
     (note,) = json.loads((tmp_path / "prices.json").read_text())
     assert note["seconds_valid"] > 0 and note["epochs"] == CALIBRATION_EPOCHS
     assert found[CELLS[0]].seconds == pytest.approx(20 * note["seconds_train"] + 2 * note["seconds_valid"])
@@ -93,14 +97,14 @@ def test_a_calibration_sees_a_term_that_begins_late(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("harness.trial.trial_steps", watched)
     monkeypatch.setattr("harness.price.CALIBRATION_SECONDS", math.inf)
     asked = current_plan(Study(name="late", title="Late", specs=(late,)), paths, SweepOptions())
-    calibrate(asked, RunContext(paths=paths), ())
+    calibrate(asked, RunContext(paths=paths), (), print)
     assert len(logs) == CALIBRATION_EPOCHS and all("auxiliary" in log.parts for log in logs)
     assert asked.upcoming == (late,)
 
 
 def test_a_new_measurement_takes_the_place_of_the_former(measured: tuple[RunContext, dict[Cell, Estimate]]) -> None:
     context, _ = measured
-    again = calibrate(plan(context.paths), context, CELLS[1:])
+    again = calibrate(plan(context.paths), context, CELLS[1:], print)
     assert from_calibration(plan(context.paths), context) == again
     assert len(json.loads((context.paths.work_dir / "prices.json").read_text())) == 1
 
@@ -149,16 +153,59 @@ def test_the_end_is_no_sooner_than_the_workers_and_the_longest_trial_allow(tmp_p
         ({"workers": None, "cpus": 1, "gpus": 0.25}, 1, 4),
         ({"workers": None, "cpus": 1, "gpus": 0.25}, 4, 8),
         ({"workers": 3, "cpus": 1, "gpus": 0.25}, 1, 3),
-        ({"workers": None, "cpus": 1, "gpus": 2.0}, 5, 2),
         ({"workers": None, "cpus": 1, "gpus": 0.5}, 0, 2),
+        ({"workers": None, "cpus": 1, "gpus": 1.0}, 3, 3),
     ],
 )
 def test_as_many_trials_at_once_as_a_start_would_run(
     asked: dict[str, Any], gpus_here: int, trials: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
     monkeypatch.setattr("harness.trial.gpu_count", lambda: gpus_here)
     assert at_once(Cluster(**asked)) == trials
+
+
+def test_processors_that_this_process_may_not_use_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    assert processors() == at_once(Cluster()) == LocalExecutor()._workers == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert processors() == 64, "where the system does not say"
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "room", "says"),
+    [
+        ("ray", "cuda", Cluster(), "--device cuda: add --gpus-per-trial 0.25 \\(or 1\\), or --workers N"),
+        ("ray", "cuda:1", Cluster(), "--device cuda:1: add --workers N"),
+        ("ray", "mps", Cluster(), "--device mps: add --workers N"),
+        ("local", "cuda", Cluster(), "--device cuda: add --workers N"),
+        ("ray", "cuda", Cluster(gpus=0.25), None),
+        ("local", "cuda", Cluster(workers=1), None),
+        ("ray", "cpu", Cluster(), None),
+    ],
+)
+def test_cores_do_not_say_how_many_trials_share_a_card(kind: Any, device: str, room: Cluster, says: str | None) -> None:
+    if says is None:
+        check_shared(kind, room, device=device)
+    else:
+        with pytest.raises(ConfigError, match=says):
+            check_shared(kind, room, device=device)
+
+
+def test_a_gpu_that_is_left_alone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.trial.gpu_count", lambda: 1)
+    monkeypatch.setattr("harness.launch.GPU_FILES", (str(tmp_path / "driver"),))
+    assert idle_gpu("ray", Cluster(), device=None) is None, "no driver, torch is not asked"
+    (tmp_path / "driver").touch()
+    words = "training on the processor; this machine has a GPU: add "
+    assert idle_gpu("ray", Cluster(), device=None) == words + "--gpus-per-trial 0.25"
+    assert idle_gpu("local", Cluster(), device=None) == words + "--device cuda --workers N"
+    assert idle_gpu("ray", Cluster(), device="cpu") is None, "it was asked for"
+    assert idle_gpu("ray", Cluster(gpus=0.5), device=None) is None
+    assert idle_gpu("ray", Cluster(address="auto"), device=None) is None, "the cluster's are not known"
+    monkeypatch.setattr("harness.trial.gpu_count", lambda: 0)
+    assert idle_gpu("ray", Cluster(), device=None) is None
 
 
 @pytest.mark.parametrize("words", ["[{", "7", "[7]", '[{"dataset": "synthetic"}]'])
@@ -187,6 +234,9 @@ def test_a_calibrated_plan_is_known_to_the_next_and_to_the_start(tmp_path: Path)
     assert not (tmp_path / "here").exists()
     first = sweep(tmp_path, *words, "--dry-run", "--calibrate")
     assert first.returncode == 0 and "no price" not in first.stdout, first.stderr
+    assert first.stderr.splitlines() == [
+        f"measuring {n} of 2: synthetic {method}, 1 epochs or two minutes" for n, (_, method, _) in enumerate(CELLS, 1)
+    ]
     assert not (tmp_path / "here" / "btsr.db").exists()
     again = sweep(tmp_path, *words, "--dry-run")
     rows = [[line for line in shown.stdout.splitlines() if " sasrec_ce " in line] for shown in (first, again)]

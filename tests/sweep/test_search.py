@@ -24,7 +24,7 @@ from harness.store import open_store
 from harness.sweep import run_study
 from studies import STUDIES
 from studies.points import MORE, TABLE2
-from studies.profiles import trial
+from studies.profiles import trial, varied
 from studies.tune import OWN
 from tests.store import fake
 from tests.sweep.work import Steps
@@ -200,6 +200,24 @@ def test_two_spaces_for_one_method_are_refused() -> None:
     space = TUNE.search[0]
     with pytest.raises(ValidationError, match="2 search spaces for synthetic/sasrec_bce"):
         Study(name="mine", title="Mine", specs=(), search=(space, space))
+
+
+def test_a_fraction_between_whole_numbers_is_found_at_once() -> None:
+    """Both ends are widths; what a search would choose between them is none."""
+    with pytest.raises(ValidationError, match="valid integer"):
+        SearchSpace(base=BASE, ranges={"encoder.dim": Range(low=16, high=32), "aux.alpha": Range(low=0, high=1)})
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_points_that_no_trial_can_have_are_passed_over(search: str, paths: RunPaths) -> None:
+    """Four heads divide 16 and 20, not 17, 18 and 19."""
+    of, base = Trains(), varied(BASE, encoder={"dim": 16, "heads": 4})
+    study = of_space({"encoder.dim": Range(low=16, high=20, integer=True)}, base=base)
+    after = sweep(paths, of, study, search=search, trials=2)
+    assert after.complete and {spec.encoder.dim for spec in of.runs} == {16, 20}
+    assert not sweep(paths, of, study, search=search, trials=3).complete and len(of.runs) == 2
+    failed = [t for t in loaded(paths)("synthetic/bt_sr").trials if t.state.name == "FAIL"]
+    assert any("does not divide" in t.user_attrs["error"] for t in failed)
 
 
 def test_a_space_that_changed_is_shown_and_needs_extend(paths: RunPaths) -> None:

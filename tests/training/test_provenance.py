@@ -86,11 +86,12 @@ def test_a_gpus_name_and_memory_are_noted(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_gpus_are_counted_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "device_of", torch.device)
-    monkeypatch.setattr(trial, "gpu_count", lambda: 2)
-    check_device("cuda", gpus=2.0)
-    with pytest.raises(ConfigError, match="--gpus-per-trial 3 is more than the 2 GPUs of this machine"):
-        check_device("cuda", gpus=3.0)
+    monkeypatch.setattr(trial, "gpu_count", lambda: 1)
+    check_device("cuda", gpus=1.0)
     monkeypatch.setattr(trial, "gpu_count", lambda: 0)
     with pytest.raises(ConfigError, match="--gpus-per-trial 0.25: torch finds no GPU on this machine: drop it"):
         check_device("cuda", gpus=0.25)
     assert device_name(None, gpus=0.25) == "cuda" and device_name(None, gpus=0.0) == "cpu"
+    for more in (1.5, 2.0):
+        with pytest.raises(ConfigError, match=f"--gpus-per-trial {more:g}: a trial trains on one GPU"):
+            device_name(None, gpus=more)
