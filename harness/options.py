@@ -1,5 +1,7 @@
 """What a sweep is told beside its study; checked here, written once."""
 
+import shlex
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +21,16 @@ Prune = Literal["halving", "median"]
 def is_search(study: str) -> bool:
     """Whether a study is named as one whose points a search chose."""
     return study.rpartition("_")[2] in SEARCHES
+
+
+def said(command: str, option: str) -> str | None:
+    """What a command that was typed says by an option, as in `--study mine.py` and `--study=mine.py`; None: nothing."""
+    for word, after in pairwise([*shlex.split(command), ""]):
+        if word == option:
+            return after
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
 
 
 class SweepOptions(Frozen):

@@ -9,6 +9,7 @@ import typer
 
 from harness.config import PAPER_DATASETS
 from harness.errors import BtsrError, ConfigError, told
+from models.config import Precision
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
 
@@ -127,6 +128,9 @@ def report(
         ProfileName | None, typer.Option(help="Needed where the study has results of both; they never mix.")
     ] = None,
     tie: Annotated[TieName | None, typer.Option(help="Only results on data with this tie rule.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Only results in this precision; both may stand in one study.")
+    ] = None,
     fingerprint: Annotated[
         list[str] | None, typer.Option(help="Beginning of the data fingerprint, where a data set has several versions.")
     ] = None,
@@ -177,7 +181,8 @@ def report(
         given = [words] if isinstance(words, str) else words
         if given is not None and any(not part.strip() for word in given for part in word.split(",")):
             raise ConfigError(f"--{name} has an empty name in it: give it a value, or drop it")
-    narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie, "fingerprint": fingerprint}
+    narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie}
+    narrowing |= {"precision": precision, "fingerprint": fingerprint}
     idle = [f"--{name}" for name, value in narrowing.items() if value]
     if idle and not chosen_by_study:
         raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
@@ -216,6 +221,7 @@ def report(
             profile=profile.value if profile else None,
             datasets=_names(dataset or []),
             tie=tie.value if tie else None,
+            precision=precision,
             fingerprints=tuple(fingerprint or ()),
             width=drawn,
         )

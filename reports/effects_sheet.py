@@ -10,7 +10,7 @@ from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
 from reports.names import count, dataset_title, method_title
-from reports.notes import commands, outdated_notes, settings
+from reports.notes import commands, outdated_notes, settings, unnamed_notes
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import LEVEL
@@ -156,6 +156,7 @@ def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effe
         for design in mine:
             yield _base_note(design)
         yield from _missing_notes(evidence, dataset)
+    yield from unnamed_notes(evidence)
 
 
 def _apart_notes(shown: Sequence[Effect]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 
 from harness.config import TrialSpec
@@ -296,6 +297,7 @@ def _missing_notes(found: Findings) -> Iterator[str]:
     ]
     if outside:
         yield f"Not part of study {evidence.study}: {', '.join(outside)}."
+    yield from unnamed_notes(evidence)
 
 
 def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
@@ -323,7 +325,7 @@ def table_commands(found: Findings) -> tuple[str, ...]:
             mine,
             evidence.store.shown,
             narrow=False,
-            tie=evidence.request.tie,
+            unsaid=partial(evidence.usual_options, datasets),
         )
         for datasets in (begun, others)
         if datasets
@@ -334,4 +336,12 @@ def table_commands(found: Findings) -> tuple[str, ...]:
 def commands(evidence: Evidence) -> tuple[str, ...]:
     """What runs the missing cells: of data sets that were started, and of those that were not."""
     started = tuple(dataset for dataset in evidence.datasets if evidence.runnable(dataset))
-    return tuple(evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)
+    told = (evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)
+    return tuple(command for command in told if command)
+
+
+def unnamed_notes(evidence: Evidence) -> Iterator[str]:
+    """What to do for what is missing where no command can be told: of a study file of the user's own."""
+    started = tuple(filter(evidence.runnable, evidence.datasets))
+    if started and not evidence.command(started):
+        yield f"To run what is missing, {evidence.to_run(started)}."

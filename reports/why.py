@@ -71,7 +71,7 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
     if not there:
         raise ConfigError(
             f"nothing is behind table {found.plan.number}, {dataset}, {name}: "
-            f"run `{found.evidence.command((dataset,))}`"
+            f"{found.evidence.to_run((dataset,))}"
         )
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
