@@ -56,8 +56,8 @@ class Opponents:
         return [group for group in elsewhere if not allowed or protocol(group.spec) in allowed]
 
     def base(self, dataset: str, ours: Group) -> Group | None:
-        """BT-SR's configuration without its term: alpha = 0 and all else equal where this study has it, otherwise SASRec
-        with that loss."""
+        """BT-SR's configuration without its term: alpha = 0 and all else equal where this study has it, else SASRec with
+        that loss."""
         same = family(ours.spec)
         zero = self._evidence.groups(dataset, lambda spec: spec.aux.alpha == 0 and family(spec) == same)
         if zero:

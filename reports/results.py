@@ -211,7 +211,7 @@ def _profile(
     rows: Sequence[TrialRow],
     where: str,
 ) -> Profile:
-    """The one asked for, else the only one of what is `mine`: on the data sets and with the tie and precision asked for."""
+    """The one asked for, else the only one of what is `mine`: on the data sets, with the tie and precision, asked for."""
     if request.profile is not None:
         return request.profile
     counts: dict[Profile, int] = {}
