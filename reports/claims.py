@@ -311,8 +311,8 @@ def claims(evidence: Evidence) -> Sheet:
             "Means and differences are over the seeds that both sides have. Interval: bootstrap over seeds, then "
             "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Chosen on "
             "validation unless the row says otherwise: configurations, of those with most seeds, and which other "
-            "method is the best or the lowest. What another study ran is held against what has the same T, padded keys, "
-            "ranked rows and precision.",
+            "method is the best or the lowest. What another study ran is held against what has the same T, padded "
+            "keys, ranked rows and precision.",
             *_data_notes(evidence, found),
             *_apart_notes(found),
             *asked.powers(),

@@ -210,9 +210,7 @@ def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], meas
         paired = ours is None or theirs is None or same_users(evidence.data(ours), evidence.data(theirs))
         differ = _apart(evidence, switch, ours, theirs) if ours and theirs else ""
         for metric in metrics:
-            effect = Effect(
-                design=design, switch=switch, variant=variant, metric=metric, paired=paired, apart=differ
-            )
+            effect = Effect(design=design, switch=switch, variant=variant, metric=metric, paired=paired, apart=differ)
             if ours is None or theirs is None:
                 yield effect
                 continue

@@ -50,14 +50,14 @@ class Opponents:
         own = self._evidence.groups(dataset, column.fits)
         if own:
             return [group for group in own if protocol(group.spec) == like] or own
-        here = self._evidence.groups(dataset, lambda spec: True) if like is None else ()
-        allowed = {protocol(group.spec) for group in here} | ({like} if like else set())
+        here = self._evidence.groups(dataset, lambda spec: True)
+        allowed = {protocol(group.spec) for group in here} if like is None else {like}
         elsewhere = self._evidence.elsewhere(dataset, column.fits)
         return [group for group in elsewhere if not allowed or protocol(group.spec) in allowed]
 
     def base(self, dataset: str, ours: Group) -> Group | None:
-        """BT-SR's configuration without its term: alpha = 0 and all else equal where this study has it, else SASRec with
-        that loss."""
+        """BT-SR's configuration without its term: alpha = 0 and all else equal where this study has it, else SASRec
+        with that loss."""
         same = family(ours.spec)
         zero = self._evidence.groups(dataset, lambda spec: spec.aux.alpha == 0 and family(spec) == same)
         if zero:

@@ -99,9 +99,7 @@ class Evidence:
     def _versions_elsewhere(self, dataset: str) -> tuple[set[str], list[TrialRow]]:
         """The version of this study's results, else those of any study that the request allows; trials of any study."""
         rows = [
-            row
-            for row in self.store.trials(dataset=dataset, profile=self.profile)
-            if self.request.allows(row.spec)
+            row for row in self.store.trials(dataset=dataset, profile=self.profile) if self.request.allows(row.spec)
         ]
         mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
         versions = {name for name in mine or {row.fingerprint for row in rows} if name}
@@ -211,7 +209,7 @@ def _profile(
     rows: Sequence[TrialRow],
     where: str,
 ) -> Profile:
-    """The one asked for, else the only one of what is `mine`: on the data sets, with the tie and precision, asked for."""
+    """The one asked for, else the only one of what is `mine`: on the data sets, with tie and precision, asked for."""
     if request.profile is not None:
         return request.profile
     counts: dict[Profile, int] = {}

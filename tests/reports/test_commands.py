@@ -184,7 +184,11 @@ def test_a_study_file_is_named_as_it_was_typed(tmp_path: Path) -> None:
     words = "--dataset yelp --seeds 2 --precision=bf16 --reduced --workers 3 --out elsewhere"
     point = spec("bt_sr", alpha=0.2)
     file = write(
-        tmp_path / "btsr.db", "mine", [spec(), spec(seed=37)], [ran(spec(), f"btsr-sweep --study my/mine.py {words}")], [split]
+        tmp_path / "btsr.db",
+        "mine",
+        [spec(), spec(seed=37)],
+        [ran(spec(), f"btsr-sweep --study my/mine.py {words}")],
+        [split],
     )
     searched = "btsr-sweep --study=my/mine.py --search tpe --trials 9"
     write(file, "mine_tpe", [point, point.model_copy(update={"seed": 37})], [ran(point, searched)])

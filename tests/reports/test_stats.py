@@ -269,5 +269,9 @@ def test_ten_thousand_resamples_of_a_large_table_are_as_wide_as_its_standard_err
     found = compare(_measured(gains[:5]), _measured(gains[5:]), resamples=10_000)
     differences = gains[:5] - gains[5:]
     alone = 2 * 1.96 * differences.std() / np.sqrt(differences.size)  # as if no two rows shared a seed or a user
-    assert found.p is not None and found.interval is not None and found.interval.low <= found.difference <= found.interval.high
+    assert (
+        found.p is not None
+        and found.interval is not None
+        and found.interval.low <= found.difference <= found.interval.high
+    )
     assert alone < found.interval.high - found.interval.low < 4 * alone
