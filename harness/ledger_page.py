@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.config import SearchSpace, TrialSpec
+from harness.rules import family
 from harness.values import EpochLog, Metric, Provenance
 
 BUCKETS = ("", " head", " mid", " tail")
@@ -135,21 +136,38 @@ def note(
     return "\n".join([*lines, "", f"`{command}`" if command else ""])
 
 
+def cells(done: Sequence[Facts]) -> tuple[dict[tuple[float, float], tuple[int, float, float]], str]:
+    """(alpha, lambda) -> seeds, mean NDCG@10 and cov@10 of every such setting, and in words of which family they are.
+
+    Settings of other methods, losses or precisions (see `harness.rules.family`) never share a picture: of several
+    families it is the one with most settings, of equals that with most trials. No words where there is one alone.
+    """
+    families: defaultdict[str, list[tuple[TrialSpec, int, float, float]]] = defaultdict(list)
+    for row in groups(done):
+        if row[0].aux.kind == "barlow_twins":
+            families[family(row[0])].append(row)
+    mine = max(families.values(), key=lambda rows: (len(rows), sum(row[1] for row in rows)), default=[])
+    words = ""
+    if len(families) > 1:
+        of = mine[0][0]
+        words = (
+            f"the largest of {len(families)} families of settings: {of.method}, {of.loss.kind.upper()}, "
+            f"B {of.train.batch_size}, T {of.encoder.max_len}, {of.train.precision}, {of.profile}"
+        )
+    return {(spec.aux.alpha, spec.aux.lam): (seeds, ndcg, cov) for spec, seeds, ndcg, cov in mine}, words
+
+
 def heat_map(done: Sequence[Facts]) -> str | None:
-    """A plotly figure as JSON: mean validation NDCG@10 of every (alpha, lambda) that was run, gaps where none was.
+    """A plotly figure as JSON: mean validation NDCG@10 of every (alpha, lambda) of `cells`, gaps where none was run.
 
     None where there is no grid to show.
     """
-    cells = {
-        (spec.aux.alpha, spec.aux.lam): (mean, seeds)
-        for spec, seeds, mean, _ in groups(done)
-        if spec.aux.kind == "barlow_twins"
-    }
-    alphas, lams = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
+    found, which = cells(done)
+    alphas, lams = (sorted({cell[axis] for cell in found}) for axis in (0, 1))
     if len(alphas) < 2 or len(lams) < 2:
         return None
-    grid = [[cells.get((alpha, lam)) for alpha in alphas] for lam in lams]
-    words = [[f"{c[0]:.4f}<br>{c[1]} seed{'s' if c[1] > 1 else ''}" if c else "" for c in row] for row in grid]
+    grid = [[found.get((alpha, lam)) for alpha in alphas] for lam in lams]
+    words = [[f"{c[1]:.4f}<br>{c[0]} seed{'s' if c[0] > 1 else ''}" if c else "" for c in row] for row in grid]
     axis = {"type": "category"}
     figure = {
         "data": [
@@ -157,7 +175,7 @@ def heat_map(done: Sequence[Facts]) -> str | None:
                 "type": "heatmap",
                 "x": [f"{alpha:g}" for alpha in alphas],
                 "y": [f"{lam:g}" for lam in lams],
-                "z": [[c[0] if c else None for c in row] for row in grid],
+                "z": [[c[1] if c else None for c in row] for row in grid],
                 "text": words,
                 "texttemplate": "%{text}",
                 "hoverongaps": False,
@@ -166,7 +184,7 @@ def heat_map(done: Sequence[Facts]) -> str | None:
             }
         ],
         "layout": {
-            "title": {"text": "Validation NDCG@10 over alpha and lambda"},
+            "title": {"text": "Validation NDCG@10 over alpha and lambda" + (f"<br>{which}" if which else "")},
             "xaxis": {**axis, "title": {"text": "alpha"}},
             "yaxis": {**axis, "title": {"text": "lambda"}},
         },

@@ -1,5 +1,7 @@
 """What a sweep is told beside its study; checked here, written once."""
 
+import shlex
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,6 +33,16 @@ def options_of(study: str) -> str:
         return f"--winners-of {study.removesuffix(WINNERS)}"
     name, _, search = study.rpartition("_")
     return f"--study {name} --search {search} --trials N" if is_search(study) else f"--study {study}"
+
+
+def said(command: str, option: str) -> str | None:
+    """What a command that was typed says by an option, as in `--study mine.py` and `--study=mine.py`; None: nothing."""
+    for word, after in pairwise([*shlex.split(command), ""]):
+        if word == option:
+            return after
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
 
 
 class SweepOptions(Frozen):

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.config import SEEDS
+from harness.config import SEEDS, TrialSpec
 from harness.errors import ConfigError, unknown_name
 from harness.exposure import EXPOSURE, LOWER_IS_BETTER
 from harness.metrics import CUTOFFS, METRICS
@@ -119,6 +119,12 @@ def pareto(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[int
     strictly = (first[:, None] > first) | (second[:, None] > second)
     free = ~(better & strictly).any(axis=0)
     return tuple(sorted(np.flatnonzero(free).tolist(), key=lambda i: (first[i], -second[i])))
+
+
+def family(spec: TrialSpec) -> str:
+    """Everything of a specification but the seed, alpha and lambda: only within a family do points compare."""
+    still = spec.aux.model_copy(update={"alpha": 0.0, "lam": 0.0})
+    return spec.model_copy(update={"aux": still, "seed": 0}).canonical_json()
 
 
 def seed_order(seed: int) -> tuple[int, int]:

@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from harness.config import Profile, TrialSpec
 from harness.errors import ConfigError, DataError, StoreError, unknown_name
 from harness.evaluate import best_items, scored
 from harness.histories import Recommended
-from harness.options import WINNERS, is_search
+from harness.options import WINNERS, is_search, said
 from harness.paths import RunPaths
 from harness.prepare import prepare, prepared_as
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
@@ -212,19 +211,13 @@ def without_checkpoint(row: TrialRow, study: str, paths: RunPaths, command: str)
             f"the weights of trial {row.key} were not kept, and a search does not repeat its points: run "
             f"`{shlex.join(words)}`, which trains the method's winner with other seeds, then `{shlex.join(then)}`"
         )
-    name = study if study in STUDIES else _study_typed(command) or study
+    name = study if study in STUDIES else said(command, "--study") or study
     words = ["btsr-sweep", "--study", name, *data, "--profile", row.spec.profile]
     words += ["--only", row.key, "--keep-checkpoints", "--out", str(paths.work_dir / "kept")]
     return ConfigError(
         f"the weights of trial {row.key} were not kept: run `{shlex.join(words)}` (with the options of the sweep), "
         f"then btsr-recommend --trial {row.key} --out {paths.work_dir / 'kept'}"
     )
-
-
-def _study_typed(command: str) -> str | None:
-    """What a command names by --study; None where it names none."""
-    words = shlex.split(command.replace("--study=", "--study "))
-    return next((after for word, after in pairwise(words) if word == "--study"), None)
 
 
 def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:

@@ -13,6 +13,7 @@ from harness.errors import BtsrError, ConfigError
 from harness.options import is_search
 from harness.rules import Metric, rule_of
 from harness.store import Store
+from models.config import Precision
 from reports import figures, tables
 from reports.audit import audit
 from reports.claims import claims, gathered
@@ -39,6 +40,7 @@ class Asked:
     profile: Profile | None
     datasets: tuple[str, ...]
     tie: Tie | None
+    precision: Precision | None
     fingerprints: tuple[str, ...]
     width: Width = TEXT
     """Of figures that are files; those of the page keep theirs."""
@@ -59,6 +61,7 @@ class Asked:
             profile=self.profile,
             datasets=self.datasets,
             tie=self.tie,
+            precision=self.precision,
             fingerprints=self.fingerprints,
         )
 
@@ -143,7 +146,9 @@ class Asked:
             self.output.figure(f"pareto_{slug}", draw_front(evidence, found, self.width))
             interaction = draw_interaction(evidence, found, self.width)
             if interaction is None:
-                typer.echo(f"{found.dataset}: no complete grid of alpha and lambda yet, hence no heat map", err=True)
+                more = evidence.remedy(found.dataset, grid=True)
+                words = f"{found.dataset}: no complete grid of alpha and lambda yet, hence no heat map: {more}"
+                typer.echo(words, err=True)
             else:
                 self.output.figure(f"interaction_{slug}", interaction)
 

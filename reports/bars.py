@@ -51,7 +51,7 @@ def bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> Bar
         names = ", ".join(column.title for column in columns)
         raise ConfigError(
             f"study {evidence.study} has no finished trial of {names} on {dataset} with profile "
-            f"{evidence.profile}: run `{evidence.command((dataset,))}`"
+            f"{evidence.profile}: {evidence.to_run((dataset,))}"
         )
     panels, errors = [], []
     for name, k in BAR_METRICS:

@@ -12,11 +12,13 @@ from typing import Literal, get_args
 from harness.config import PAPER_DATASETS, TrialSpec
 from harness.errors import AmbiguousError, BtsrError, ConfigError
 from harness.store import Store
-from reports.groups import Choice, Group, choose, replicated
+from harness.values import Part
+from reports.groups import Group, replicated
 from reports.lines import line
 from reports.measure import Measurer
 from reports.names import dataset_title, method_title
-from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2, ColumnPlan
+from reports.opponents import Opponents, beside_the_term
+from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2
 from reports.ran import Ran, apart, ran
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
@@ -69,7 +71,7 @@ class Claims:
         self._evidence = evidence
         self._measure = Measurer(evidence.store)
         self._ran: dict[str, tuple[Ran, ...]] = {}
-        self._choices: dict[tuple[str, ColumnPlan], Choice | None] = {}
+        self._opponents = Opponents(evidence)
 
     def all(self) -> Iterator[Claim]:
         """Claim by claim, data set by data set."""
@@ -141,20 +143,15 @@ class Claims:
                 aux = ends[0].spec.aux
                 how = f"alpha {aux.alpha:g} against 0, lambda {aux.lam:g}, {_settings(ends[0].spec)}{which}"
                 yield self._difference(claim, dataset, *ends, (name, k, bucket), how, sign)
-        yield self._peak(dataset, groups, which)
+        yield self._peak(dataset, replicated(groups), which)
 
     def _line(self, dataset: str) -> tuple[tuple[Group, ...], str]:
-        """Equally replicated points of the line over alpha, ascending, and in words which of several lines it is.
-
-        Both empty where the study has no line.
-        """
+        """Points of the line over alpha, ascending, and which of several lines it is; both empty without."""
         try:
             found = line(self._evidence, dataset, "alpha")
         except ConfigError:
             return (), ""
-        most = max(len(group.runs) for group in found.groups)
-        groups = tuple(group for group in found.groups if len(group.runs) == most)
-        return groups, f"; {found.which}" if found.which else ""
+        return found.groups, f"; {found.which}" if found.which else ""
 
     def _peak(self, dataset: str, groups: tuple[Group, ...], which: str) -> Claim:
         """Where hr@1 is largest, against every alpha above 0.1."""
@@ -170,68 +167,59 @@ class Claims:
         )
         return self._difference(claim, dataset, best[0], best[1], ("hr", 1, 0), how)
 
-    def _mean(self, group: Group, name: str, k: int, bucket: int = 0) -> float:
+    def _mean(self, group: Group, name: str, k: int, bucket: int = 0, part: Part = "test") -> float:
         """Over the group's seeds; 0 where the bucket has no target."""
-        found = self._measure(group, name, k, bucket)
+        found = self._measure(group, name, k, bucket, part)
         return 0.0 if found is None else float(found.by_seed.mean())
 
-    def _chosen(self, dataset: str, column: ColumnPlan) -> Choice | None:
-        """The column's configuration: of this study, or of any other on the same data; best on validation of those with
-        most seeds, because a grid of one seed, in which the best is easily the luckiest, could decide nothing."""
-        place = dataset, column
-        if place not in self._choices:
-            groups = self._evidence.groups(dataset, column.fits) or self._evidence.elsewhere(dataset, column.fits)
-            validation = self._evidence.store.validation()
-            self._choices[place] = choose(replicated(groups), validation) if groups else None
-        return self._choices[place]
+    def _chosen(self, dataset: str, key: str, beside: Group | None = None) -> Group | None:
+        """The configuration of a column of table 2."""
+        return self._opponents.chosen(dataset, TABLE2.column(key), beside)
 
     def _base_losses(self, dataset: str) -> Iterator[Claim]:
         for base in BASE_LOSSES:
             claim = f"BT raises ndcg@10 of {base.upper()}"
-            with_bt = self._chosen(dataset, TABLE1.column(f"sasrec_{base}+bt"))
-            without = self._chosen(dataset, TABLE1.column(f"sasrec_{base}"))
+            with_bt = self._opponents.chosen(dataset, TABLE1.column(f"sasrec_{base}+bt"))
+            without = self._opponents.base(dataset, with_bt) if with_bt else None
             if with_bt is None or without is None:
-                yield self._missing(claim, dataset, f"needs {base.upper()} with and without BT")
+                yield self._missing(claim, dataset, f"needs {base.upper()} with and without BT under one protocol")
             else:
-                how = _settings(with_bt.group.spec)
-                yield self._difference(claim, dataset, with_bt.group, without.group, ("ndcg", 10, 0), how)
+                yield self._difference(claim, dataset, with_bt, without, ("ndcg", 10, 0), _held(with_bt, without))
 
     def _buckets(self, dataset: str) -> Iterator[Claim]:
-        ours = self._chosen(dataset, TABLE2.column(OURS))
+        ours = self._chosen(dataset, OURS)
+        theirs = self._opponents.base(dataset, ours) if ours else None
         for bucket in (2, 3):
             claim = f"BT-SR raises hr@10 in the {BUCKETS[bucket]} bucket"
-            base = ours.group.spec.loss.kind if ours else ""
-            theirs = self._chosen(dataset, TABLE2.column(f"sasrec_{base}")) if base in BASE_LOSSES else None
             if ours is None or theirs is None:
-                yield self._missing(claim, dataset, "needs BT-SR and SASRec with its base loss")
+                yield self._missing(claim, dataset, "needs BT-SR and SASRec with its base loss under one protocol")
             else:
-                how = f"against its base, {_settings(ours.group.spec)}"
-                yield self._difference(claim, dataset, ours.group, theirs.group, ("hr", 10, bucket), how)
+                yield self._difference(claim, dataset, ours, theirs, ("hr", 10, bucket), _held(ours, theirs))
 
     def _against_others(self, claim: str, dataset: str, metric: tuple[str, int, int], sign: int) -> Claim:
-        """Above the best of the other methods (sign 1), or below the lowest of them (sign -1)."""
-        ours = self._chosen(dataset, TABLE2.column(OURS))
+        """Above the best of the other methods (sign 1), or below the lowest of them (sign -1): of validation, since the
+        best on test is the luckiest of them there."""
+        ours = self._chosen(dataset, OURS)
         others = {
-            key: choice
+            key: group
             for key in TABLE2.column(OURS).beats
-            if (choice := self._chosen(dataset, TABLE2.column(key))) is not None
+            if ours is not None and (group := self._chosen(dataset, key, ours)) is not None
         }
         if ours is None or not others:
-            return self._missing(claim, dataset, "needs BT-SR and another method")
-        rival = max(others, key=lambda key: sign * self._mean(others[key].group, *metric))
+            return self._missing(claim, dataset, "needs BT-SR and another method under one protocol")
+        rival = max(others, key=lambda key: sign * self._mean(others[key], *metric, part="valid"))
         place = "best" if sign > 0 else "lowest"
-        how = f"against {method_title(rival)}, the {place} of the {len(others)} others on test"
-        return self._difference(claim, dataset, ours.group, others[rival].group, metric, how, sign)
+        how = f"against {method_title(rival)}, the {place} of the {len(others)} others on validation"
+        return self._difference(claim, dataset, ours, others[rival], metric, how, sign)
 
     def powers(self) -> Iterator[str]:
         """What the runs at hand could find, for each data set that has BT-SR and its base."""
         for dataset in self._evidence.finished:
-            ours = self._chosen(dataset, TABLE2.column(OURS))
-            base = ours.group.spec.loss.kind if ours else ""
-            theirs = self._chosen(dataset, TABLE2.column(f"sasrec_{base}")) if base in BASE_LOSSES else None
+            ours = self._chosen(dataset, OURS)
+            theirs = self._opponents.base(dataset, ours) if ours else None
             if ours is None or theirs is None:
                 continue
-            a, b = self._measure(ours.group, "ndcg", 10), self._measure(theirs.group, "ndcg", 10)
+            a, b = self._measure(ours, "ndcg", 10), self._measure(theirs, "ndcg", 10)
             assert a is not None and b is not None, "bucket 0 has all users"
             found = compare(a, b, with_interval=False)
             if found.detectable is not None:
@@ -261,6 +249,12 @@ def gathered(store: Store, request: Callable[[str], Request]) -> Evidence:
 
 def _settings(spec: TrialSpec) -> str:
     return f"{spec.loss.kind.upper()}, B {spec.train.batch_size}, {spec.aux.bt_reduction}"
+
+
+def _held(ours: Group, theirs: Group) -> str:
+    """What stands against BT-SR, and how it is unlike BT-SR beside its term."""
+    base = "alpha = 0" if theirs.spec.aux.kind == "barlow_twins" else method_title(theirs.spec.method)
+    return f"against {base}, {_settings(ours.spec)}{beside_the_term(theirs, ours)}"
 
 
 def _data_notes(evidence: Evidence, found: Sequence[Claim]) -> Iterator[str]:
@@ -315,8 +309,10 @@ def claims(evidence: Evidence) -> Sheet:
             "and with a single seed in common, undecided. Intervals are not corrected for the number of claims: with "
             "20 true nulls, one is expected to look decided.",
             "Means and differences are over the seeds that both sides have. Interval: bootstrap over seeds, then "
-            "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Configurations "
-            "are chosen on validation, of those with most seeds, unless the row says otherwise.",
+            "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Chosen on "
+            "validation unless the row says otherwise: configurations, of those with most seeds, and which other "
+            "method is the best or the lowest. What another study ran is held against what has the same T, padded "
+            "keys, ranked rows and precision.",
             *_data_notes(evidence, found),
             *_apart_notes(found),
             *asked.powers(),

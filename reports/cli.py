@@ -9,6 +9,7 @@ import typer
 from harness.choices import Tie
 from harness.config import Profile, names_in
 from harness.errors import BtsrError, ConfigError, told
+from models.config import Precision
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
 
@@ -96,6 +97,9 @@ def report(
         Profile | None, typer.Option(help="Needed where the study has results of both; they never mix.")
     ] = None,
     tie: Annotated[Tie | None, typer.Option(help="Only results on data with this tie rule.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Only results in this precision; both may stand in one study.")
+    ] = None,
     fingerprint: Annotated[
         list[str] | None, typer.Option(help="Beginning of the data fingerprint, where a data set has several versions.")
     ] = None,
@@ -148,7 +152,8 @@ def report(
         given = [words] if isinstance(words, str) else words
         if given is not None and any(not part.strip() for word in given for part in word.split(",")):
             raise ConfigError(f"--{name} has an empty name in it: give it a value, or drop it")
-    narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie, "fingerprint": fingerprint}
+    narrowing = {"study": study, "dataset": dataset, "profile": profile, "tie": tie}
+    narrowing |= {"precision": precision, "fingerprint": fingerprint}
     idle = [f"--{name}" for name, value in narrowing.items() if value]
     if idle and not chosen_by_study:
         raise ConfigError(f"{', '.join(idle)} has no effect on --audit, --sql and --export: drop it")
@@ -191,6 +196,7 @@ def report(
             profile=profile,
             datasets=names_in(dataset or ()),
             tie=tie,
+            precision=precision,
             fingerprints=tuple(fingerprint or ()),
             width=drawn,
         )

@@ -2,20 +2,28 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
 from harness.choices import DataChoices, option
-from harness.config import SEEDS, DataConfig, Profile, StudyOptions, TrialSpec
+from harness.config import SEEDS, DataConfig, Profile, StudyOptions, TrialSpec, is_file
 from harness.errors import ConfigError
-from harness.options import SEARCHES, WINNERS
+from harness.options import SEARCHES, WINNERS, said
 from harness.profiles import profile_data
+from models.config import Precision
 from studies import STUDIES
 
 POINTS = 20
 """Of a search that has none yet."""
+
+_COLUMNS = ("--user-col", "--item-col", "--time-col")
+_PLANNING = (
+    *("--methods", "--seeds", "--tie", "--max-epochs", "--precision", "--validate-every"),
+    *map(option, DataChoices.model_fields),
+)
+"""What decides, with a value, which trials a study file asks for."""
 
 
 def sweep_command(
@@ -28,35 +36,93 @@ def sweep_command(
     *,
     more: bool = False,
     narrow: bool = True,
-    tie: str | None = None,
+    unsaid: Callable[[], Sequence[str]] = list,
+    typed: str = "",
 ) -> str:
     """The shortest command whose plan holds every missing trial; `database` as the store names it.
 
-    Without `narrow` it is of all the study's methods. Where no trial says how ties are ordered, `tie` does.
+    Without `narrow` it is of all the study's methods. Where no trial says how the data are, `unsaid` has the words.
 
     Of a search, one for as many points as the method with most of the trials `asked` for has, with their settings;
-    with `more`, which is for one that is finished, for twice as many.
+    with `more`, which is for one that is finished, for twice as many. Of winners (`asked` is then of the study whose
+    winners they are), with the methods that are missing where these are not all.
     A plan narrowed by --methods, --reduced, --seeds, --tie or --max-epochs, with another --precision or
     --validate-every, or on data that are not as the profile filters them, is recognised by its trial keys. Where none
-    fits (the missing trials come from several calls, or a study file of the user's own) the plain command is given.
+    fits (the missing trials come from several calls) the plain command is given.
+
+    Of a study file of the user's own, its file and options are those of `typed`, a command that ran trials of it; empty
+    where that names no file.
     """
+    tried = [spec for spec in asked if spec.data.dataset in datasets]
+    methods = tuple(dict.fromkeys(spec.method for spec in missing))
     if study.endswith(WINNERS):
         words = ["btsr-sweep", "--winners-of", study.removesuffix(WINNERS), "--dataset", ",".join(datasets)]
+        words += ["--methods", ",".join(methods)] if methods and {*methods} < {spec.method for spec in tried} else []
         seeds = max((SEEDS.index(spec.seed) + 1 for spec in missing if spec.seed in SEEDS), default=len(SEEDS))
         return shlex.join([*words, *["--seeds", str(seeds)] * (seeds < len(SEEDS)), *_place(database)])
     searched, _, search = study.rpartition("_")
-    if search in SEARCHES and searched in STUDIES:
-        tried = [spec for spec in asked if spec.data.dataset in datasets]
+    if search in SEARCHES and (searched in STUDIES or said(typed, "--search") == search):
         points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
         words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
-        if tried:
-            words += _tied(tried[0].data.tie)
-            words += _always(_usual(profile, datasets, tried))
-        else:
-            words += _tied(tie)
-        return _command(searched, profile, datasets, words, database)
-    options = _options(study, profile, datasets, missing, narrow=narrow)
-    return _command(study, profile, datasets, _tied(tie) if options is None else options, database)
+        if searched in STUDIES and tried:
+            words += [*_tied(tried[0].data.tie), *_always(_usual(profile, datasets, tried))]
+        elif searched in STUDIES:
+            words += unsaid()
+        study = searched
+    else:
+        options = _options(study, profile, datasets, missing, narrow=narrow)
+        words = [*unsaid()] if options is None and study in STUDIES else options or []
+    if study in STUDIES:
+        return _command(study, profile, datasets, words, database)
+    file = said(typed, "--study") or ""
+    return _command(file, profile, datasets, [*words, *_kept(typed, datasets)], database) if file else ""
+
+
+def _kept(typed: str, datasets: Sequence[str]) -> list[str]:
+    """The words of a command that decide which trials its study file asks for."""
+    words = ["--reduced"] * ("--reduced" in shlex.split(typed))
+    for name in (*_PLANNING, *(_COLUMNS if any(map(is_file, datasets)) else ())):
+        value = said(typed, name)
+        words += [] if value is None else [name, value]
+    return words
+
+
+def extending_command(
+    study: str,
+    profile: Profile,
+    datasets: Sequence[str],
+    asked: Sequence[TrialSpec],
+    database: str,
+    unsaid: Callable[[], Sequence[str]] = list,
+) -> str:
+    """The command that runs, beside the trials that a study of ours was asked for, the others that it has without
+    --reduced."""
+    options = _options(study, profile, datasets, asked, narrow=False)
+    words = unsaid() if options is None else [word for word in options if word != "--reduced"]
+    return _command(study, profile, datasets, words, database) + " --extend"
+
+
+def options_like(
+    profile: Profile,
+    datasets: Sequence[str],
+    there: Sequence[TrialSpec],
+    *,
+    tie: str | None = None,
+    precision: Precision | None = None,
+) -> list[str]:
+    """Words for data as the trials `there` have them, as far as all agree; their columns alone where not all the data
+    sets are among them. `tie` and `precision` are said in place of theirs."""
+    mine = [spec for spec in there if spec.data.dataset in datasets and spec.profile == profile]
+    every = mine if {*datasets} == {spec.data.dataset for spec in mine} else []
+    ties, precisions = {spec.data.tie for spec in every}, {spec.train.precision for spec in every}
+    options = StudyOptions(
+        datasets=tuple(datasets),
+        profile=profile,
+        data=_choices(profile, [spec.data for spec in every]),
+        precision=precision or (precisions.pop() if len(precisions) == 1 else "fp32"),
+        columns=next((spec.data.columns for spec in mine if any(spec.data.columns)), ("", "", "")),
+    )
+    return _tied(tie or (ties.pop() if len(ties) == 1 else None)) + _always(options)
 
 
 def exact_command(
@@ -144,7 +210,7 @@ def _always(options: StudyOptions) -> list[str]:
     words = ["--precision", options.precision] if options.precision != "fp32" else []
     words += ["--validate-every", str(options.validate_every)] if options.validate_every > 1 else []
     words += [word for name, value in options.data.said.items() for word in (option(name), str(value))]
-    for name, value in zip(("--user-col", "--item-col", "--time-col"), options.columns, strict=True):
+    for name, value in zip(_COLUMNS, options.columns, strict=True):
         words += [name, value] if value else []
     return words
 

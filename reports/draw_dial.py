@@ -14,10 +14,9 @@ from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.ran import mixed_words
 from reports.results import Evidence
-from reports.stats import interval, same
+from reports.stats import RESAMPLES_PER_CELL, interval, same
 from reports.width import TEXT, Width
 
-RESAMPLES_PER_POINT = 2_000
 LEAST_DOT, MOST_DOT = 6.0, 28.0
 """Square points of a setting's dot at lambda 0 and at the largest lambda."""
 MOST_NAMES = 14
@@ -48,9 +47,10 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
     named = {rule: found.pick(rule_of(rule)) for rule in PRESETS}
     test = []
     for place, setting in enumerate(found.settings):
-        pair = [measure(setting.group, *metric) for metric in (PRECISION, DIVERSITY)]
-        assert pair[0] is not None and pair[1] is not None, "bucket 0 has all users"
-        spans = [interval(m, resamples=RESAMPLES_PER_POINT) if place in found.front else None for m in pair if m]
+        whole = [measure(setting.group, *metric) for metric in (PRECISION, DIVERSITY)]
+        pair = [m.of(found.seeds) for m in whole if m is not None]
+        assert len(pair) == 2, "bucket 0 has all users"
+        spans = [interval(m, resamples=RESAMPLES_PER_CELL) if place in found.front else None for m in pair]
         test.append((pair[0].by_seed.mean(), pair[1].by_seed.mean(), spans))
 
     def fill(figure: SubFigure, colors: Colors) -> None:
@@ -85,8 +85,8 @@ def draw_front(evidence: Evidence, found: Dial, width: Width = TEXT) -> Figure:
 
     caption = [
         *_base_caption(evidence, found),
-        "line: Pareto front on validation; cross hairs: 95 % intervals of its members on test (ndcg: seeds and users, "
-        "of one seed users alone; cov: seeds, none of one seed)",
+        "test on the same seeds; line: Pareto front on validation; cross hairs: 95 % intervals of its members on test "
+        "(ndcg: seeds and users, of one seed users alone; cov: seeds, none of one seed)",
         *(f"{rule} ({rule_of(rule).words}): {found.settings[place].name}" for rule, place in named.items()),
     ]
     title = f"{dataset_title(found.dataset)}: precision against coverage"

@@ -24,7 +24,7 @@ def draw_search(evidence: Evidence, dataset: str, width: Width = TEXT) -> Figure
     if len(groups) < 2:
         raise ConfigError(
             f"study {evidence.study} has {count(len(groups), 'finished point')} on {dataset} with profile "
-            f"{evidence.profile}, a front needs two: run `{evidence.command((dataset,), more=True)}`"
+            f"{evidence.profile}, a front needs two: {evidence.to_run((dataset,), more=True)}"
         )
     methods = list(dict.fromkeys(group.spec.method for group in groups))
     x, y = (np.array([_valid(evidence, group, *metric) for group in groups]) for metric in (PRECISION, DIVERSITY))

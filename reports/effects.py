@@ -18,6 +18,7 @@ from harness.stored import DataRow
 from models.config import AuxConfig, EncoderConfig, Frozen, LossConfig
 from reports.groups import Group
 from reports.measure import Measurer
+from reports.ran import apart, ran
 from reports.results import Evidence
 from reports.stats import Comparison, Measured, Summary, compare, compare_apart, holm, summarise
 
@@ -97,6 +98,10 @@ class Effect:
     """The metric is a mean over users."""
     p_holm: float | None = None
     """`comparison.p` after Holm over all effects of the table."""
+    comparable: bool = True
+    """False: of the lists of all test users together, which are others: no difference is computed."""
+    apart: str = ""
+    """Device, precision or kernels that the two do not share beside what is switched."""
 
 
 def _values(spec: TrialSpec) -> dict[str, Any]:
@@ -203,8 +208,9 @@ def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], meas
     for switch, variant in design.variants:
         theirs = variant.group
         paired = ours is None or theirs is None or same_users(evidence.data(ours), evidence.data(theirs))
+        differ = _apart(evidence, switch, ours, theirs) if ours and theirs else ""
         for metric in metrics:
-            effect = Effect(design=design, switch=switch, variant=variant, metric=metric, paired=paired)
+            effect = Effect(design=design, switch=switch, variant=variant, metric=metric, paired=paired, apart=differ)
             if ours is None or theirs is None:
                 yield effect
                 continue
@@ -213,12 +219,23 @@ def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], meas
             yield _measured(effect, base, other)
 
 
+def _apart(evidence: Evidence, switch: Switch, base: Group, variant: Group) -> str:
+    """What the runs of both do not share; of the precision and the kernels nothing where the precision is switched."""
+    sides = [ran(evidence.store, group) for group in (base, variant)]
+    if switch.setting == "train.precision":
+        sides = [tuple(replace(run, precision="", kernels="") for run in side) for side in sides]
+    return apart(*sides)
+
+
 def _measured(effect: Effect, base: Measured, variant: Measured) -> Effect:
     common = [seed for seed in variant.seeds if seed in base.seeds]
     ours, theirs = base.of(common).by_seed, variant.of(common).by_seed
+    mean = float(ours.mean()) if common else None
+    if not effect.paired and base.by_user is None:
+        return replace(effect, base=mean, comparable=False)
     return replace(
         effect,
-        base=float(ours.mean()) if common else None,
+        base=mean,
         relative=summarise(100 * (theirs / ours - 1)) if common and ours.all() else None,
         comparison=(compare if effect.paired else compare_apart)(variant, base),
         by_user=base.by_user is not None,

@@ -10,7 +10,7 @@ from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
 from reports.names import count, dataset_title, method_title
-from reports.notes import commands, outdated_notes, settings
+from reports.notes import commands, outdated_notes, settings, unnamed_notes
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import LEVEL
@@ -69,7 +69,7 @@ def _row(effect: Effect) -> tuple[str, ...]:
     return (
         dataset_title(spec.data.dataset),
         method_title(spec.method),
-        effect.switch.words,
+        effect.switch.words + (" ‡" if effect.apart else ""),
         f"{effect.metric[0]}@{effect.metric[1]}",
         NOTHING if effect.base is None else number(effect.base),
         f"{found.difference:+.4f}" if found and found.n else NOTHING,
@@ -89,6 +89,8 @@ def _p(value: float | None) -> str:
 
 def _pairing(effect: Effect) -> str:
     """What is paired, over how many seeds; or why there is nothing to compare."""
+    if not effect.comparable:
+        return "other test users"
     found = effect.comparison
     if found is None:
         return f"not run: base {effect.design.base.progress}, variant {effect.variant.progress}"
@@ -122,6 +124,7 @@ def _record(effect: Effect) -> Mapping[str, object]:
         "p_holm": effect.p_holm,
         "detectable": found.detectable if found else None,
         "paired_by": _pairing(effect),
+        "apart": effect.apart,
         "profile": spec.profile,
         "base_fingerprint": effect.design.base.group.fingerprint if effect.design.base.group else None,
         "fingerprint": effect.variant.group.fingerprint if effect.variant.group else None,
@@ -136,11 +139,14 @@ def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effe
         "the test users; in percent: the same relative to the base, mean ± sample standard deviation over seeds."
     )
     yield (
-        "95 % interval: bootstrap over seeds, then users (n = 1: users alone); coverage: Student's t over seeds. p: "
-        "the larger of the paired t test over seeds and the test over users (paired permutation; users apart: "
-        "Welch's t), coverage by seeds alone. "
+        "95 % interval: bootstrap over seeds, then users (n = 1: users alone). p: the larger of the paired t test over "
+        "seeds and the test over users (paired permutation; users apart: Welch's t). Of metrics that are no mean over "
+        "users: Student's t over seeds, and p by seeds alone. "
         + (f"* p < 0.05 after Holm over the {count(len(tests), 'test')} of this table." if tests else "")
     )
+    if not all(effect.comparable for effect in shown):
+        yield "Other test users: a metric of all their lists, such as coverage, depends on how many and who they are."
+    yield from _apart_notes(shown)
     for note in dict.fromkeys(effect.comparison.note for effect in shown if effect.comparison):
         if note:
             yield f"{note[0].upper()}{note[1:]}."
@@ -150,6 +156,18 @@ def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effe
         for design in mine:
             yield _base_note(design)
         yield from _missing_notes(evidence, dataset)
+    yield from unnamed_notes(evidence)
+
+
+def _apart_notes(shown: Sequence[Effect]) -> Iterator[str]:
+    """Switches whose two sides were not computed alike."""
+    for place in dict.fromkeys((e.variant.spec.data.dataset, e.variant.spec.method, e.switch, e.apart) for e in shown):
+        dataset, method, switch, differ = place
+        if differ:
+            yield (
+                f"‡ {dataset_title(dataset)}, {method_title(method)}, {switch.words}: the two sides were not computed "
+                f"alike ({differ}). The difference is not the setting's alone."
+            )
 
 
 def _data_notes(evidence: Evidence, dataset: str, found: Sequence[Design]) -> Iterator[str]:

@@ -49,7 +49,7 @@ class Choice:
     candidates: int
     """Configurations that were compared, this one included."""
     left_out: int
-    """Configurations that share no seed with the others."""
+    """Configurations without the seed that most have, and hence without some of `compared`."""
 
 
 def comparable(groups: Sequence[Group]) -> tuple[tuple[Group, ...], tuple[int, ...]]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
+from harness.rules import family
 from reports.groups import SELECT_ON, Group, choose, replicated
 from reports.names import count, dataset_title
 from reports.plans import OURS
@@ -58,12 +59,6 @@ class Line:
     def points(self, name: str, k: int, bucket: int) -> tuple[Point, ...]:
         """The line of one metric."""
         return self.metrics.get((name, k, bucket), ())
-
-
-def family(spec: TrialSpec) -> str:
-    """Everything of a specification but the seed, alpha and lambda: only within one family are points comparable."""
-    still = spec.aux.model_copy(update={"alpha": 0.0, "lam": 0.0})
-    return spec.model_copy(update={"aux": still, "seed": 0}).canonical_json()
 
 
 def families(evidence: Evidence, dataset: str) -> list[list[Group]]:

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from harness.ledger_page import Facts, groups
+from harness.ledger_page import Facts, cells, groups
 from harness.rules import pareto
 from reports.draw import Colors, colors_of, framed, legend_below
 from reports.names import method_title
@@ -80,19 +80,19 @@ def _front(title: str, done: Sequence[Facts]) -> Figure:
 
 def _heat_maps(title: str, done: Sequence[Facts]) -> Figure | None:
     """None where fewer than two alphas or lambdas were run."""
-    cells = {(s.aux.alpha, s.aux.lam): row for s, *row in groups(done) if s.aux.kind == "barlow_twins"}
-    alphas, lams = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
+    found, which = cells(done)
+    alphas, lams = (sorted({cell[axis] for cell in found}) for axis in (0, 1))
     if len(alphas) < 2 or len(lams) < 2:
         return None
 
     def fill(figure: SubFigure, colors: Colors) -> None:
         for axes, place, name in zip(figure.subplots(1, 2), (1, 2), ("NDCG@10", "cov@10"), strict=True):
-            grid = [[cells[a, lam][place] if (a, lam) in cells else np.nan for lam in lams] for a in alphas[::-1]]
+            grid = [[found[a, lam][place] if (a, lam) in found else np.nan for lam in lams] for a in alphas[::-1]]
             names = [f"{lam:g}" for lam in lams], [f"{alpha:g}" for alpha in alphas[::-1]]
             sns.heatmap(grid, ax=axes, cmap="viridis", xticklabels=names[0], yticklabels=names[1])
             axes.set(title=name, xlabel=r"$\lambda$", ylabel=r"$\alpha$")
             axes.tick_params(axis="x", rotation=90)
             axes.tick_params(axis="y", rotation=0)
 
-    caption = "mean over the seeds that have ended; blank: none has"
+    caption = "mean over the seeds that have ended; blank: none has" + (f"; {which}" if which else "")
     return framed(HEIGHT_INCHES, f"{title}: alpha and lambda on validation", (caption,), fill)

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 
 from harness.config import TrialSpec
+from harness.exposure import LOWER_IS_BETTER
 from harness.metrics import repeat_share
 from models.config import ADDED, Frozen
 from reports.commands import sweep_command
@@ -91,9 +94,11 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
     )
     yield from _test_notes(found, cells)
     if found.plan.improve:
+        less = " and ".join(f"{name}@{k}" for name, k in found.metrics if name in LOWER_IS_BETTER)
         yield (
             "Improve: BT-SR against the best other column that was run, in percent, from unrounded means "
             "(published: as printed, ? where it does not follow from the printed values)."
+            + (f" Positive is better: of {less} less is." if less else "")
         )
     for dataset in found.data:
         mine = {c.key: found.chosen[dataset, c.key] for c in found.plan.columns if (dataset, c.key) in found.chosen}
@@ -116,12 +121,13 @@ def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[
     if not tests:
         return
     made = [test for test in tests if test.comparison.p is not None]
-    rival = "the best other column by mean" if found.plan.column(tests[0].against).key in _rivals(found) else "its base"
+    rival = _rival(found, {test.against for test in tests})
     if made:
         yield (
             f"* better than {rival}, and p < 0.05 after Holm over the {count(len(made), 'test')} of this table, p "
-            "being the larger of the paired t test over seeds and the paired permutation test over users (coverage: "
-            "seeds alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, uncorrected."
+            "being the larger of the paired t test over seeds and the paired permutation test over users (metrics that "
+            "are no mean over users: seeds alone); (*) by the paper's rule alone: paired t over seeds, p < 0.05, "
+            "uncorrected."
         )
     notes = Counter(test.comparison.note for test in tests)
     for note, times in notes.items():
@@ -138,6 +144,13 @@ def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[
             f"Detectable: a true difference in {SELECT_ON} of this size is found with probability 0.8 by the paired t "
             f"test over seeds (two-sided, p < 0.05, uncorrected), given the spread seen: {'; '.join(found_by)}."
         )
+
+
+def _rival(found: Findings, against: AbstractSet[str]) -> str:
+    """In words what the tests are against, which are these columns."""
+    if against & _rivals(found):
+        return "the best other column by mean"
+    return found.plan.column(*against).title if len(against) == 1 else "its base"
 
 
 def _rivals(found: Findings) -> set[str]:
@@ -195,7 +208,8 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice, own: S
         )
         others = f", best of {choice.candidates} configurations{same}"
     if choice.left_out:
-        others += f", {choice.left_out} without a seed in common left out"
+        compared = ", ".join(map(str, choice.compared))
+        others += f", {choice.left_out} not run with the seeds compared ({compared}) left out"
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
     return (
@@ -304,6 +318,7 @@ def _missing_notes(found: Findings) -> Iterator[str]:
     ]
     if outside:
         yield f"Not part of study {evidence.study}: {', '.join(outside)}."
+    yield from unnamed_notes(evidence)
 
 
 def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
@@ -331,7 +346,7 @@ def table_commands(found: Findings) -> tuple[str, ...]:
             mine,
             evidence.store.shown,
             narrow=False,
-            tie=evidence.request.tie,
+            unsaid=partial(evidence.usual_options, datasets),
         )
         for datasets in (begun, others)
         if datasets
@@ -342,4 +357,12 @@ def table_commands(found: Findings) -> tuple[str, ...]:
 def commands(evidence: Evidence) -> tuple[str, ...]:
     """What runs the missing cells: of data sets that were started, and of those that were not."""
     started = tuple(dataset for dataset in evidence.datasets if evidence.runnable(dataset))
-    return tuple(evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)
+    told = (evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)
+    return tuple(command for command in told if command)
+
+
+def unnamed_notes(evidence: Evidence) -> Iterator[str]:
+    """What to do for what is missing where no command can be told: of a study file of the user's own."""
+    started = tuple(filter(evidence.runnable, evidence.datasets))
+    if started and not evidence.command(started):
+        yield f"To run what is missing, {evidence.to_run(started)}."

@@ -6,16 +6,20 @@ several exist, the error lists the choices.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from harness.choices import Tie
 from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
+from harness.options import WINNERS
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
 from harness.values import UserRanks
-from reports.commands import sweep_command, unplanned
+from models.config import Precision
+from reports.commands import extending_command, options_like, sweep_command, unplanned
 from reports.groups import Group, grouped
+from reports.history import file_command, trials_on, usual_options
 from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
@@ -33,11 +37,17 @@ class Request:
     """Empty: the paper's five, then the study's others; its own alone where it has none of those."""
     tie: Tie | None = None
     """Only trials on data with this tie rule."""
+    precision: Precision | None = None
+    """Only trials in this precision."""
     fingerprints: tuple[str, ...] = ()
     """Where a data set has several versions: the one whose fingerprint begins like one of these."""
     every_version: bool = False
     """Several versions of one data set side by side, for reports that label them; only those of `fingerprints`, if
     any are given."""
+
+    def allows(self, spec: TrialSpec) -> bool:
+        """Whether its tie rule and precision are those asked for."""
+        return self.tie in {None, spec.data.tie} and self.precision in {None, spec.train.precision}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +99,7 @@ class Evidence:
     def _versions_elsewhere(self, dataset: str) -> tuple[set[str], list[TrialRow]]:
         """The version of this study's results, else those of any study that the request allows; trials of any study."""
         rows = [
-            row
-            for row in self.store.trials(dataset=dataset, profile=self.profile)
-            if self.request.tie in {None, row.spec.data.tie}
+            row for row in self.store.trials(dataset=dataset, profile=self.profile) if self.request.allows(row.spec)
         ]
         mine = {row.fingerprint for row in self.rows if row.status == "done" and row.spec.data.dataset == dataset}
         versions = {name for name in mine or {row.fingerprint for row in rows} if name}
@@ -151,26 +159,46 @@ class Evidence:
         """Every seed's ranks of the test targets."""
         return tuple(self.store.ranks(key, "test") for key in group.keys)
 
+    def usual_options(self, datasets: Sequence[str]) -> list[str]:
+        """How these data were asked for before, for a command of a study that has nothing there."""
+        return usual_options(self.store, self.profile, datasets, self.request.tie, self.request.precision)
+
     def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
-        """The command that runs what is missing on these data sets; of a search with nothing missing `more` points."""
+        """The command that runs what is missing on these data sets; of a search with nothing missing `more` points.
+
+        Empty for a study file of the user's own that no stored command names.
+        """
         missing = [spec for dataset in datasets for spec in self.runnable(dataset)]
-        more = more and not missing
+        source = self.study.removesuffix(WINNERS)
+        won = source != self.study and source in self.store.studies()
         return sweep_command(
             self.study,
             self.profile,
             datasets,
             missing,
             self.store.shown,
-            self.specs,
-            more=more,
-            tie=self.request.tie,
+            self.store.study(source).specs if won else self.specs,
+            more=more and not missing,
+            unsaid=partial(self.usual_options, datasets),
+            typed="" if self.study in STUDIES else file_command(self.store, self.study),
         )
 
-    def remedy(self, dataset: str) -> str:
-        """What gives a study more settings of alpha and lambda: its missing trials, else the study that varies them."""
-        if self.runnable(dataset) or self.study == "alpha_lambda":
-            return f"run `{self.command((dataset,))}`"
-        other = sweep_command("alpha_lambda", self.profile, (dataset,), (), self.store.shown, tie=self.request.tie)
+    def to_run(self, datasets: Sequence[str], *, more: bool = False) -> str:
+        """The same in words: what to do."""
+        command = self.command(datasets, more=more)
+        return f"run `{command}`" if command else f"give the btsr-sweep command of the file of study {self.study} again"
+
+    def remedy(self, dataset: str, *, grid: bool = False) -> str:
+        """What gives a study more settings of alpha and lambda, or a whole `grid` of them: its missing trials, the rest
+        of the study that varies them, else that study."""
+        asked = [spec for spec in self.specs if spec.data.dataset == dataset]
+        where = self.profile, (dataset,)
+        unsaid = partial(self.usual_options, (dataset,))
+        if self.study == "alpha_lambda" and asked and (grid or not self.runnable(dataset)):
+            return f"run `{extending_command(self.study, *where, asked, self.store.shown, unsaid)}`"
+        if self.study == "alpha_lambda" or self.runnable(dataset):
+            return self.to_run((dataset,))
+        other = sweep_command("alpha_lambda", *where, (), self.store.shown, unsaid=unsaid)
         return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
 
 
@@ -181,7 +209,7 @@ def _profile(
     rows: Sequence[TrialRow],
     where: str,
 ) -> Profile:
-    """The one asked for, else the only one of what is `mine`: on the data sets and with the tie asked for."""
+    """The one asked for, else the only one of what is `mine`: on the data sets, with tie and precision, asked for."""
     if request.profile is not None:
         return request.profile
     counts: dict[Profile, int] = {}
@@ -276,9 +304,13 @@ def of_each(datasets: Sequence[str], make: Callable[[str], Made]) -> tuple[list[
 
 def never_started(store: Store, request: Request) -> StoreError:
     """What to tell of a study of ours that the store does not have: the others, and the command that runs it."""
-    datasets = request.datasets or default_datasets(request.study)
-    profile = request.profile or DEFAULT_PROFILE
-    command = sweep_command(request.study, profile, datasets, (), store.shown, tie=request.tie)
+    named = tuple(file_key(name) if is_file(name) else name for name in request.datasets)
+    datasets = named or default_datasets(request.study)
+    before = trials_on(store, datasets, request.profile)
+    profiles = {spec.profile for spec in before}
+    profile = request.profile or (profiles.pop() if len(profiles) == 1 else DEFAULT_PROFILE)
+    like = partial(options_like, profile, datasets, before, tie=request.tie, precision=request.precision)
+    command = sweep_command(request.study, profile, datasets, (), store.shown, unsaid=like)
     there = ", ".join(store.studies()) or "none"
     return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
 
@@ -298,7 +330,7 @@ def gather(store: Store, request: Request) -> Evidence:
     named = _named(request, asked)
 
     def mine(spec: TrialSpec) -> bool:
-        return (not named or spec.data.dataset in named) and request.tie in {None, spec.data.tie}
+        return (not named or spec.data.dataset in named) and request.allows(spec)
 
     profile = _profile(request, mine, asked, ended, store.shown)
     datasets = named or _usual([spec for spec in asked if spec.profile == profile])
@@ -327,9 +359,10 @@ def gather(store: Store, request: Request) -> Evidence:
         request=request,
     )
     if not versions:
-        tie = f" and tie {request.tie}" if request.tie else ""
+        asked_for = {"tie": request.tie, "precision": request.precision}
+        also = "".join(f" and {name} {value}" for name, value in asked_for.items() if value)
         raise ConfigError(
-            f"study {request.study} has no finished trial on {', '.join(datasets)} with profile {profile}{tie} "
-            f"in {store.shown}: run `{evidence.command(datasets)}`"
+            f"study {request.study} has no finished trial on {', '.join(datasets)} with profile {profile}{also} "
+            f"in {store.shown}: {evidence.to_run(datasets)}"
         )
     return evidence

@@ -61,7 +61,7 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
     start = f"study {evidence.study}, profile {evidence.profile}, {dataset}: "
     if not chosen:
         names = ", ".join(column.title for column in COLUMNS)
-        raise ConfigError(f"{start}no finished trial of {names}: run `{evidence.command((dataset,))}`")
+        raise ConfigError(f"{start}no finished trial of {names}: {evidence.to_run((dataset,))}")
     found, without, sentences = [], [], []
     _, odd = odd_ones({key: ran(evidence.store, choice.group) for key, choice in chosen.items()})
     for column in COLUMNS:

@@ -25,6 +25,8 @@ Float64 = NDArray[np.float64]
 LEVEL = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
+RESAMPLES_PER_CELL = 2_000
+"""Of the interval of one configuration's mean in tables and pictures of many: one number has one interval."""
 STREAM = 20_26
 """Resampling draws from its own generator with this seed: a report gives the same numbers every time."""
 CHUNK = 8_000_000
@@ -65,9 +67,6 @@ class Interval:
     low: float
     high: float
     over: Literal["seeds and users", "seeds", "users"]
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

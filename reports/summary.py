@@ -7,7 +7,7 @@ from reports.groups import SELECT_ON
 from reports.names import dataset_title
 from reports.plans import IMPROVE, OURS
 from reports.sheet import Sheet
-from reports.stats import LEVEL, Interval, interval
+from reports.stats import LEVEL, RESAMPLES_PER_CELL, Interval, interval
 from reports.table import Cell, Contest, Table, number
 
 
@@ -20,7 +20,7 @@ def table_summary(found: Findings, table: Table) -> Iterator[str]:
         there = {key: cell for key, cell in by_key.items() if cell.value is not None}
         best = max(there, key=lambda key: there[key].value or 0.0)
         name, k = SELECT_ON.split("@")
-        span = interval(found.measured[row.dataset, best, (name, int(k))])
+        span = interval(found.measured[row.dataset, best, (name, int(k))], resamples=RESAMPLES_PER_CELL)
         users = f"{found.data[row.dataset].n_test_users:,} test users"
         yield (
             f"{dataset_title(row.dataset)} ({users}, {len(there)} of {len(by_key)} methods run): the best mean "

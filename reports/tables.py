@@ -57,13 +57,14 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric, odd
 
 
 def _improve(found: Findings, dataset: str, metric: Metric) -> Cell:
-    """100 * (ours - best other) / best other, from unrounded means."""
+    """100 * (ours - best other) / best other, from unrounded means, the sign turned where less is better."""
     printed = published().get((found.plan.number, dataset, f"{metric[0]}@{metric[1]}", IMPROVE))
     others = found.plan.column(OURS).beats
     rival = best_other(found, dataset, metric, others)
     mine = found.measured.get((dataset, OURS, metric))
     base = float(found.measured[dataset, rival, metric].by_seed.mean()) if rival else 0.0
-    change = 100 * (float(mine.by_seed.mean()) - base) / base if mine is not None and base > 0 else None
+    sign = -1 if metric[0] in LOWER_IS_BETTER else 1
+    change = sign * 100 * (float(mine.by_seed.mean()) - base) / base if mine is not None and base > 0 else None
     return Cell(
         value=change,
         published=printed.value if printed else None,

@@ -70,8 +70,7 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
     name = f"{metric[0]}@{metric[1]}"
     if not there:
         raise ConfigError(
-            f"nothing is behind table {found.plan.number}, {dataset}, {name}: "
-            f"run `{found.evidence.command((dataset,))}`"
+            f"nothing is behind table {found.plan.number}, {dataset}, {name}: {found.evidence.to_run((dataset,))}"
         )
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []

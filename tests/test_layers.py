@@ -91,7 +91,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.local_executor": (VALUES | {"harness.executors"}, set()),
     "harness.ray_cluster": (VALUES | {"harness.executors", "harness"}, {"ray"}),
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
-    "harness.ledger_page": (VALUES, set()),
+    "harness.ledger_page": (VALUES | {"harness.rules"}, set()),
     "harness.ledger_pictures": (VALUES, {"optuna"}),
     "harness.ledger_storage": (VALUES | {"harness.database", "harness.options"}, {"optuna", "sqlalchemy"}),
     "harness.ledger_study": (

@@ -14,7 +14,7 @@ from harness.errors import StoreError
 from harness.ledger_page import Facts
 from harness.ledger_storage import is_shown, is_there, params_of
 from harness.paths import RunPaths
-from models.config import AuxConfig
+from models.config import AuxConfig, LossConfig
 from tests.ledger.world import SMOKE, shown, states, storage, sweep, valid
 from tests.store import fake
 
@@ -39,7 +39,17 @@ def test_the_heat_map_shows_means_over_seeds_and_gaps_where_nothing_was_run() ->
     assert (data["x"], data["y"]) == (["0.1", "0.2"], ["0.05", "0.5"])
     assert data["z"] == [[pytest.approx(0.3), None], [None, 0.7]]
     assert data["text"][0] == ["0.3000<br>2 seeds", ""]
-    assert ledger_page.heat_map(done[:2]) is None
+    assert "families" not in drawn and ledger_page.heat_map(done[:2]) is None
+
+
+def test_the_heat_map_is_of_one_family() -> None:
+    """A setting with another loss has the same alpha and lambda, and would stand in its place."""
+    done = [facts(0.1, 0.05, 1, 0.3), facts(0.2, 0.5, 1, 0.7)]
+    worse = facts(0.1, 0.05, 1, 0.01)
+    worse = replace(worse, spec=worse.spec.model_copy(update={"loss": LossConfig(kind="bce", negatives=1)}))
+    drawn = ledger_page.heat_map([worse, *done])
+    assert drawn is not None and json.loads(drawn)["data"][0]["z"] == [[0.3, None], [None, 0.7]]
+    assert "the largest of 2 families of settings: bt_sr, CE, " in json.loads(drawn)["layout"]["title"]["text"]
 
 
 def test_the_heat_map_is_kept_with_the_study(paths: RunPaths) -> None:

@@ -127,6 +127,11 @@ def test_mistakes(
             "run `btsr-sweep --study smoke --dataset synthetic --profile released --tie random --out",
         ),
         (("--table", 2, "--tie", "random", *here), "--profile released --tie random --out"),
+        (("--table", 2, "--study", "smoke", "--precision", "bf16", *here), "released and precision bf16 in"),
+        (
+            ("--table", 2, "--study", "smoke", "--precision", "bf16", *here),
+            "run `btsr-sweep --study smoke --dataset synthetic --profile released --precision bf16 --out",
+        ),
         (("--figure", 3, "--study", "smoke", "--dataset", "beauty", *here), "--dataset beauty"),
         (
             ("--table", 2, "--db", tmp_path / "none.db"),
@@ -204,8 +209,8 @@ def test_everything_names_what_cannot_be_made(
         (("--table", 2, "--study", ""), "--study has an empty name"),
         (("--pick", ""), "rule '' is not understood"),
         (
-            ("--sql", "select 1", "--study", "smoke", "--tie", "stable"),
-            "--study, --tie has no effect on --audit, --sql",
+            ("--sql", "select 1", "--study", "smoke", "--tie", "stable", "--precision", "fp32"),
+            "--study, --tie, --precision has no effect on --audit, --sql",
         ),
         (("--why", "table 2, ml1m, hr@1", "--dataset", "ml1m"), "--why names its data set itself"),
         (

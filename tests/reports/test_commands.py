@@ -1,16 +1,26 @@
 """The command that runs what is missing plans exactly those trials, or a plan that holds them."""
 
 import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.choices import DataChoices
-from harness.config import SEEDS, StudyOptions
+from harness.config import SEEDS, StudyOptions, TrialSpec
+from harness.errors import ConfigError, StoreError
+from harness.store import open_store
+from harness.values import TrialResult
 from models.config import Precision
-from reports.commands import exact_command, sweep_command, unplanned
+from reports.commands import exact_command, options_like, sweep_command, unplanned
+from reports.lines import line
+from reports.results import Request, gather
+from reports.tables import table
 from studies import STUDIES
-from tests.reports.world import spec
+from studies.profiles import varied
+from tests.reports.typed import typed
+from tests.reports.world import data_config, failure, result, spec, split_of, write
 
 DB = "runs/a b/btsr.db"
 
@@ -127,7 +137,7 @@ def test_methods_are_recognised() -> None:
 def test_trials_that_no_call_plans_get_the_plain_command() -> None:
     plain = "btsr-sweep --study {} --dataset ml1m --profile released --out 'runs/a b'"
     assert sweep_command("table2", "released", ("ml1m",), [spec()], DB) == plain.format("table2")
-    assert sweep_command("mine", "released", ("ml1m",), [spec()], DB) == plain.format("mine")
+    assert sweep_command("mine", "released", ("ml1m",), [spec()], DB) == "", "no command is known to name its file"
     assert sweep_command("table2", "released", ("ml1m",), [], DB) == plain.format("table2")
 
 
@@ -148,3 +158,101 @@ def test_the_database_is_the_one_that_was_read() -> None:
         ("postgresql://me:***@host:5432/btsr", "--db 'postgresql://me:***@host:5432/btsr'"),
     ):
         assert _command("table2", options, where=where).endswith(f"--profile released {words}")
+
+
+def test_winners_of_some_methods(tmp_path: Path) -> None:
+    """Without --methods the command would run those of all methods of the study."""
+    split, tuned = split_of(data_config(), 20), [spec(), spec("bt_sr", alpha=0.2)]
+    runs = [result(one, split, valid=1, test=1) for one in tuned]
+    file = write(tmp_path / "btsr.db", "tune", tuned, runs, [split])
+    for methods, words in ((("bt_sr",), " --methods bt_sr"), (("sasrec_ce", "bt_sr"), "")):
+        again = [one.model_copy(update={"seed": s}) for one in tuned if one.method in methods for s in SEEDS[:2]]
+        write(file, "tune_winners", again)
+        with open_store(file, read_only=True) as store:
+            told = gather(store, Request(study="tune_winners", datasets=("ml1m",))).command(("ml1m",))
+        assert told == f"btsr-sweep --winners-of tune --dataset ml1m{words} --seeds 2 --out {tmp_path}"
+
+
+def test_a_study_file_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    """With the options that decide its trials; where no command is known, in words."""
+    split = split_of(data_config(), 20)
+
+    def ran(one: TrialSpec, command: str) -> TrialResult:
+        run = result(one, split, valid=1, test=1)
+        return replace(run, provenance=replace(run.provenance, command=command))
+
+    words = "--dataset yelp --seeds 2 --precision=bf16 --reduced --workers 3 --out elsewhere"
+    point = spec("bt_sr", alpha=0.2)
+    file = write(
+        tmp_path / "btsr.db",
+        "mine",
+        [spec(), spec(seed=37)],
+        [ran(spec(), f"btsr-sweep --study my/mine.py {words}")],
+        [split],
+    )
+    searched = "btsr-sweep --study=my/mine.py --search tpe --trials 9"
+    write(file, "mine_tpe", [point, point.model_copy(update={"seed": 37})], [ran(point, searched)])
+    write(file, "lost", [spec(seed=12), spec(seed=37)], [result(spec(seed=12), split, valid=1, test=1)])
+    write(file, "failed", [spec(seed=2451)], [failure(spec(seed=2451))])
+    start = "btsr-sweep --study my/mine.py --dataset ml1m --profile released"
+    again = "give the btsr-sweep command of the file of study {} again"
+    with open_store(file, read_only=True) as store:
+        told = {name: gather(store, Request(study=name, datasets=("ml1m",))) for name in ("mine", "mine_tpe", "lost")}
+        assert told["mine"].command(("ml1m",)) == f"{start} --reduced --seeds 2 --precision bf16 --out {tmp_path}"
+        assert told["mine_tpe"].to_run(("ml1m",)) == f"run `{start} --search tpe --trials 2 --out {tmp_path}`"
+        made = table(2, store, Request(study="lost", datasets=("ml1m",)))
+        assert made.commands == () and f"To run what is missing, {again.format('lost')}." in made.footnotes
+        with pytest.raises(ConfigError, match=again.format("failed")):
+            gather(store, Request(study="failed", datasets=("ml1m",)))
+
+
+def test_what_a_study_lacks_is_asked_of_the_data_as_others_have_them(tmp_path: Path) -> None:
+    """A file with columns and choices of its own, on which table 2 and the line over alpha were never begun."""
+    plays = str(tmp_path / "plays.csv")
+    one = varied(
+        spec("bt_sr", alpha=0.1, dataset=plays, precision="bf16"), data={"user_col": "who", "time_col": "when"}
+    )
+    split = split_of(one.data, 20)
+    file = write(tmp_path / "btsr.db", "smoke", [one], [result(one, split, valid=1, test=1)], [split])
+    columns = ["--user-col", "who", "--time-col", "when"]
+    words = f"--dataset {plays} --profile released --precision bf16 --filter none {' '.join(columns)} --out {tmp_path}"
+    with open_store(file, read_only=True) as store:
+        with pytest.raises(StoreError) as stop:
+            gather(store, Request(study="table2", datasets=(plays,)))
+        assert f"run `btsr-sweep --study table2 {words}`" in str(stop.value)
+        evidence = gather(store, Request(study="smoke", datasets=(plays,)))
+        with pytest.raises(ConfigError) as refused:
+            line(evidence, plays, "alpha")
+        assert f"ask with --study alpha_lambda after `btsr-sweep --study alpha_lambda {words}`" in str(refused.value)
+    assert options_like("released", (plays, "ml1m"), [one]) == columns, "the other data set may be as it likes"
+
+
+def test_the_grid_that_a_reduced_study_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = StudyOptions(datasets=("ml1m",), reduced=True, seeds=SEEDS[:1], precision="bf16")
+    specs = STUDIES["alpha_lambda"](options).specs
+    split = split_of(specs[0].data, 20)
+    runs = [result(one, split, valid=1 + one.aux.alpha, test=1) for one in specs]
+    write(tmp_path / "btsr.db", "alpha_lambda", specs, runs, [split])
+    assert typed(monkeypatch, "--pareto", "--db", tmp_path / "btsr.db") == 0
+    words = "--dataset ml1m --profile released --seeds 1 --precision bf16"
+    assert (
+        "ml1m: no complete grid of alpha and lambda yet, hence no heat map: run `btsr-sweep --study alpha_lambda "
+        f"{words} --out {tmp_path} --extend`\n"
+    ) in capsys.readouterr().err
+
+
+def test_one_precision_of_a_study_of_both(tmp_path: Path) -> None:
+    """The other is better on validation."""
+    split = split_of(data_config(), 60)
+    runs = [result(spec(precision=p), split, valid=q, test=q) for p, q in (("fp32", 0.5), ("bf16", 2.0))]
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store:
+        notes = {
+            precision: "\n".join(table(2, store, Request(study="table2", precision=precision)).footnotes)
+            for precision in (None, "fp32", "bf16")
+        }
+    assert "precision bf16" in notes[None] and "best of 2 configurations" in notes[None]
+    for precision in ("fp32", "bf16"):
+        assert f"precision {precision}" in notes[precision] and "best of 2" not in notes[precision]

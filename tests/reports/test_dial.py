@@ -18,6 +18,7 @@ from reports.dial import Dial, dial, grid, importance, picks, presets
 from reports.draw_dial import draw_front, draw_interaction
 from reports.figures import FIGURES
 from reports.lines import line
+from reports.measure import Measurer
 from reports.results import Request, gather
 from tests.reports.legible import assert_legible
 from tests.reports.typed import typed
@@ -158,6 +159,8 @@ def test_pictures(database: Path, tmp_path: Path) -> None:
         made = grid(found, ("ndcg", 10))
         assert made is not None and made[:2] == ([0.1, 0.2, 0.3], [0.1, 0.2]) and made[2].shape == (3, 2)
         figures = [draw_front(evidence, found), draw_interaction(evidence, found)]
+        measure = Measurer(store)
+        tested = [[measure(s.group, name, 10) for name in ("ndcg", "cov")] for s in found.settings]
     for figure in figures:
         assert isinstance(figure, Figure)
         assert_legible(figure, 15)
@@ -166,6 +169,9 @@ def test_pictures(database: Path, tmp_path: Path) -> None:
     assert isinstance(dots, PathCollection)
     lams_of = [setting.spec.aux.lam for setting in found.settings]
     assert dict(zip(lams_of, dots.get_sizes().round(2), strict=True)) == {0.1: 17.0, 0.2: 28.0}, "larger with lambda"
+    dots = next(c for c in figures[0].subfigs[0].axes[1].collections if isinstance(c, PathCollection))
+    same_seeds = [[m.of(found.seeds).by_seed.mean() for m in pair if m] for pair in tested]
+    np.testing.assert_allclose(dots.get_offsets(), same_seeds, err_msg="single runs beside means of two")
     (star,) = figures[1].subfigs[0].axes[0].collections[1].get_offsets()
     x, y = star - 0.5
     alphas, lams, values = made

@@ -212,6 +212,30 @@ def test_users_of_another_filter_are_not_paired(tmp_path: Path) -> None:
     p_users = scipy_stats.ttest_ind([1, 0.5, 0.5], [1, 1, 0.5, 0], equal_var=False).pvalue
     assert float(hit[8]) == pytest.approx(max(p_seeds, p_users), abs=1e-4)
     assert any("are not known to be those of data a0000004" in note for note in report.footnotes)
+    cov = report.rows[1]
+    assert cov[3] == "cov@10" and cov[4] != "—" and cov[5:] == ("—",) * 5 + ("other test users",)
+    assert hit[9] == hit[8], "one test alone is corrected"
+    assert any(note.startswith("Other test users: ") for note in report.footnotes)
+
+
+def test_what_was_not_computed_alike_is_marked(tmp_path: Path) -> None:
+    """Masked keys on another device; bf16, which is switched, with other kernels."""
+    base, masked, rounded = (
+        [varied(spec(seed=seed), **changes) for seed in SEEDS]
+        for changes in ({}, {"encoder": {"mask_pad_keys": True}}, {"train": {"precision": "bf16"}})
+    )
+    runs = [ranked(one, STABLE, (1, 2, 3, 20)) for one in (*base, *masked, *rounded)]
+    where = [("cpu", "torch")] * 2 + [("A100", "torch")] * 2 + [("cpu", "torch"), ("cpu", "x")]
+    runs = [
+        replace(run, provenance=replace(run.provenance, device=device, kernels=kernels))
+        for run, (device, kernels) in zip(runs, where, strict=True)
+    ]
+    database = write(tmp_path / "btsr.db", "mine", [*base, *masked, *rounded], runs, [STABLE])
+    report = sheet(database, "mine")
+    assert {row[2] for row in report.rows} == {"mask_pad_keys: off -> on ‡", "precision: fp32 -> bf16"}
+    (note,) = [note for note in report.footnotes if note.startswith("‡")]
+    assert note.startswith("‡ ML 1M, SASRec (CE), mask_pad_keys: off -> on: ") and "(devices: A100, cpu)" in note
+    assert [record["apart"] for record in report.records] == ["devices: A100, cpu"] * 2 + [""] * 2
 
 
 def test_a_base_that_is_not_the_profiles_row_is_said_so(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.ledger_page import Facts
+from models.config import LossConfig
 from reports import live
 from reports.draw import colors_of
 from tests.store import fake
@@ -65,6 +66,16 @@ def test_what_has_ended_is_drawn(drawn: list[Figure]) -> None:
     assert values is not None
     flat = values.ravel().filled(-1.0).tolist()
     assert flat == pytest.approx([0.1, 0.7, 0.3, -1.0]), "largest alpha on top; none of alpha 0.1 and lambda 0.5"
+
+
+def test_a_heat_map_is_of_one_family(drawn: list[Figure]) -> None:
+    worse = facts(0.1, 0.05, 1, 0.01)
+    worse = replace(worse, spec=worse.spec.model_copy(update={"loss": LossConfig(kind="bce", negatives=1)}))
+    live.pictures("t", (worse, *GRID))
+    values = panels(drawn[2])[0].collections[0].get_array()
+    assert values is not None and values.ravel().filled(-1.0).tolist() == pytest.approx([0.1, 0.7, 0.3, -1.0])
+    said = " ".join(text.get_text() for part in drawn[2].subfigs for text in part.texts)
+    assert "the largest of 2 families of settings: bt_sr, CE, " in " ".join(said.split())
 
 
 def test_without_a_grid_there_is_no_heat_map_and_of_nothing_no_picture() -> None:

@@ -110,6 +110,21 @@ def test_table_3_takes_its_baseline_from_another_study(three: Path) -> None:
     assert [cell.published for cell in found.cells[0]] == [0.0176, 0.0180, 0.0182]
     assert "seeds 1235, 37, 2451, 12, 3425; mean validation ndcg@10" in "\n".join(found.footnotes)
     assert sum("run by another study" in note for note in found.footnotes) == 1
+    assert "* better than SASRec (BCE), and p < 0.05" in "\n".join(found.footnotes), "which is the base of neither"
+
+
+def test_improve_is_positive_where_ours_is_better(three: Path) -> None:
+    """Also of a metric that less is better of."""
+    with open_store(three, read_only=True) as store:
+        found = table(2, store, Request(study="table2", datasets=("yelp",)), metrics=(("gini", 10), ("hr", 10)))
+    for metric, sign in (("gini@10", -1), ("hr@10", 1)):
+        ours = _cell(found, metric, "bt_sr").value
+        others = [_cell(found, metric, key).value for key in ("sasrec_ce", "sasrec_bce")]
+        assert ours is not None
+        best = max(sign * value for value in others if value is not None)
+        assert _cell(found, metric, "improve").value == pytest.approx(100 * (sign * ours - best) / abs(best))
+    notes = "\n".join(found.footnotes)
+    assert "Positive is better: of gini@10 less is." in notes and "(metrics that are no mean over users: seeds" in notes
 
 
 def test_metrics_can_be_asked_for(three: Path) -> None:

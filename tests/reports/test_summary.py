@@ -13,6 +13,7 @@ from reports.stats import Comparison
 from reports.summary import _said, table_summary
 from reports.table import Contest
 from reports.tables import build
+from reports.verdict import verdicts
 from tests.reports.world import data_config, result, spec, split_of, write
 
 SPLIT = split_of(data_config(), 400)
@@ -64,6 +65,16 @@ def test_a_difference_that_comes_and_goes_with_the_seed(tmp_path: Path) -> None:
     words = said(tmp_path, [*runs_of("bt_sr", (1, 1.2, 0.9)), *runs_of("sasrec_ce", (1.2, 1, 1))])
     assert " BT-SR has 0." in words and ": not significant after Holm (p = " in words
     assert "asterisk" not in words
+
+
+def test_the_interval_is_that_of_the_verdict(tmp_path: Path) -> None:
+    runs = [*runs_of("bt_sr", (2, 2.1, 2.05)), *runs_of("sasrec_ce", (0.5, 0.55, 0.6))]
+    file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [SPLIT])
+    with open_store(file, read_only=True) as store:
+        found = findings(gather(store, Request(study="table2", datasets=("ml1m",))), TABLE2)
+        (sentence,) = table_summary(found, build(found))
+        span = next(row[4] for row in verdicts(found).rows if row[1:3] == ("ndcg@10", "BT-SR"))
+    assert f"95 % interval {span.replace(' (', ' over ').removesuffix(')')})" in sentence
 
 
 def test_the_papers_rule_is_told_where_it_differs() -> None:

@@ -158,7 +158,10 @@ def test_the_configuration_is_chosen_on_validation_on_shared_seeds(partial: Path
     assert "\nML 1M, all columns: T 200, D 64, 2 blocks, " in notes, "what they share is said once"
     assert notes.count("padded keys attended to") == 1
     assert "alpha 0.2, lambda 0.05, bt_reduction mean_d, bt_std unbiased" in line
-    assert "seeds 1235, 37;" in line and "best of 2 configurations, 1 without a seed in common left out" in line
+    assert (
+        "seeds 1235, 37;" in line
+        and "best of 2 configurations, 1 not run with the seeds compared (1235, 37) left out" in line
+    )
 
 
 def test_marks_are_among_ours_only(partial: Path) -> None:

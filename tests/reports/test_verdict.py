@@ -64,3 +64,16 @@ def test_where_nothing_is_printed_the_sheet_says_so(tmp_path: Path) -> None:
     with open_store(file, read_only=True) as store:
         found = verdicts(findings(gather(store, Request(study="smoke")), TABLE2))
     assert not found.rows and found.footnotes[0] == "The paper prints a number for none of these rows."
+
+
+def test_a_printed_value_stands_for_all_that_round_to_it() -> None:
+    """0.0494 may be anything from 0.04935 to 0.04945."""
+    for low, high, expected in (
+        (0.04944, 0.0600, "inside our 95 % interval"),
+        (0.04945, 0.0600, "inside our 95 % interval"),
+        (0.04947, 0.0600, "within 5 %"),
+        (0.0400, 0.04936, "inside our 95 % interval"),
+        (0.0400, 0.04933, "within 5 %"),
+    ):
+        span = Interval(low=low, high=high, over="seeds and users")
+        assert verdict(0.0500, span, 0.0494, applies=True) == expected, (low, high)

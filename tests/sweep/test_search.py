@@ -353,4 +353,10 @@ def test_a_report_names_the_command_of_a_search() -> None:
     assert words == (
         "btsr-sweep --study tune --dataset synthetic --profile released --search tpe --trials 4 --out runs"
     )
-    assert "--study mine_tpe --dataset" in sweep_command("mine_tpe", "released", ["synthetic"], [], "runs/btsr.db")
+    assert sweep_command("mine_tpe", "released", ["synthetic"], [], "runs/btsr.db") == "", "of a file that is not known"
+    typed = "btsr-sweep --study a/mine.py --search tpe --trials 9 --precision bf16"
+    words = sweep_command("mine_tpe", "released", ["synthetic"], [], "runs/btsr.db", asked, typed=typed)
+    assert words == (
+        "btsr-sweep --study a/mine.py --dataset synthetic --profile released --search tpe --trials 4 --precision bf16 "
+        "--out runs"
+    )

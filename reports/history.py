@@ -1,0 +1,34 @@
+"""What a database knows of commands that were typed before: study files of the user's own, and how data were read."""
+
+from collections.abc import Sequence
+
+from harness.config import Profile, TrialSpec
+from harness.options import said
+from harness.store import Store
+from models.config import Precision
+from reports.commands import options_like
+from studies import STUDIES
+
+
+def file_command(store: Store, study: str) -> str:
+    """The latest command that ran trials of a study and named a file of the user's own; empty where none did."""
+    rows = sorted(store.trials(study=study), key=lambda row: row.recorded_at, reverse=True)
+    for row in rows:
+        command = store.provenance(row.key).command
+        named = said(command, "--study")
+        if named and named not in STUDIES:
+            return command
+    return ""
+
+
+def trials_on(store: Store, datasets: Sequence[str], profile: Profile | None) -> tuple[TrialSpec, ...]:
+    """Trials of any study that have ended on these data sets."""
+    ended = store.trials(profile=profile, status=None)
+    return tuple(row.spec for row in ended if row.spec.data.dataset in datasets)
+
+
+def usual_options(
+    store: Store, profile: Profile, datasets: Sequence[str], tie: str | None, precision: Precision | None
+) -> list[str]:
+    """How these data were asked for before, in words of `btsr-sweep`."""
+    return options_like(profile, datasets, trials_on(store, datasets, profile), tie=tie, precision=precision)
