@@ -95,7 +95,11 @@ def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
     if not callable(function):
         raise ConfigError(f"study file {path} has no function study(options): write one that returns a Study")
     usual = getattr(module, "DATASETS", PAPER_DATASETS)
-    return function, (usual,) if isinstance(usual, str) else tuple(usual)
+    if isinstance(usual, str):
+        usual = (usual,)
+    if not isinstance(usual, Sequence) or not all(isinstance(name, str) for name in usual):
+        raise ConfigError(f'study file {path}: DATASETS is no sequence of names ({usual!r}): write ("ml1m",)')
+    return function, tuple(usual)
 
 
 def methods_named(words: list[str] | None) -> tuple[str, ...]:

@@ -110,10 +110,10 @@ class Claims:
         span = found.interval
         common = [seed for seed in a.seeds if seed in b.seeds]
         one, other = (m.of(common or m.seeds).by_seed.mean() for m in (a, b))  # what the difference is of
-        numbers = f"{one:.4f} against {other:.4f}, difference {sign * found.difference:+.4f}"
+        numbers = f"{one:.4f} against {other:.4f}, difference {sign * found.difference:+z.4f}"
         if span is not None:
             low, high = (span.low, span.high) if sign > 0 else (-span.high, -span.low)
-            numbers += f" ({low:+.4f} to {high:+.4f} over {span.over}, n = {found.n})"
+            numbers += f" ({low:+z.4f} to {high:+z.4f} over {span.over}, n = {found.n})"
         if found.n < 2:
             numbers += f"; {found.note}"
         return made(answer=answer(found), numbers=numbers)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reports.findings import Findings
-from reports.groups import SELECT_ON
+from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON
 from reports.names import dataset_title
 from reports.plans import IMPROVE, OURS
 from reports.sheet import Sheet
@@ -19,8 +19,8 @@ def table_summary(found: Findings, table: Table) -> Iterator[str]:
         by_key = {column.key: cell for column, cell in zip(table.columns, cells, strict=True) if column.key != IMPROVE}
         there = {key: cell for key, cell in by_key.items() if cell.value is not None}
         best = max(there, key=lambda key: there[key].value or 0.0)
-        name, k = SELECT_ON.split("@")
-        span = interval(found.measured[row.dataset, best, (name, int(k))], resamples=RESAMPLES_PER_CELL)
+        place = row.dataset, best, (SELECT_NAME, SELECT_K)
+        span = interval(found.measured[place], resamples=RESAMPLES_PER_CELL)
         users = f"{found.data[row.dataset].n_test_users:,} test users"
         yield (
             f"{dataset_title(row.dataset)} ({users}, {len(there)} of {len(by_key)} methods run): the best mean "

@@ -356,6 +356,13 @@ def test_the_data_sets_of_a_study_file_are_read_as_those_of_the_command(there: s
     assert f", {named.format(folder=tmp_path)} bt_sr: add --calibrate" in shown.stdout, shown
 
 
+@pytest.mark.parametrize("there", ["7", "(7,)", "None"])
+def test_data_sets_of_a_study_file_that_are_no_names(there: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(TINY.replace('("synthetic",)', there))
+    ended = sweep(tmp_path, "--study", "tiny.py", "--dry-run")
+    assert ended.returncode == 2 and f"DATASETS is no sequence of names ({there})" in ended.stderr, ended
+
+
 def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
     for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
         ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
