@@ -36,13 +36,20 @@ def options_of(study: str) -> str:
 
 
 def said(command: str, option: str) -> str | None:
-    """What a command that was typed says by an option, as in `--study mine.py` and `--study=mine.py`; None: nothing."""
-    for word, after in pairwise([*shlex.split(command), ""]):
-        if word == option:
-            return after
-        if word.startswith(f"{option}="):
-            return word.removeprefix(f"{option}=")
-    return None
+    """What a command that was typed says by an option, as in `--study mine.py` and `--study=mine.py`; None: nothing.
+
+    Of an option that is given again the last counts, of --methods all, by comma.
+    """
+    try:
+        words = [*shlex.split(command), ""]
+    except ValueError:  # a program may keep any text as its command
+        return None
+    found = [
+        after if word == option else word.removeprefix(f"{option}=")
+        for word, after in pairwise(words)
+        if word == option or word.startswith(f"{option}=")
+    ]
+    return (",".join(found) if option == "--methods" else found[-1]) if found else None
 
 
 class SweepOptions(Frozen):

@@ -65,6 +65,7 @@ def sweep_command(
         points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
         words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
         if searched in STUDIES and tried:
+            words += _searching(searched, profile, datasets, tried)
             words += [*_tied(tried[0].data.tie), *_always(_usual(profile, datasets, tried))]
         elif searched in STUDIES:
             words += unsaid()
@@ -76,6 +77,13 @@ def sweep_command(
         return _command(study, profile, datasets, words, database)
     file = said(typed, "--study") or ""
     return _command(file, profile, datasets, [*words, *_kept(typed, datasets)], database) if file else ""
+
+
+def _searching(study: str, profile: Profile, datasets: Sequence[str], tried: Sequence[TrialSpec]) -> list[str]:
+    """The methods that a search has trials of, where its study has spaces of others, too."""
+    spaces = STUDIES[study](StudyOptions(datasets=tuple(datasets), profile=profile)).search
+    mine = tuple(dict.fromkeys(spec.method for spec in tried))
+    return ["--methods", ",".join(mine)] if {space.base.method for space in spaces} - {*mine} else []
 
 
 def _kept(typed: str, datasets: Sequence[str]) -> list[str]:

@@ -31,6 +31,10 @@ def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()
     """
     evidence = _with_own_datasets(gather(store, replace(request, every_version=True)), request)
     found = designs(evidence)
+    if not found and (request.precision or request.tie):
+        raise ConfigError(
+            f"--precision and --tie leave study {evidence.study} one side of what it switches at most: drop them"
+        )
     if not found:
         raise ConfigError(
             f"study {evidence.study} switches no single setting of a method: its methods differ in more, or in "

@@ -1,8 +1,8 @@
 """What a database knows of commands that were typed before: study files of the user's own, and how data were read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from harness.config import Profile, TrialSpec
+from harness.config import DataConfig, Profile, TrialSpec
 from harness.options import said
 from harness.store import Store
 from models.config import Precision
@@ -10,9 +10,10 @@ from reports.commands import options_like
 from studies import STUDIES
 
 
-def file_command(store: Store, study: str) -> str:
-    """The latest command that ran trials of a study and named a file of the user's own; empty where none did."""
-    rows = sorted(store.trials(study=study), key=lambda row: row.recorded_at, reverse=True)
+def file_command(store: Store, study: str, like: Collection[DataConfig]) -> str:
+    """The latest command that ran trials of a study and named a file of the user's own, of those on data `like` these
+    where there are any; empty where none did."""
+    rows = sorted(store.trials(study=study), key=lambda row: (row.spec.data in like, row.recorded_at), reverse=True)
     for row in rows:
         command = store.provenance(row.key).command
         named = said(command, "--study")

@@ -309,7 +309,8 @@ def _missing_notes(found: Findings) -> Iterator[str]:
         if any(column.anywhere for column in plan.columns) and (words := evidence.unchosen(dataset)):
             yield words
     if absent:
-        yield f"Never started: {', '.join(map(dataset_title, absent))}."
+        narrowed = f" in {evidence.request.precision}" if evidence.request.precision else ""
+        yield f"Never started{narrowed}: {', '.join(map(dataset_title, absent))}."
     outside = [
         column.title
         for column in plan.columns

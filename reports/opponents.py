@@ -48,8 +48,9 @@ class Opponents:
 
     def _candidates(self, dataset: str, column: ColumnPlan, like: Protocol | None) -> Sequence[Group]:
         own = self._evidence.groups(dataset, column.fits)
-        if own:
-            return [group for group in own if protocol(group.spec) == like] or own
+        fitting = [group for group in own if like is None or protocol(group.spec) == like]
+        if fitting:
+            return fitting
         here = self._evidence.groups(dataset, lambda spec: True)
         allowed = {protocol(group.spec) for group in here} if like is None else {like}
         elsewhere = self._evidence.elsewhere(dataset, column.fits)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from harness.choices import Tie
 from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
-from harness.options import WINNERS
+from harness.options import WINNERS, is_search
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
 from harness.values import UserRanks
@@ -169,19 +169,30 @@ class Evidence:
         Empty for a study file of the user's own that no stored command names.
         """
         missing = [spec for dataset in datasets for spec in self.runnable(dataset)]
-        source = self.study.removesuffix(WINNERS)
-        won = source != self.study and source in self.store.studies()
-        return sweep_command(
-            self.study,
+        study, asked, source = self.study, self.specs, self.study.removesuffix(WINNERS)
+        if source != self.study and source in self.store.studies():
+            asked = self.store.study(source).specs
+            there = tuple(name for name in datasets if any(spec.data.dataset == name for spec in asked))
+            study, datasets = (study, there) if there else (source, datasets)  # winners are of what was run before
+        told = sweep_command(
+            study,
             self.profile,
             datasets,
             missing,
             self.store.shown,
-            self.store.study(source).specs if won else self.specs,
+            asked,
             more=more and not missing,
             unsaid=partial(self.usual_options, datasets),
-            typed="" if self.study in STUDIES else file_command(self.store, self.study),
+            typed=file_command(self.store, study, {spec.data for spec in missing or self.specs}) if _own(study) else "",
         )
+        return f"{told} --extend" if told and self._in_another_precision(datasets) else told
+
+    def _in_another_precision(self, datasets: Sequence[str]) -> bool:
+        """Whether the study was asked for on one of these data sets, but not in the precision of the request."""
+        if self.request.precision is None:
+            return False
+        every = {s.data.dataset for s in self.store.study(self.study).specs if s.profile == self.profile}
+        return bool(every.intersection(datasets) - {spec.data.dataset for spec in self.specs})
 
     def to_run(self, datasets: Sequence[str], *, more: bool = False) -> str:
         """The same in words: what to do."""
@@ -196,10 +207,20 @@ class Evidence:
         unsaid = partial(self.usual_options, (dataset,))
         if self.study == "alpha_lambda" and asked and (grid or not self.runnable(dataset)):
             return f"run `{extending_command(self.study, *where, asked, self.store.shown, unsaid)}`"
-        if self.study == "alpha_lambda" or self.runnable(dataset):
+        lambdas = {spec.aux.lam for spec in asked if spec.aux.kind == "barlow_twins" and spec.aux.alpha > 0}
+        if self.study == "alpha_lambda" or (self.runnable(dataset) and (len(lambdas) > 1 or not grid)):
             return self.to_run((dataset,))
+        begun = self.store.study("alpha_lambda").specs if "alpha_lambda" in self.store.studies() else ()
+        if any((spec.profile, spec.data.dataset) == (self.profile, dataset) for spec in begun):
+            return "ask with --study alpha_lambda"
         other = sweep_command("alpha_lambda", *where, (), self.store.shown, unsaid=unsaid)
-        return f"none of its trials is missing; ask with --study alpha_lambda after `{other}`"
+        return f"ask with --study alpha_lambda after `{other}`"
+
+
+def _own(study: str) -> bool:
+    """Whether its trials are asked for by a study file of the user's own."""
+    name = study.rpartition("_")[0] if is_search(study) else study
+    return name not in STUDIES and not study.endswith(WINNERS)
 
 
 def _profile(

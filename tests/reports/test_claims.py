@@ -335,17 +335,39 @@ def test_a_base_of_another_study_is_under_the_same_protocol(tmp_path: Path) -> N
     assert (found.answer, found.how) == ("no", "against alpha = 0, CE, B 256, mean_d"), "unlike it in the term alone"
 
 
-def test_the_best_of_the_others_is_chosen_on_validation(tmp_path: Path) -> None:
-    """On test the best of several is the luckiest there: here BCE, which validation does not prefer."""
+@pytest.mark.parametrize(
+    ("ours", "answer", "how"),
+    [
+        (0.5, "undecided", "against SASRec (CE), the best of the 2 others on validation"),
+        (2.5, "no", "against SASRec (BCE), the best of the 2 others on test, not on validation"),
+        (7.0, "yes", "against SASRec (BCE), the best of the 2 others on test, not on validation"),
+    ],
+)
+def test_the_best_of_the_others_is_chosen_on_validation(ours: float, answer: str, how: str, tmp_path: Path) -> None:
+    """On test the best of several is the luckiest there: here BCE, which validation does not prefer. It takes nothing
+    from BT-SR but a "yes" that does not hold against it."""
     split, runs = split_of(data_config(), 400), []
     for seed in SEEDS[:3]:
-        runs.append(result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=2.5))
+        runs.append(result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=ours))
         runs.append(result(spec(seed=seed), split, valid=2, test=0.5))
         runs.append(result(spec("sasrec_bce", loss="bce", seed=seed), split, valid=1, test=4))
     file = write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split])
     for ending in ("the best ndcg@10", "hr@1 in the tail bucket"):
         found = _claim(file, "table2", ending)
-        assert (found.answer, found.how) == ("yes", "against SASRec (CE), the best of the 2 others on validation")
+        assert (found.answer, found.how) == (answer, how)
+
+
+def test_a_claim_compares_under_one_protocol_within_a_study_too(tmp_path: Path) -> None:
+    split, runs = split_of(data_config(), 400), []
+    for seed in SEEDS[:3]:
+        runs.append(result(spec("bt_sr", alpha=0.2, seed=seed), split, valid=1, test=2.5))
+        runs.append(result(varied(spec(seed=seed), encoder={"max_len": 20}), split, valid=2, test=0.5))
+    mine = [run.spec for run in runs]
+    file = write(tmp_path / "btsr.db", "mine", mine, runs, [split])
+    assert _claim(file, "mine", "the best ndcg@10").how == "needs BT-SR and another method under one protocol"
+    other = [result(spec(seed=seed), split, valid=1, test=1) for seed in SEEDS[:3]]
+    write(file, "table2", [run.spec for run in other], other)
+    assert _claim(file, "mine", "the best ndcg@10").answer == "yes"
 
 
 def test_a_failed_seed_of_alpha_0_takes_no_claim_away(tmp_path: Path) -> None:

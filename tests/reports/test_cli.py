@@ -130,8 +130,9 @@ def test_mistakes(
         (("--table", 2, "--study", "smoke", "--precision", "bf16", *here), "released and precision bf16 in"),
         (
             ("--table", 2, "--study", "smoke", "--precision", "bf16", *here),
-            "run `btsr-sweep --study smoke --dataset synthetic --profile released --precision bf16 --out",
+            "--study smoke --dataset synthetic --profile released --precision bf16 --out",
         ),
+        (("--table", 2, "--study", "smoke", "--precision", "bf16", *here), " --extend`"),
         (("--figure", 3, "--study", "smoke", "--dataset", "beauty", *here), "--dataset beauty"),
         (
             ("--table", 2, "--db", tmp_path / "none.db"),

@@ -10,6 +10,7 @@ import pytest
 from harness.choices import DataChoices
 from harness.config import SEEDS, StudyOptions, TrialSpec
 from harness.errors import ConfigError, StoreError
+from harness.options import said
 from harness.store import open_store
 from harness.values import TrialResult
 from models.config import Precision
@@ -79,6 +80,23 @@ def test_a_search_keeps_the_settings_of_its_points() -> None:
     for asked, trials in ((tried, 20), (tried * 3, 30)):
         told = sweep_command("table2_tpe", "released", ("ml1m",), (), DB, asked, more=True)
         assert told.endswith(words.replace("--trials 5", f"--trials {trials}")), "more than there are"
+
+
+def test_a_search_of_some_methods() -> None:
+    """Without --methods it would search the others, too."""
+    some = STUDIES["tune"](StudyOptions(datasets=("ml1m",), methods=("bt_sr",))).specs
+    every = STUDIES["tune"](StudyOptions(datasets=("ml1m",))).specs
+    for tried, words in ((some, "--methods bt_sr "), (every, "")):
+        told = sweep_command("tune_tpe", "released", ("ml1m",), tried[:1], DB, tried)
+        assert told == (
+            f"btsr-sweep --study tune --dataset ml1m --profile released --search tpe --trials 9 {words}--out 'runs/a b'"
+        )
+
+
+def test_what_was_typed_is_read() -> None:
+    command = "btsr-sweep --study mine.py --methods sasrec_ce --seeds=2 --methods=bt_sr --seeds 3"
+    assert (said(command, "--methods"), said(command, "--seeds")) == ("sasrec_ce,bt_sr", "3")
+    assert said(command, "--tie") is None and said("bob's sweep", "--study") is None, "any text may be kept"
 
 
 def test_exact_commands_hold_all_that_is_asked_for() -> None:
@@ -171,6 +189,10 @@ def test_winners_of_some_methods(tmp_path: Path) -> None:
         with open_store(file, read_only=True) as store:
             told = gather(store, Request(study="tune_winners", datasets=("ml1m",))).command(("ml1m",))
         assert told == f"btsr-sweep --winners-of tune --dataset ml1m{words} --seeds 2 --out {tmp_path}"
+    with open_store(file, read_only=True) as store:
+        evidence = gather(store, Request(study="tune_winners"))
+        assert evidence.command(("ml1m", "yelp")) == told, "winners there are only of data sets that were searched"
+        assert evidence.command(("yelp",)).startswith("btsr-sweep --study tune --dataset yelp ")
 
 
 def test_a_study_file_is_named_as_it_was_typed(tmp_path: Path) -> None:
@@ -204,6 +226,31 @@ def test_a_study_file_is_named_as_it_was_typed(tmp_path: Path) -> None:
         assert made.commands == () and f"To run what is missing, {again.format('lost')}." in made.footnotes
         with pytest.raises(ConfigError, match=again.format("failed")):
             gather(store, Request(study="failed", datasets=("ml1m",)))
+
+
+def test_of_commands_of_a_study_file_the_one_on_the_same_data_counts(tmp_path: Path) -> None:
+    plays = varied(spec(dataset=str(tmp_path / "plays.csv")), data={"user_col": "who"})
+    runs = []
+    for one, words in ((plays, "plays.csv --user-col who"), (spec(tie="random"), "ml1m --tie random")):
+        run = result(one, split_of(one.data, 20), valid=1, test=1)
+        typed = f"btsr-sweep --study mine.py --dataset {words}"
+        runs.append(replace(run, provenance=replace(run.provenance, command=typed)))
+    left = plays.model_copy(update={"seed": 37})
+    splits = [split_of(run.spec.data, 20) for run in runs]
+    file = write(tmp_path / "btsr.db", "mine", [*(run.spec for run in runs), left], runs, splits)
+    with open_store(file, read_only=True) as store:
+        told = gather(store, Request(study="mine")).command((plays.data.dataset,))
+    start = f"btsr-sweep --study mine.py --dataset {plays.data.dataset} --profile released"
+    assert told == f"{start} --user-col who --out {tmp_path}"
+
+
+def test_a_study_that_was_begun_on_the_data_is_not_told_to_run_anew(tmp_path: Path) -> None:
+    split, runs = split_of(data_config(), 20), []
+    for study, one in (("table2", spec()), ("alpha_lambda", spec("bt_sr", alpha=0.1, precision="bf16"))):
+        runs.append(result(one, split, valid=1, test=1))
+        file = write(tmp_path / "btsr.db", study, [one], runs[-1:], [split])
+    with open_store(file, read_only=True) as store:
+        assert gather(store, Request(study="table2")).remedy("ml1m") == "ask with --study alpha_lambda"
 
 
 def test_what_a_study_lacks_is_asked_of_the_data_as_others_have_them(tmp_path: Path) -> None:

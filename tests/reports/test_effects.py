@@ -281,6 +281,14 @@ def test_apart_the_bootstrap_draws_each_sides_users() -> None:
     assert compare_apart(ours, replace(theirs, seeds=(2,))).n == 0
 
 
+def test_an_option_that_leaves_one_side_says_so(tmp_path: Path) -> None:
+    split = split_of(data_config(), 60)
+    runs = [result(spec(precision=p), split, valid=1, test=1) for p in ("fp32", "bf16")]
+    file = write(tmp_path / "btsr.db", "precision", [run.spec for run in runs], runs, [split])
+    with open_store(file, read_only=True) as store, pytest.raises(ConfigError, match="one side of what it switches"):
+        effects_sheet(store, Request(study="precision", precision="fp32"))
+
+
 def test_a_study_without_switches_or_runs_is_one_line(tmp_path: Path) -> None:
     run = result(spec(), STABLE, valid=1.0, test=1.0)
     database = write(tmp_path / "btsr.db", "table2", [run.spec, spec("bt_sr", alpha=0.2)], [run], [STABLE])
