@@ -58,7 +58,10 @@ def check_together(given: Collection[str]) -> None:
     if "--dashboard-port" in given and "--dashboard" not in given:
         raise ConfigError("--dashboard-port has no effect without --dashboard: add that")
     if {"--calibrate", "--ray-address"} <= set(given):
-        raise ConfigError("--calibrate measures this machine, not the cluster of --ray-address: drop one of them")
+        raise ConfigError(
+            "--calibrate measures this machine, not the cluster of --ray-address: drop one of them (measured first, "
+            "without the address, its prices are known to later plans)"
+        )
 
 
 def command_typed(words: Sequence[str]) -> str:

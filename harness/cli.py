@@ -218,7 +218,7 @@ def sweep(
     if winners_of is None and study is None:
         raise ConfigError(f"--study is missing: name one of {', '.join(STUDIES)}, or a Python file")
     function, usual = study_named(study) if study is not None else (None, ())
-    keys = named_datasets(dataset or usual) if dataset or function else ()
+    keys = named_datasets(dataset or usual) if dataset or usual else ()
     if any((user_col, item_col, time_col)) and not any(map(is_file, keys)):
         raise ConfigError(
             f"--user-col, --item-col and --time-col are for files, and {', '.join(keys)} is none: drop them"
@@ -273,7 +273,8 @@ def sweep(
         estimates = estimates_of(plan, run, measure=calibrate, tell=console.print)
         if dry_run:
             cost = price(plan, estimates)
-            show.plan(plan, paths.shown, estimates, cost, at_once(room) if cost.hours else 1)
+            workers = at_once(room) if cost.hours else 1
+            show.plan(plan, paths.shown, estimates, cost, workers, here=ray_address is None)
             return
         runner = executor_of(executor, room, device=run.device, needed=bool(plan.upcoming))
         if plan.upcoming:

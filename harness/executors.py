@@ -92,11 +92,22 @@ class Executor(Protocol):
         """
 
 
+_MINE = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+"""Read before torch is imported: OMP_PROC_BIND lets its OpenMP bind the process to one of them then."""
+
+
 def processors() -> int:
-    """Processors that this process may use: fewer than there are under taskset, Slurm or in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may use: fewer than there are under taskset, Slurm or a container's cpuset.
+
+    A quota of their time (docker --cpus) is not seen.
+    """
+    return len(_MINE) if _MINE else os.cpu_count() or 1
+
+
+def unbind() -> None:
+    """Let this process, and those that it starts, use all its processors again after torch was imported in it."""
+    if _MINE:
+        os.sched_setaffinity(0, _MINE)
 
 
 def train_trial(spec: TrialSpec, context: RunContext) -> Generator[EpochLog, None, TrialResult]:

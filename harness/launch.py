@@ -1,10 +1,11 @@
 """Who runs the trials, and on what: the options of the command line made into an executor, or refused."""
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import ConfigError, StoreError, told
-from harness.executors import Executor, processors
+from harness.executors import Executor, processors, unbind
 from harness.paths import RunPaths
 from harness.ray_cluster import Cluster
 
@@ -41,23 +42,31 @@ def check_device(name: str, *, gpus: float = 0.0) -> None:
     """Raise ConfigError where this machine does not have the device, or no GPU to give trials a share of."""
     if name == "cpu":
         return
-    from harness.trial import device_of, gpu_count
-
-    if gpus and not gpu_count():
+    if gpus and not _gpus():
         raise ConfigError(
             f"--gpus-per-trial {gpus:g}: torch finds no GPU on this machine: drop it to train on the processor, or "
             "install the torch build that fits your driver"
         )
+    from harness.trial import device_of
+
+    unbind()
     device_of(name)
+
+
+def _gpus() -> int:
+    """GPUs of this machine that torch can use; what it says of a driver that does not work is not shown."""
+    from harness.trial import gpu_count
+
+    unbind()
+    with warnings.catch_warnings(action="ignore"):
+        return gpu_count()
 
 
 def idle_gpu(kind: Literal["ray", "local"], room: Cluster, *, device: str | None) -> str | None:
     """What to say where no device was asked for and trials would leave a GPU of this machine alone; else None."""
     if device is not None or room.gpus or room.address is not None or not any(Path(f).exists() for f in GPU_FILES):
         return None
-    from harness.trial import gpu_count
-
-    if not gpu_count():
+    if not _gpus():
         return None
     how = "--gpus-per-trial 0.25" if kind == "ray" else "--device cuda --workers N"
     return f"training on the processor; this machine has a GPU: add {how}"
@@ -100,9 +109,7 @@ def at_once(room: Cluster) -> int:
     cpus = processors()
     if not room.gpus:
         return room.workers or room.held_by(cpus, 0)
-    from harness.trial import gpu_count
-
-    fitting = room.held_by(cpus, gpu_count() or 1)
+    fitting = room.held_by(cpus, _gpus() or 1)
     return min(room.workers or fitting, fitting)
 
 

@@ -38,7 +38,15 @@ def studies() -> None:
     plain().print(table)
 
 
-def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], price: Price, workers: int) -> None:
+def plan(
+    todo: Plan,
+    where: str | Path,
+    estimates: Mapping[Cell, Estimate],
+    price: Price,
+    workers: int,
+    *,
+    here: bool = True,
+) -> None:
     """Counts by data set and method with their sum, and what the missing trials cost as far as it is known."""
     table = Table(box=box.SIMPLE, show_footer=True, title=f"{todo.study.name} in {where}")
     for header, field in (("data set", "dataset"), ("method", "method")):
@@ -76,7 +84,8 @@ def plan(todo: Plan, where: str | Path, estimates: Mapping[Cell, Estimate], pric
         )
     if price.unknown:
         names = ", ".join(f"{dataset} {method}" for dataset, method, _ in price.unknown)
-        console.print(f"no price for {names}: add --calibrate to measure it", style="dim", soft_wrap=True)
+        hint = "add --calibrate to measure it" if here else "the first trials that finish will tell"
+        console.print(f"no price for {names}: {hint}", style="dim", soft_wrap=True)
 
 
 def status(todo: Plan, paths: RunPaths) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.data.archives import check_intact
-from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, find
+from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, command, data_folder, find
 from harness.data.digest import sha256
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.readers import rows_of
@@ -66,7 +66,7 @@ def add(spec: DatasetSpec, source: Path, *, edition: str = "", data_dir: Path | 
     check_intact(source)
     digest = sha256(source)
     file = _recognised(spec, source, digest, edition)
-    finding = _finding(spec, file, source, digest)
+    finding = _finding(spec, file, source, digest, data_dir)
     if finding.state == "BAD":
         raise DataError(f"{finding.words}: it is not added")
     target = data_folder(data_dir) / file.name
@@ -91,7 +91,7 @@ def verify(spec: DatasetSpec, data_dir: Path | None = None) -> list[Finding]:
         path = find(replace(spec, files=(file,)), data_dir)
         if path is not None and all(finding.path != path for finding in findings):
             try:
-                finding = _finding(spec, file, path, sha256(path))
+                finding = _finding(spec, file, path, sha256(path), data_dir)
             except DataError as error:
                 finding = Finding(file=file, path=path, state="BAD", words=str(error))
             findings.append(finding)
@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _finding(spec: DatasetSpec, file: RawFile, path: Path, digest: str) -> Finding:
+def _finding(spec: DatasetSpec, file: RawFile, path: Path, digest: str, data_dir: Path | None) -> Finding:
     """Read the file as what it is taken for, and compare it with what is known of official ones."""
     try:
         check_intact(path)
@@ -118,7 +118,7 @@ def _finding(spec: DatasetSpec, file: RawFile, path: Path, digest: str) -> Findi
     found = len(rows.frame) + sum(rows.dropped.values())
     words = [f"{path}: {found:,} rows"]
     words += [f"{count:,} of them dropped ({reason})" for reason, count in rows.dropped.items()]
-    state, origin = _origin(spec, file, digest)
+    state, origin = _origin(spec, file, digest, data_dir)
     words.append(origin)
     expected = (spec.official(digest) or file).rows
     if expected is not None and found != expected:
@@ -126,15 +126,15 @@ def _finding(spec: DatasetSpec, file: RawFile, path: Path, digest: str) -> Findi
     return Finding(file=file, path=path, state=state, words="; ".join(words))
 
 
-def _origin(spec: DatasetSpec, file: RawFile, digest: str) -> tuple[State, str]:
+def _origin(spec: DatasetSpec, file: RawFile, digest: str, data_dir: Path | None) -> tuple[State, str]:
     """Whether a file with this sum is an official one, in words, and what to do where it is not."""
     official = spec.official(digest)
     if official is not None:
         other = f" of edition {official.edition}" if official.edition != file.edition else ""
         return "ok", f"the official file{other}"
     if file.sha256:
-        edition = f" --edition {file.edition}" if file.edition else ""
-        fetch = f"run btsr-data download {spec.key}{edition}" if file.urls else f"get it from {spec.url}"
+        words = f"download {spec.key}{' --accept-terms' if file.consent else ''}"
+        fetch = f"run {command(words, file.edition, data_dir)}" if file.urls else f"get it from {spec.url}"
         return (
             "NOT OFFICIAL",
             f"its SHA-256 is not that of the official file (it is {digest}): for that one remove this and {fetch}",

@@ -46,7 +46,7 @@ def test_the_same_numbers_as_plain_processes_and_then_nothing_to_do(tmp_path: Pa
     job = {"RAY_ADDRESS": "127.0.0.1:1", "TMPDIR": str(tmp_path)}  # as inside of a batch job
     job["BTSR_KERNELS"] = "off"  # without a compiler there would be a line on them
     for words in (("--out", "ray"), ("--out", "local", "--executor", "local", "--workers", "1")):
-        ended = sweep(tmp_path, "--study", "tiny.py", *words, environment=job)
+        ended = sweep(tmp_path, "--study", "tiny.py", "--device", "cpu", *words, environment=job)
         assert ended.returncode == 0 and "2 of 2 trials are done (2 now, 0 before)" in ended.stdout, ended.stderr
         assert ended.stderr.count("\n") == 3, f"nothing of Ray's own is printed: {ended.stderr}"
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")

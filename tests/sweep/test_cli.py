@@ -419,7 +419,8 @@ def test_an_interrupted_download_says_how_to_go_on(
     monkeypatch.setattr("harness.prepare.raw_file", lambda config, paths: signal.raise_signal(number))
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     before = signal.getsignal(signal.SIGTERM)
-    ended = CliRunner().invoke(app, ["--study", "smoke", "--out", str(tmp_path / "runs"), "--executor", "local"])
+    words = ["--study", "smoke", "--out", str(tmp_path / "runs"), "--executor", "local", "--device", "cpu"]
+    ended = CliRunner().invoke(app, words)
     signal.signal(signal.SIGINT, usual)
     assert ended.exit_code == code and signal.getsignal(signal.SIGTERM) == before
     assert ended.stderr == "interrupted before the first trial; give the same command again to go on\n"

@@ -107,19 +107,19 @@ def test_a_sweep_under_a_jumping_clock_ends_in_the_same_tables(tmp_path: Path) -
     clock = Clock(tmp_path)
     sweep = Sweep(out=tmp_path / "out", executor="local", study="chaos", environment=clock.environment)
     rng = random.Random(1)
-    kills = 0
+    kills = rivals = 0
     try:
         with clock.jumping():
             for _ in range(2):
                 process = sweep.start()
                 if news(sweep, process, rng.randint(4, 8)):
-                    rival(sweep, process)
+                    rivals += rival(sweep, process)
                     kills += kill(process.pid)
                 process.wait()
             assert ended(sweep, sweep.start()) == 0, sweep.said()[-2000:]
     finally:
         sweep.end()
-    assert kills and content(sweep.out) == quiet
+    assert rivals and kills and content(sweep.out) == quiet
     check_ledger(sweep.out, {str(row[0]) for row in quiet["trial"]})
     assert check_epochs(sweep.out) <= 2 * kills, "checkpoints are taken up whatever their date"
     years = {int(str(at)[:4]) for (at,) in rows(sweep.out, "SELECT recorded_at FROM trial")}

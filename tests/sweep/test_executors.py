@@ -1,6 +1,8 @@
 """Executors: one end for every trial, whatever happens to a worker."""
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +182,20 @@ def test_an_interruption_stops_what_runs(context: RunContext) -> None:
 
 def test_no_trial_starts_no_worker(context: RunContext) -> None:
     LocalExecutor(2, work.exits).run(Listed(()), context)
+
+
+BOUND = """
+import os
+mine = os.sched_getaffinity(0)
+from harness.launch import at_once
+from harness.ray_cluster import Cluster
+at_once(Cluster(gpus=0.5))
+import torch
+assert os.sched_getaffinity(0) == mine, os.sched_getaffinity(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no processes")
+def test_counting_gpus_leaves_all_processors_to_the_workers() -> None:
+    """OpenMP binds the process that imports torch, and with it what that starts."""
+    subprocess.run([sys.executable, "-c", BOUND], env=os.environ | {"OMP_PROC_BIND": "true"}, check=True)
