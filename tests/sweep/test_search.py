@@ -351,8 +351,9 @@ def test_a_report_names_the_command_of_a_search() -> None:
     asked = [spec.model_copy(update={"seed": n}) for spec in (BASE, TUNE.specs[0]) for n in range(4)]
     words = sweep_command("tune_tpe", "released", ["synthetic"], [], "runs/btsr.db", asked)
     assert words == (
-        "btsr-sweep --study tune --dataset synthetic --profile released --search tpe --trials 4 --out runs"
-    )
+        "btsr-sweep --study tune --dataset synthetic --profile released --search tpe --trials 4 "
+        "--methods bt_sr,sasrec_bce --out runs"
+    ), "the study has a space of other methods, too"
     assert sweep_command("mine_tpe", "released", ["synthetic"], [], "runs/btsr.db") == "", "of a file that is not known"
     typed = "btsr-sweep --study a/mine.py --search tpe --trials 9 --precision bf16"
     words = sweep_command("mine_tpe", "released", ["synthetic"], [], "runs/btsr.db", asked, typed=typed)
