@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness import executors
 from harness.choices import DataChoices
 from harness.config import Study, StudyOptions, TrialSpec
 from harness.errors import ConfigError
@@ -160,16 +161,17 @@ def test_the_end_is_no_sooner_than_the_workers_and_the_longest_trial_allow(tmp_p
 def test_as_many_trials_at_once_as_a_start_would_run(
     asked: dict[str, Any], gpus_here: int, trials: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8), raising=False)
+    monkeypatch.setattr(executors, "_MINE", set(range(8)))
+    monkeypatch.setattr("harness.launch.unbind", lambda: None)
     monkeypatch.setattr("harness.trial.gpu_count", lambda: gpus_here)
     assert at_once(Cluster(**asked)) == trials
 
 
 def test_processors_that_this_process_may_not_use_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(executors, "_MINE", {3, 5, 7})
     assert processors() == at_once(Cluster()) == LocalExecutor()._workers == 3
-    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr(executors, "_MINE", None)
     assert processors() == 64, "where the system does not say"
 
 
