@@ -98,6 +98,16 @@ def command(words: str, edition: str, data_dir: Path | None) -> str:
     return f"btsr-data {words}{f' --edition {edition}' if edition else ''}{place}"
 
 
+def fetching(spec: DatasetSpec, file: RawFile, edition: str, data_dir: Path | None) -> str:
+    """The command that fetches a file of the data set, its terms accepted where it has any."""
+    return command(f"download {spec.key}{' --accept-terms' if file.consent else ''}", edition, data_dir)
+
+
+def only_edition(spec: DatasetSpec) -> str:
+    """The edition of a data set that has one alone; empty for others."""
+    return spec.editions[0] if len(spec.editions) == 1 else ""
+
+
 def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
     """What `find` gives; raises DataError with the folder, the accepted names, the source and how to get the file."""
     assert not spec.embedded, f"{spec.key} is generated and has no file"
@@ -108,10 +118,8 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
         raise DataError(f"there is no file {spec.files[0].name}: check the path")
     folder = data_folder(data_dir)
     where = f"no file of it in {folder.absolute()}" if folder.is_dir() else f"no such folder as {folder.absolute()}"
-    edition = spec.editions[0] if len(spec.editions) == 1 else ""
-    file = downloadable(spec)
-    terms = " --accept-terms" if file and file.consent else ""
-    fetched = f"run {command(f'download {spec.key}{terms}', edition, data_dir)}, " if file else ""
+    edition, file = only_edition(spec), downloadable(spec)
+    fetched = f"run {fetching(spec, file, edition, data_dir)}, " if file else ""
     names = ", ".join(file.name for file in spec.files)
     raise DataError(
         f"{spec.key} ({spec.title}): {where}: {fetched}get {'one of ' if len(spec.files) > 1 else ''}{names} by hand "

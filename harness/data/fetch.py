@@ -14,7 +14,17 @@ import pooch
 import requests
 from rich.console import Console
 
-from harness.data.catalogue import DATA_DIR_VARIABLE, command, data_folder, downloadable, find, locate, source
+from harness.data.catalogue import (
+    DATA_DIR_VARIABLE,
+    command,
+    data_folder,
+    downloadable,
+    fetching,
+    find,
+    locate,
+    only_edition,
+    source,
+)
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.reserve import reserved
 from harness.data.resume import CutShort, Patience, Resuming
@@ -64,10 +74,9 @@ def download(
     if file is None:
         return locate(spec, data_dir)
     if file.consent and not consent:
-        edition = spec.editions[0] if len(spec.editions) == 1 else ""
         raise ConfigError(
             f"{spec.key} ({spec.title}) is fetched only when its terms are accepted ({spec.url}; {spec.licence}): read "
-            f"them, then run {command(f'download {spec.key} --accept-terms', edition, data_dir)}"
+            f"them, then run {fetching(spec, file, only_edition(spec), data_dir)}"
         )
     target = data_folder(data_dir) / file.name
     console = console or Console(stderr=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.data.archives import check_intact
-from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, command, data_folder, find
+from harness.data.catalogue import DATA_DIR_VARIABLE, DATASETS, data_folder, fetching, find
 from harness.data.digest import sha256
 from harness.data.kinds import DatasetSpec, RawFile
 from harness.data.readers import rows_of
@@ -133,8 +133,7 @@ def _origin(spec: DatasetSpec, file: RawFile, digest: str, data_dir: Path | None
         other = f" of edition {official.edition}" if official.edition != file.edition else ""
         return "ok", f"the official file{other}"
     if file.sha256:
-        words = f"download {spec.key}{' --accept-terms' if file.consent else ''}"
-        fetch = f"run {command(words, file.edition, data_dir)}" if file.urls else f"get it from {spec.url}"
+        fetch = f"run {fetching(spec, file, file.edition, data_dir)}" if file.urls else f"get it from {spec.url}"
         return (
             "NOT OFFICIAL",
             f"its SHA-256 is not that of the official file (it is {digest}): for that one remove this and {fetch}",
