@@ -11,7 +11,7 @@ from harness.choices import option
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
-from harness.options import SEARCHES, WINNERS
+from harness.options import SEARCH_ENDS, WINNERS
 from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
 
@@ -37,7 +37,7 @@ IN_VAIN = (
 )
 """Options of which the second has no effect beside the first."""
 
-TAKEN = (WINNERS, *(f"_{search}" for search in SEARCHES))
+TAKEN = (WINNERS, *SEARCH_ENDS)
 """What the name of a study must not end in: it would be taken for the winners, or for a search, of another."""
 
 

@@ -18,9 +18,13 @@ WINNERS = "_winners"
 Prune = Literal["halving", "median"]
 
 
+SEARCH_ENDS = tuple(f"_{search}" for search in SEARCHES)
+"""What the name of a study of a search ends in: `tune_tpe` for a search of the study `tune`."""
+
+
 def is_search(study: str) -> bool:
     """Whether a study is named as one whose points a search chose."""
-    return study.endswith(tuple(f"_{search}" for search in SEARCHES))
+    return study.endswith(SEARCH_ENDS)
 
 
 def options_of(study: str) -> str:
