@@ -8,7 +8,7 @@ DEMO   ?= runs/demo
 .PHONY: demo test lint chaos bench halving peers calibrate clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
@@ -30,7 +30,7 @@ chaos: $(VENV)/.installed  ## kills drivers, workers and Ray for an hour; needs 
 	BTSR_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_chaos.py -m chaos -s
 
 $(PEERS)/.installed: tests/bench/constraints-peers.txt
-	$(PYTHON) -m venv $(PEERS)
+	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --constraint tests/bench/constraints-peers.txt recbole 'rectools[torch]'
 	touch $@
 
@@ -48,4 +48,4 @@ calibrate: $(VENV)/.installed  ## false marks between identical methods; CALIBRA
 	$(BIN)/python -m tests.calibration.calibrate $(CALIBRATE)
 
 clean:  ## keeps your results: only what make itself has made goes
-	rm -rf $(VENV) $(PEERS) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(PEERS) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

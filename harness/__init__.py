@@ -9,8 +9,6 @@ from pathlib import Path
 
 from harness.errors import ShadowedPackageError
 
-__version__ = "0.1.0"
-
 _HOME_OF = {
     "TrialSpec": "harness.config",
     "run_trial": "harness.trial",

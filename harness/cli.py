@@ -26,6 +26,7 @@ from harness.data.options import (
     QuantileOption,
     RepeatsOption,
     SplitOption,
+    StudyDatasetsOption,
     TieOption,
     TimeColOption,
     UserColOption,
@@ -50,12 +51,10 @@ INCOMPLETE, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 SEARCH, WHERE, AGAIN, SHOW = "Search", "Where trials run", "Failures and growth", "What is shown"
 """Headings of the help."""
 
-app = typer.Typer(
-    name="btsr-sweep", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True
-)
+app = typer.Typer(name="btsr-sweep", pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command(cls=Panelled)
+@app.command(cls=Panelled, no_args_is_help=True)
 def sweep(
     context: typer.Context,
     study: Annotated[
@@ -65,13 +64,13 @@ def sweep(
         str | None,
         typer.Option(help="in place of --study: the best setting of each method of a study that ran, with all seeds"),
     ] = None,
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(help="key, several by comma or by repeating; all: the five of the paper [default: the study's]"),
-    ] = None,
+    dataset: StudyDatasetsOption = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option(help="only these methods of table1, table2, protocol, precision or tune [default: all]"),
+        typer.Option(
+            help="only these methods of table1, table2, protocol, precision or tune [default: those of the paper; "
+            "table1, table2 and tune have further ones]"
+        ),
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="hyperparameters and filter of the paper's text, or of the released files")
@@ -88,7 +87,11 @@ def sweep(
         Precision, typer.Option(help="of the large matrix products; bf16 is faster where the processor has it")
     ] = "fp32",
     search: Annotated[
-        Search, typer.Option(help="the study's grid, or points of its space", rich_help_panel=SEARCH)
+        Search,
+        typer.Option(
+            help="the study's grid, or points of its space: of tune, alpha_lambda, smoke or one of your own",
+            rich_help_panel=SEARCH,
+        ),
     ] = "grid",
     trials: Annotated[
         int, typer.Option(min=0, help="points of a search, of each method on each data set", rich_help_panel=SEARCH)

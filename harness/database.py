@@ -1,4 +1,4 @@
-"""How a database is reached: engine, lock and plain errors; the only place that knows one kind from another."""
+"""How a database is reached: engine, lock and plain errors, of a SQLite file and of a PostgreSQL server."""
 
 import fcntl
 import os

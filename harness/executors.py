@@ -1,4 +1,4 @@
-"""Who runs the trials: one small interface, implemented here for tests, by `local_executor` and by `ray_executor`.
+"""Who runs the trials: one small interface, implemented by `local_executor` and by `ray_executor`.
 
 An executor takes trials from a driver, one whenever it has room, and tells it the news: a trial has begun, an epoch has
 passed, a trial has ended. It never touches the results database; whatever happens to a worker becomes a `TrialFailure`.
@@ -20,7 +20,6 @@ from harness.values import (
     FailureKind,
     Outcome,
     TrialFailure,
-    TrialPruned,
     TrialResult,
 )
 
@@ -173,28 +172,3 @@ def worker_died(spec: TrialSpec, how: str, *, last_epoch: int, out_of_memory: bo
         last_epoch=last_epoch,
         kind="out_of_memory" if out_of_memory else "worker_died",
     )
-
-
-class FakeExecutor:
-    """Runs a given function in this very process, one trial after the other."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    def run(self, driver: Driver, context: RunContext) -> None:
-        """See `Executor.run`."""
-        while task := driver.take():
-            driver.heard(TrialStarted(key=task.spec.key))
-            steps, logs = attempt(self._work, task.spec, context), []
-            outcome: Outcome | None = None
-            while outcome is None:
-                try:
-                    logs.append(next(steps))
-                except StopIteration as end:
-                    outcome = end.value
-                else:
-                    if not driver.heard(EpochEvent(key=task.spec.key, log=logs[-1])):
-                        steps.close()
-                        outcome = TrialPruned(spec=task.spec, epochs=tuple(logs))
-            assert outcome is not None
-            driver.heard(outcome)

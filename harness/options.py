@@ -2,29 +2,35 @@
 
 import shlex
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from models.config import Frozen
 
 Search = Literal["grid", "random", "tpe", "nsga2"]
-SEARCHES: tuple[str, ...] = ("random", "tpe", "nsga2")
-"""What a study's name ends in when its spaces are searched: `tune_tpe`."""
+Prune = Literal["halving", "median"]
 
 WINNERS = "_winners"
 """What the name of a study of winners ends in: `tune_winners` for the study `tune`."""
 
-Prune = Literal["halving", "median"]
-
-
-SEARCH_ENDS = tuple(f"_{search}" for search in SEARCHES)
+SEARCH_ENDS = tuple(f"_{search}" for search in get_args(Search) if search != "grid")
 """What the name of a study of a search ends in: `tune_tpe` for a search of the study `tune`."""
 
 
 def is_search(study: str) -> bool:
     """Whether a study is named as one whose points a search chose."""
     return study.endswith(SEARCH_ENDS)
+
+
+def searched(study: str) -> tuple[str, str]:
+    """The study that a search is of, and its kind, by its name; the study itself and nothing where it is no search.
+
+    >>> searched("tune_tpe"), searched("alpha_lambda")
+    (('tune', 'tpe'), ('alpha_lambda', ''))
+    """
+    name, _, search = study.rpartition("_")
+    return (name, search) if is_search(study) else (study, "")
 
 
 def options_of(study: str) -> str:
@@ -35,8 +41,8 @@ def options_of(study: str) -> str:
     """
     if study.endswith(WINNERS):
         return f"--winners-of {study.removesuffix(WINNERS)}"
-    name, _, search = study.rpartition("_")
-    return f"--study {name} --search {search} --trials N" if is_search(study) else f"--study {study}"
+    name, search = searched(study)
+    return f"--study {name} --search {search} --trials N" if search else f"--study {study}"
 
 
 def said(command: str, option: str) -> str | None:

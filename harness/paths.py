@@ -43,7 +43,7 @@ class RunPaths(Frozen):
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the trials that have begun and are not recorded yet, one folder per key."""
+        """Folder of trials, one per key: of those that are not recorded yet, and of those whose weights are kept."""
         return self.work_dir / "checkpoints"
 
     @property

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.config import DataConfig, is_file
-from harness.data import profile, readers, synthetic
+from harness.data import readers, synthetic
 from harness.data.catalogue import dataset as registered
 from harness.data.catalogue import dataset_of, downloadable, find, locate
 from harness.data.digest import Digest, remember, remembered_sha256
+from harness.data.distributions import Distributions, distributions, load_distributions, save_distributions
 from harness.data.leaks import Evidence, check_leaks
-from harness.data.profile import Distributions, distributions
 from harness.data.reserve import reserved
 from harness.data.rows import RawRows
 from harness.data.split import fingerprint, keep_rows, split_kept
@@ -173,7 +173,7 @@ def _open(folder: Path) -> tuple[Split, Evidence]:
 def distributions_of(config: DataConfig, paths: RunPaths) -> Distributions:
     """How the rows that the filter leaves are distributed; prepares what is not there yet, and raises as `prepare`."""
     prepare(config, paths)
-    return profile.load(prepared_folder(config, paths) / _PROFILE)
+    return load_distributions(prepared_folder(config, paths) / _PROFILE)
 
 
 def raw_file(config: DataConfig, paths: RunPaths) -> Path | None:
@@ -271,7 +271,7 @@ def _save(folder: Path, split: Split, evidence: Evidence, found: Distributions) 
             np.save(draft / f"{name}.npy", getattr(split, name))
         for name in _EVIDENCE_ARRAYS:
             np.save(draft / f"{name}.npy", getattr(evidence, name))
-        profile.save(found, draft / _PROFILE)
+        save_distributions(found, draft / _PROFILE)
         (draft / "split.json").write_text(json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8")
         draft.rename(folder)
     except BaseException:

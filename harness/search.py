@@ -18,7 +18,9 @@ def search_of(study: Study, store: "Store | None", options: SweepOptions) -> Stu
     Raises ConfigError where a method of the study has no space, or a space has fewer points than are to be tried.
     """
     if not study.search:
-        raise ConfigError(f"study {study.name} declares no search space for --search {options.search}: use grid")
+        raise ConfigError(
+            f"study {study.name} declares no search space for --search {options.search}: use grid, or --study tune"
+        )
     spaces = {space.place: space for space in study.search}
     idle = sorted({spec.place for spec in study.specs} - set(spaces))
     if idle:

@@ -262,7 +262,12 @@ def recommend(
     device: str = "cpu",
     skip_unknown: bool = False,
 ) -> tuple[Recommended, ...]:
-    """The best k items for every history (raw ids, oldest first) from the kept checkpoint of a trial."""
+    """The best k items for every history (raw ids, oldest first) from the kept checkpoint of a trial.
+
+    `key` may be the beginning of one. Raises ConfigError for a key without kept weights or that several begin with, a
+    device that cannot be used and a k beyond the catalogue; DataError for no histories, an empty one, unknown items
+    (unless `skip_unknown`) and data other than the model was trained on; StoreError for a damaged checkpoint.
+    """
     places = paths or RunPaths()
     served = load_model(full_key(places, key), places, device=device)
     return served.recommend(histories, k=k, skip_unknown=skip_unknown)

@@ -11,10 +11,10 @@ from harness.data.options import DataDirOption
 from harness.errors import BtsrError, ConfigError, told
 from harness.paths import RunPaths
 
-app = typer.Typer(name="btsr-recommend", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(name="btsr-recommend", pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def recommend(
     histories: Annotated[
         Path, typer.Option(help="csv, parquet or jsonl file with columns user, item and, if you like, timestamp")

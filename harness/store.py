@@ -1,4 +1,4 @@
-"""The results database: what has ended, recorded once; the only module that asks it anything.
+"""The results database: what has ended, recorded once, and what is asked of it (whole databases: `harness.exchange`).
 
 One driver writes (see `Store.driver_lock`), every trial in one transaction. Anyone may read meanwhile.
 """

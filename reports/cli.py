@@ -11,7 +11,7 @@ from harness.config import Profile, names_in
 from harness.errors import BtsrError, ConfigError, told
 from models.config import Precision
 
-app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
+app = typer.Typer(name="btsr-report", pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 class Format(StrEnum):
@@ -24,29 +24,28 @@ class Format(StrEnum):
     html = "html"
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 def report(
-    table: Annotated[list[int] | None, typer.Option(help="Number of a table in the paper: 1, 2, 3.")] = None,
-    figure: Annotated[list[int] | None, typer.Option(help="Number of a figure in the paper: 1 to 9.")] = None,
+    table: Annotated[list[int] | None, typer.Option(help="number of a table in the paper: 1, 2, 3")] = None,
+    figure: Annotated[list[int] | None, typer.Option(help="number of a figure in the paper: 1 to 9")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All tables and figures, audit and claims; what cannot be made is named.")
+        bool, typer.Option("--all", help="all tables and figures, audit and claims; what cannot be made is named")
     ] = False,
     verdict: Annotated[
-        bool, typer.Option("--verdict", help="With --table: ours, published, gap and verdict, cell by cell.")
+        bool, typer.Option("--verdict", help="with --table: ours, published, gap and verdict, cell by cell")
     ] = False,
     audit: Annotated[
-        bool, typer.Option("--audit", help="The printed numbers alone, recomputed; needs no database.")
+        bool, typer.Option("--audit", help="the printed numbers alone, recomputed; needs no database")
     ] = False,
     claims: Annotated[
-        bool,
-        typer.Option("--claims", help="What the paper's text says, in our results: yes, no or undecided."),
+        bool, typer.Option("--claims", help="what the paper's text says, in our results: yes, no or undecided")
     ] = False,
     effects: Annotated[
         bool,
         typer.Option(
             "--effects",
-            help="What each setting is worth that a study switches by itself: protocol, precision, augmentation, or "
-            "--study.",
+            help="what each setting is worth that a study switches by itself: of protocol, precision and augmentation, "
+            "or of --study",
         ),
     ] = False,
     pareto: Annotated[
@@ -54,76 +53,79 @@ def report(
         typer.Option(
             "--pareto",
             help="ndcg@10 against cov@10 over alpha and lambda, or over the points of a search; heat maps where a "
-            "grid is.",
+            "grid is",
         ),
     ] = False,
     pick: Annotated[
         str | None,
         typer.Option(
-            help="The alpha and lambda that a rule chooses on validation: precise, balanced, diverse, or such as "
-            "'max cov@10 subject to ndcg@10 >= 0.99*best' (of gini and arp the best is the least)."
+            help="the alpha and lambda that a rule chooses on validation: precise, balanced, diverse, or such as "
+            "'max cov@10 subject to ndcg@10 >= 0.99*best' (of gini and arp the best is the least)"
         ),
     ] = None,
     why: Annotated[
         str | None,
-        typer.Option(help="The runs behind a row or cell: 'table 2, ml1m, hr@1' (and a method)."),
+        typer.Option(help="the runs behind a row or cell: 'table 2, ml1m, hr@1' (and a method)"),
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Everything in one HTML file that needs no network.")] = None,
+    page: Annotated[Path | None, typer.Option(help="everything in one HTML file that needs no network")] = None,
     sql: Annotated[
         str | None,
         typer.Option(
-            help="A query of your own, such as 'select * from results'; reading only. The view results looks at all "
-            "studies of the file at once, a table at one."
+            help="a query of your own, such as 'select * from results'; reading only. The view results looks at all "
+            "studies of the file at once, a table at one"
         ),
     ] = None,
     export: Annotated[
-        Literal["parquet"] | None, typer.Option(help="All tables as files of this kind, into --out.")
+        Literal["parquet"] | None, typer.Option(help="all tables as files of this kind, into --out")
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="With --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50)."),
+        typer.Option(help="with --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50)"),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Study to report (default: table2 or alpha_lambda, as the paper has it).")
+        str | None, typer.Option(help="study to report [default: table2 or alpha_lambda, as the paper has it]")
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="Data sets, comma-separated or repeated; all: the paper's five (default: what the study has). Each "
-            "must have what is asked for, except as a row of a table, or of a figure of several."
+            help="keys, see btsr-data list; all: the five of the paper; or csv, tsv, parquet or jsonl files; several "
+            "by comma or by repeating [default: what the study has]. Each must have what is asked for, except as a "
+            "row of a table, or of a figure of several"
         ),
     ] = None,
     profile: Annotated[
-        Profile | None, typer.Option(help="Needed where the study has results of both; they never mix.")
+        Profile | None, typer.Option(help="needed where the study has results of both; they never mix")
     ] = None,
-    tie: Annotated[Tie | None, typer.Option(help="Only results on data with this tie rule.")] = None,
+    tie: Annotated[Tie | None, typer.Option(help="only results on data with this tie rule")] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="Only results in this precision; both may stand in one study.")
+        Precision | None, typer.Option(help="only results in this precision; both may stand in one study")
     ] = None,
     fingerprint: Annotated[
-        list[str] | None, typer.Option(help="Beginning of the data fingerprint, where a data set has several versions.")
+        list[str] | None, typer.Option(help="beginning of the data fingerprint, where a data set has several versions")
     ] = None,
     width: Annotated[
         str | None,
         typer.Option(
-            help="Of figures as they are printed, drawn anew for it: column (3.33 inches, of two), text (5.5, the "
-            "default), or inches from 3 to 8."
+            help="of figures as they are printed, drawn anew for it: column (3.33 inches, of two), text (5.5), or "
+            "inches from 3 to 8 [default: text]"
         ),
     ] = None,
     bare: Annotated[
         bool,
         typer.Option(
-            "--bare", help="Figures without title and notes; a .tex beside each sets it with these as the caption."
+            "--bare", help="figures without title and notes; a .tex beside each sets it with these as the caption"
         ),
     ] = False,
-    db: Annotated[str, typer.Option(help="Results database: a file or a URL.")] = "runs/btsr.db",
+    db: Annotated[str, typer.Option(help="results database: a file, such as OUT/btsr.db of a sweep, or a URL")] = (
+        "runs/btsr.db"
+    ),
     style: Annotated[
-        list[Format] | None, typer.Option("--format", help="Of a table (default: text; with --out all five).")
+        list[Format] | None, typer.Option("--format", help="of a table [default: text; with --out all five]")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for files (default: tables to the terminal, figures to 'report' next to the database)."
+            help="folder for files [default: tables to the terminal, figures to 'report' next to the database]"
         ),
     ] = None,
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.choices import DataChoices, option
 from harness.config import SEEDS, DataConfig, Profile, StudyOptions, TrialSpec, is_file
 from harness.errors import ConfigError
-from harness.options import SEARCHES, WINNERS, said
+from harness.options import WINNERS, said, searched
 from harness.profiles import profile_data
 from models.config import Precision
 from studies import STUDIES
@@ -60,16 +60,16 @@ def sweep_command(
         words += ["--methods", ",".join(methods)] if methods and {*methods} < {spec.method for spec in tried} else []
         seeds = max((SEEDS.index(spec.seed) + 1 for spec in missing if spec.seed in SEEDS), default=len(SEEDS))
         return shlex.join([*words, *["--seeds", str(seeds)] * (seeds < len(SEEDS)), *_place(database)])
-    searched, _, search = study.rpartition("_")
-    if search in SEARCHES and (searched in STUDIES or said(typed, "--search") == search):
+    base, search = searched(study)
+    if search and (base in STUDIES or said(typed, "--search") == search):
         points = max(Counter(spec.place for spec in tried).values(), default=0 if more else POINTS)
         words = ["--search", search, "--trials", str(max(POINTS, 2 * points) if more else points)]
-        if searched in STUDIES and tried:
-            words += _searching(searched, profile, datasets, tried)
+        if base in STUDIES and tried:
+            words += _searching(base, profile, datasets, tried)
             words += [*_tied(tried[0].data.tie), *_always(_usual(profile, datasets, tried))]
-        elif searched in STUDIES:
+        elif base in STUDIES:
             words += unsaid()
-        study = searched
+        study = base
     else:
         options = _options(study, profile, datasets, missing, narrow=narrow)
         words = [*unsaid()] if options is None and study in STUDIES else options or []

@@ -1,4 +1,4 @@
-"""Where reports go: the terminal, or files in a folder. The only writer of this package."""
+"""Where reports go: the terminal, or files in a folder, which take their names when they are whole."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

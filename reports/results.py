@@ -12,7 +12,7 @@ from typing import TypeVar
 from harness.choices import Tie
 from harness.config import DEFAULT_PROFILE, PAPER_DATASETS, Profile, TrialSpec, file_key, is_file
 from harness.errors import AmbiguousError, ConfigError, StoreError, unknown_name
-from harness.options import WINNERS, is_search
+from harness.options import WINNERS, searched
 from harness.store import Store
 from harness.stored import DataRow, TrialRow
 from harness.values import UserRanks
@@ -219,7 +219,7 @@ class Evidence:
 
 def _own(study: str) -> bool:
     """Whether its trials are asked for by a study file of the user's own."""
-    name = study.rpartition("_")[0] if is_search(study) else study
+    name, _ = searched(study)
     return name not in STUDIES and not study.endswith(WINNERS)
 
 

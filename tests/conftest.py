@@ -12,7 +12,7 @@ settings.load_profile("steady")  # the same examples in every run, however busy 
 
 @pytest.fixture(scope="session")
 def research_folder() -> Path:
-    """Where the real research data sets would be (not part of the repository: their licences forbid it)."""
+    """Of the real data sets, which are not ours to ship: BTSR_TEST_DATA, else `shared/data` beside the checkout."""
     named = os.environ.get("BTSR_TEST_DATA")
     return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
 

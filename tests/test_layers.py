@@ -1,8 +1,10 @@
 """Who may import whom: the syntax trees against the table of the architecture, and what the command line loads."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +194,13 @@ def test_imports_follow_the_table(module: str, path: Path) -> None:
     ours, third = rule_for(module)
     bad = sorted({name for name in imports(path) if not allowed(name, ours, third)})
     assert not bad, f"{module} may not import {', '.join(bad)}: see RULES in {Path(__file__).name}"
+
+
+def test_every_library_in_the_table_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in lines} | {"pynvml"}  # of nvidia-ml-py
+    assert set().union(*(third for _, third in RULES.values())) <= declared
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda v: v if isinstance(v, str) else "")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.config import DataConfig
-from harness.data.profile import Distributions
+from harness.data.distributions import Distributions
 from harness.values import N_BUCKETS, Split
 
 Value = int | float | str

@@ -12,15 +12,14 @@ from harness.data.catalogue import DATA_DIR_VARIABLE
 DATA = "Data, the same for every data set"
 """Heading of the help."""
 
-NamesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[DATASET]...",
-        help="keys, see btsr-data list; all: the five of the paper; or csv, tsv, parquet or jsonl files",
-    ),
-]
+_NAMES = "keys, see btsr-data list; all: the five of the paper; or csv, tsv, parquet or jsonl files"
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[DATASET]...", help=_NAMES)]
 DatasetOption = Annotated[
     list[str] | None, typer.Option("--dataset", help="the same, several by comma or by repeating, as in btsr-sweep")
+]
+StudyDatasetsOption = Annotated[
+    list[str] | None,
+    typer.Option("--dataset", help=f"{_NAMES}; several by comma or by repeating [default: the study's]"),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="folder of the run; prepared data go to OUT/prepared")]
 ProfileOption = Annotated[

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 
 from harness.data.describe import LONG, Value, lines, names_of, shown
+from harness.data.distributions import Distributions
 from harness.data.kinds import DatasetSpec
-from harness.data.profile import Distributions
 from harness.errors import DataError
 from harness.plain import plain
 from harness.values import Split

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def research_folder() -> Path:
-    """Folder of the real files: BTSR_TEST_DATA, or `shared/data` beside the checkout."""
+    """Folder of the real files: BTSR_TEST_DATA, else `shared/data` beside the checkout."""
     named = os.environ.get("BTSR_TEST_DATA")
     return Path(named) if named else ROOT.parent / "shared" / "data"
 

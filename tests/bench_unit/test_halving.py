@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.config import SEEDS, StudyOptions, TrialSpec
 from harness.errors import ConfigError
-from harness.executors import FakeExecutor, RunContext
+from harness.executors import RunContext
 from harness.ledger_storage import pruner
 from harness.options import Prune, SweepOptions
 from harness.paths import RunPaths
@@ -20,6 +20,7 @@ from harness.sweep import run_study
 from studies import STUDIES
 from tests.bench.halving import compare, replay, runs_of
 from tests.store import fake
+from tests.sweep.inline import FakeExecutor
 from tests.sweep.work import Steps
 
 BOTH = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:1]))

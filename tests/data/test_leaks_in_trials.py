@@ -10,8 +10,8 @@ import pytest
 
 from harness import prepare as module
 from harness.config import DataConfig, TrialSpec
+from harness.data.distributions import distributions
 from harness.data.leaks import Evidence
-from harness.data.profile import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
 from harness.errors import DataError, LeakError

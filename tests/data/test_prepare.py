@@ -15,7 +15,7 @@ from harness.config import DataConfig
 from harness.data import digest
 from harness.data.catalogue import DATASETS
 from harness.data.describe import lines
-from harness.data.profile import distributions
+from harness.data.distributions import distributions
 from harness.data.split import fingerprint, keep_rows, split_rows
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, DataError, LeakError
@@ -248,7 +248,7 @@ def test_full_disk_leaves_no_folder(paths: RunPaths, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.profile, "save", full)
+    monkeypatch.setattr(module, "save_distributions", full)
     with pytest.raises(DataError, match="No space left on device.*choose another folder by --out"):
         prepare(ML1M, paths)
     assert not paths.work_dir.exists()

@@ -9,7 +9,7 @@ import optuna
 from rich.console import Console
 
 from harness.config import SEEDS, Study, StudyOptions, TrialSpec
-from harness.executors import FakeExecutor, RunContext, Work
+from harness.executors import RunContext, Work
 from harness.ledger_page import Draw
 from harness.options import SweepOptions
 from harness.paths import RunPaths
@@ -19,6 +19,7 @@ from harness.store import open_store
 from harness.sweep import run_study
 from studies import STUDIES
 from tests.store import fake
+from tests.sweep.inline import FakeExecutor
 from tests.sweep.work import Steps
 
 SMOKE = STUDIES["smoke"](StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2]))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.config import SEEDS, Study, StudyOptions
 from harness.errors import SweepLocked
-from harness.executors import Executor, FakeExecutor, RunContext, Work
+from harness.executors import Executor, RunContext, Work
 from harness.local_executor import LocalExecutor
 from harness.options import SweepOptions
 from harness.paths import RunPaths
@@ -16,6 +16,7 @@ from harness.sweep import run_study
 from studies import STUDIES
 from studies.profiles import trial, varied
 from tests.sweep import work
+from tests.sweep.inline import FakeExecutor
 
 LOCKED = 3
 """Exit code where another driver holds the database."""

@@ -10,13 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from harness import serve_cli
 from harness.asked import command_typed
 from harness.choices import DataChoices, option
 from harness.cli import app
+from harness.data import cli as data_cli
 from harness.errors import SweepLocked
 from harness.store import open_store
+from reports import cli as report_cli
 
 MAIN = "from harness.cli import main; main()"
 REPORT = "from reports.cli import main; main()"
@@ -369,6 +373,12 @@ def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path
         assert ended.returncode == 0 and ["total", "100", "0", "0", "100"] in [
             x.split() for x in ended.stdout.splitlines()
         ]
+
+
+@pytest.mark.parametrize("command", [app, data_cli.app, serve_cli.app, report_cli.app])
+def test_a_bare_command_shows_its_help(command: typer.Typer) -> None:
+    bare, asked = (CliRunner().invoke(command, words).output for words in ([], ["--help"]))
+    assert bare == asked and "Usage: " in bare
 
 
 def test_help_stands_under_headings(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 from harness import local_executor
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.executors import Event, Executor, FakeExecutor, RunContext, Task, TrialStarted, Work
+from harness.executors import Event, Executor, RunContext, Task, TrialStarted, Work
 from harness.local_executor import LocalExecutor
 from harness.paths import RunPaths
 from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from tests.store import fake
 from tests.sweep import work
+from tests.sweep.inline import FakeExecutor
 
 SPECS = tuple(fake.spec(alpha=alpha) for alpha in (0.1, 0.2, 0.3, 0.4))
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from harness.config import SEEDS, Range, SearchSpace, Study, StudyOptions, TrialSpec
 from harness.errors import ConfigError
-from harness.executors import FakeExecutor, RunContext, Work
+from harness.executors import RunContext, Work
 from harness.ledger_storage import open_storage
-from harness.options import SweepOptions
+from harness.options import SweepOptions, is_search, searched
 from harness.paths import RunPaths
 from harness.plan import Plan, PlanRow, current_plan
 from harness.prepare import prepare
@@ -27,6 +27,7 @@ from studies.points import MORE, TABLE2
 from studies.profiles import trial, varied
 from studies.tune import OWN
 from tests.store import fake
+from tests.sweep.inline import FakeExecutor
 from tests.sweep.work import Steps
 
 OPTIONS = StudyOptions(datasets=("synthetic",))
@@ -175,7 +176,11 @@ def test_what_another_study_has_run_counts_and_is_not_run_again(paths: RunPaths)
 @pytest.mark.parametrize(
     ("study", "trials", "says"),
     [
-        (STUDIES["table2"](OPTIONS), 3, "study table2 declares no search space for --search tpe: use grid"),
+        (
+            STUDIES["table2"](OPTIONS),
+            3,
+            "study table2 declares no search space for --search tpe: use grid, or --study tune",
+        ),
         (
             Study(name="mine", title="Mine", specs=(BASE, TUNE.specs[0]), search=(TUNE.search[-1],)),
             3,
@@ -194,6 +199,12 @@ def test_searches_that_cannot_be(study: Study, trials: int, says: str, paths: Ru
         with pytest.raises(ConfigError, match=says):
             run(paths, of, study, search="tpe", trials=trials)
     assert of.runs == [] and not paths.results.exists()
+
+
+def test_a_search_is_known_by_the_end_of_its_name() -> None:
+    assert searched("tune_tpe") == ("tune", "tpe") and searched("my_own_nsga2") == ("my_own", "nsga2")
+    for name in ("alpha_lambda", "my_grid", "tune_tpe_winners", "tpe"):
+        assert searched(name) == (name, "") and not is_search(name)
 
 
 def test_two_spaces_for_one_method_are_refused() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.config import SEEDS, DataConfig, Study, StudyOptions, TrialSpec
 from harness.data.synthetic import generate
 from harness.errors import ConfigError, StoreError, SweepLocked, TrialError
-from harness.executors import Driver, FakeExecutor, RunContext, Task, TrialStarted, Work
+from harness.executors import Driver, RunContext, Task, TrialStarted, Work
 from harness.options import SweepOptions
 from harness.paths import RunPaths
 from harness.plan import PlanRow, current_plan, plan
@@ -26,6 +26,7 @@ from harness.values import TrialPruned
 from studies import STUDIES
 from tests.store import fake
 from tests.sweep import work
+from tests.sweep.inline import FakeExecutor
 
 OPTIONS = StudyOptions(datasets=("synthetic",), seeds=SEEDS[:2])
 SMOKE = STUDIES["smoke"](OPTIONS)

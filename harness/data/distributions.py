@@ -1,4 +1,4 @@
-"""How the rows of a data set are distributed, for the descriptive report: arrays in, arrays out."""
+"""How the rows of a data set are distributed, for the descriptive report, and the file that keeps it."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -40,13 +40,13 @@ def distributions(kept: Kept) -> Distributions:
     )
 
 
-def save(found: Distributions, path: Path) -> None:
+def save_distributions(found: Distributions, path: Path) -> None:
     """Write to an .npz file."""
     np.savez(path, **{field.name: getattr(found, field.name) for field in fields(found)})
 
 
-def load(path: Path) -> Distributions:
-    """Read what `save` wrote. Raises DataError for a file that is missing or damaged."""
+def load_distributions(path: Path) -> Distributions:
+    """Read what `save_distributions` wrote. Raises DataError for a file that is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file) as stored:
             return Distributions(**{field.name: stored[field.name] for field in fields(Distributions)})
