@@ -16,6 +16,13 @@ GRID = 1000
 BINS = 50
 _AT_ONCE = 1 << 20
 
+ERANKS = ("erank", "erank_centred")
+GEOMETRY: tuple[str, ...] = (
+    *ERANKS,
+    *("overlap_kde", "overlap_hist", "alignment", "alignment_ref", "uniformity", "uniformity_ref"),
+)
+"""Names of what `geometry` computes. More is better of `ERANKS` alone."""
+
 
 def singular_values(states: NDArray[np.floating], *, centred: bool = False) -> Array:
     """[min(V, D)] singular values of the states [V, D], largest first."""

@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 
 from harness.config import SEEDS, TrialSpec
 from harness.errors import ConfigError, unknown_name
-from harness.exposure import EXPOSURE, LOWER_IS_BETTER
+from harness.exposure import EXPOSURE
+from harness.exposure import LOWER_IS_BETTER as LESS_EXPOSED
+from harness.geometry import ERANKS, GEOMETRY
 from harness.metrics import CUTOFFS, METRICS
 from harness.values import TOP_K
 
 Run = TypeVar("Run")
 Metric = tuple[str, int]
-"""Name and K."""
+"""Name and K; K is 0 of those of `GEOMETRY`, which have none."""
+
+LOWER_IS_BETTER: frozenset[str] = LESS_EXPOSED | {*GEOMETRY} - {*ERANKS}
+"""Names of metrics of which less is better."""
 
 PRECISION, DIVERSITY = ("ndcg", 10), ("cov", 10)
 
@@ -77,12 +82,33 @@ def _validated(words: str) -> Metric:
     return name, k
 
 
+_BY_BUCKET = (
+    "select method, seed, bucket, value from metric join trial using (trial_key) where part = 'test' and name = 'hr' "
+    "and k = 10 and bucket > 0"
+)
+
+
+def metric_name(metric: Metric) -> str:
+    """ndcg@10; of a metric without K its name alone."""
+    name, k = metric
+    return f"{name}@{k}" if k else name
+
+
 def metric_of(words: str) -> Metric:
-    """(name, K) of words such as ndcg@10. Raises ConfigError for an unknown metric, or a K that is not stored."""
+    """(name, K) of words such as ndcg@10, or erank. Raises ConfigError for others, and for a K that is not stored."""
     known = (*METRICS, *EXPOSURE)
-    found = re.fullmatch(r"([a-z]+)@(\d+)", words.strip().lower())
+    plain = words.strip().lower()
+    if plain in GEOMETRY:
+        return plain, 0
+    found = re.fullmatch(r"([a-z_]+)@(\d+)", plain)
     if not found:
-        raise ConfigError(f"metric '{words}' is not understood: write it as ndcg@10 ({', '.join(known)})")
+        raise ConfigError(
+            f"metric '{words}' is not understood: write it as ndcg@10 ({', '.join(known)}), or as "
+            f"{', '.join(GEOMETRY)}; "
+            f'of one popularity bucket (1 head, 2, 3 tail) ask btsr-report --sql "{_BY_BUCKET}"'
+        )
+    if found[1] in GEOMETRY:
+        raise ConfigError(f"metric '{words}' has no K: write it as {found[1]}")
     name, k = found[1], int(found[2])
     if name not in known:
         raise unknown_name("metric", name, known)

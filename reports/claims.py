@@ -5,7 +5,7 @@ all of it is above 0, no if all of it is below, otherwise (and always with a sin
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Literal, get_args
 
@@ -53,6 +53,23 @@ class Claim:
     """Of the data; empty where nothing was compared."""
     apart: str = ""
     """Device, precision or kernels that the two sides do not share."""
+    ours: float | None = None
+    theirs: float | None = None
+    """Means over the common seeds."""
+    difference: float | None = None
+    """Ours minus theirs."""
+    low: float | None = None
+    high: float | None = None
+    interval_over: str = ""
+    n: int = 0
+    """Common seeds."""
+    p: float | None = None
+    """See `Comparison.p`."""
+
+    @property
+    def record(self) -> Mapping[str, object]:
+        """All but the words for the numbers, for CSV."""
+        return {name: value for name, value in asdict(self).items() if name != "numbers"}
 
 
 def answer(found: Comparison) -> Answer:
@@ -109,11 +126,13 @@ class Claims:
         found = compare(a, b) if sign > 0 else compare(b, a)
         span = found.interval
         common = [seed for seed in a.seeds if seed in b.seeds]
-        one, other = (m.of(common or m.seeds).by_seed.mean() for m in (a, b))  # what the difference is of
+        one, other = (float(m.of(common or m.seeds).by_seed.mean()) for m in (a, b))  # what the difference is of
+        made = partial(made, ours=one, theirs=other, difference=sign * found.difference, n=found.n, p=found.p)
         numbers = f"{one:.4f} against {other:.4f}, difference {sign * found.difference:+z.4f}"
         if span is not None:
             low, high = (span.low, span.high) if sign > 0 else (-span.high, -span.low)
             numbers += f" ({low:+z.4f} to {high:+z.4f} over {span.over}, n = {found.n})"
+            made = partial(made, low=low, high=high, interval_over=span.over)
         if found.n < 2:
             numbers += f"; {found.note}"
         return made(answer=answer(found), numbers=numbers)
@@ -308,6 +327,7 @@ def claims(evidence: Evidence) -> Sheet:
         title=f"What the paper's text says, in our results: study {evidence.study}, profile {evidence.profile}",
         header=("data set", "claim", "answer", "numbers", "compared"),
         rows=tuple((dataset_title(c.dataset), c.claim, c.answer, c.numbers, c.how) for c in found),
+        records=tuple(c.record for c in found),
         footnotes=(
             _counts(found),
             "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else, "

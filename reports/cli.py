@@ -80,7 +80,7 @@ def report(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="with --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50)"),
+        typer.Option(help="with --table or --effects: these rows, such as hr@10,ndcg@20 (K up to 50) or erank"),
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="study to report [default: table2 or alpha_lambda, as the paper has it]")

@@ -110,6 +110,30 @@ def extending_command(
     return _command(study, profile, datasets, words, database) + " --extend"
 
 
+def naming_command(
+    study: str,
+    profile: Profile,
+    datasets: Sequence[str],
+    asked: Sequence[TrialSpec],
+    database: str,
+    method: str,
+    unsaid: Callable[[], Sequence[str]],
+) -> str:
+    """The command that runs a method of a study of ours beside the trials that the study was asked for."""
+    options = _options(study, profile, datasets, asked, narrow=False)
+    words = unsaid() if options is None else options
+    return _command(study, profile, datasets, [*words, "--methods", method], database) + " --extend"
+
+
+def planned(study: str, profile: Profile, dataset: str, method: str) -> tuple[TrialSpec, ...]:
+    """What a study of ours asks for on a data set where this method is named; nothing where it has no such method."""
+    try:
+        options = StudyOptions(datasets=(dataset,), profile=profile, methods=(method,))
+        return STUDIES[study](options).specs if study in STUDIES else ()
+    except ConfigError:
+        return ()
+
+
 def options_like(
     profile: Profile,
     datasets: Sequence[str],

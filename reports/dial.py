@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, Rule, pareto, pick, rule_of
+from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, Rule, metric_name, pareto, pick, rule_of
 from harness.validation import ValidationReader
 from models.config import AuxConfig
 from reports.groups import Group, comparable
@@ -21,6 +21,7 @@ from reports.notes import settings as words_of
 from reports.results import Evidence
 from reports.sheet import Sheet
 from reports.stats import interval, same, summarise
+from reports.table import number, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +187,7 @@ def _sheet(
     """A row for each data set and rule (by the words for what it picks), two columns for each metric."""
     measure = Measurer(evidence.store)
     rows, notes = [], []
+    records: list[Mapping[str, object]] = []
     for one in found:
         for role, rule in rules.items():
             place = one.pick(rule)
@@ -194,9 +196,26 @@ def _sheet(
             for metric in shown:
                 mine = measure(setting.group, *metric)
                 assert mine is not None, "bucket 0 has all users"
-                spread, span = summarise(mine.by_seed), interval(mine)
-                around = f" ({span.low:.4f} to {span.high:.4f}, {span.over})" if span else " (one seed)"
-                row += [f"{one.valid(metric)[place]:.4f}", f"{spread.mean:.4f}{around}"]
+                spread, span = summarise(mine.by_seed), within(interval(mine), metric[0])
+                chosen = float(one.valid(metric)[place])
+                around = f" ({number(span.low)} to {number(span.high)}, {span.over})" if span else " (one seed)"
+                row += [number(chosen), f"{number(spread.mean)}{around}"]
+                records.append({
+                    "dataset": one.dataset,
+                    "setting": role,
+                    "rule": rule.words,
+                    "alpha": setting.spec.aux.alpha,
+                    "lambda": setting.spec.aux.lam,
+                    "metric": metric_name(metric),
+                    "validation": chosen,
+                    "validation_n": len(one.seeds),
+                    "test": spread.mean,
+                    "std": spread.std,
+                    "n": spread.n,
+                    "low": span.low if span else None,
+                    "high": span.high if span else None,
+                    "interval_over": span.over if span else None,
+                })
             rows.append(tuple(row))
         spec = one.settings[0].spec
         base = f"{words_of(spec.model_copy(update={'aux': AuxConfig()}))}, bt_reduction {spec.aux.bt_reduction}"
@@ -213,9 +232,10 @@ def _sheet(
             "data set",
             "setting",
             "alpha and lambda",
-            *(f"{part} {name}@{k}" for name, k in shown for part in ("validation", "test")),
+            *(f"{part} {metric_name(metric)}" for metric in shown for part in ("validation", "test")),
         ),
         rows=tuple(rows),
+        records=tuple(records),
         footnotes=(
             "The rule sees validation only; test (mean over the setting's seeds, 95 % interval) is its outcome.",
             *notes,

@@ -91,7 +91,8 @@ class Effect:
     base: float | None = None
     """Mean over the common seeds; None where one of the two was not run, or nothing is in common."""
     relative: Summary | None = None
-    """100 * (variant / base - 1), seed by seed; None also where a base value is 0."""
+    """Mean and standard deviation over seeds of the differences, in percent of `base`; None also where that is not
+    above 0."""
     comparison: Comparison | None = None
     """None where one of the two was not run."""
     by_user: bool = False
@@ -100,6 +101,8 @@ class Effect:
     """`comparison.p` after Holm over all effects of the table."""
     comparable: bool = True
     """False: of the lists of all test users together, which are others: no difference is computed."""
+    defined: bool = True
+    """False: a run has no such number."""
     apart: str = ""
     """Device, precision or kernels that the two do not share beside what is switched."""
 
@@ -215,8 +218,7 @@ def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], meas
                 yield effect
                 continue
             base, other = measure(ours, *metric), measure(theirs, *metric)
-            assert base is not None and other is not None, "bucket 0 has all users"
-            yield _measured(effect, base, other)
+            yield _measured(effect, base, other) if base and other else replace(effect, defined=False)
 
 
 def _apart(evidence: Evidence, switch: Switch, base: Group, variant: Group) -> str:
@@ -229,14 +231,19 @@ def _apart(evidence: Evidence, switch: Switch, base: Group, variant: Group) -> s
 
 def _measured(effect: Effect, base: Measured, variant: Measured) -> Effect:
     common = [seed for seed in variant.seeds if seed in base.seeds]
-    ours, theirs = base.of(common).by_seed, variant.of(common).by_seed
-    mean = float(ours.mean()) if common else None
+    mean = float(base.of(common).by_seed.mean()) if common else None
     if not effect.paired and base.by_user is None:
         return replace(effect, base=mean, comparable=False)
+    relative = None
+    if mean is not None and mean > 0:
+        spread = summarise(variant.of(common).by_seed - base.of(common).by_seed)
+        relative = Summary(
+            mean=100 * spread.mean / mean, std=None if spread.std is None else 100 * spread.std / mean, n=spread.n
+        )
     return replace(
         effect,
         base=mean,
-        relative=summarise(100 * (theirs / ours - 1)) if common and ours.all() else None,
+        relative=relative,
         comparison=(compare if effect.paired else compare_apart)(variant, base),
         by_user=base.by_user is not None,
     )

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from harness.config import StudyOptions
 from harness.errors import ConfigError
-from harness.rules import Metric
+from harness.rules import Metric, metric_name
 from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
+from reports.missing import commands, outdated_notes, progress, unnamed_notes
 from reports.names import count, dataset_title, method_title
-from reports.notes import commands, outdated_notes, settings, unnamed_notes
+from reports.notes import settings
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import LEVEL
@@ -70,14 +71,15 @@ def _row(effect: Effect) -> tuple[str, ...]:
     spec, found, change = effect.variant.spec, effect.comparison, effect.relative
     span = found.interval if found else None
     p = found.p if found else None
+    spread = "" if change is None or change.std is None else f" ±{change.std:.1f}"
     return (
         dataset_title(spec.data.dataset),
         method_title(spec.method),
         effect.switch.words + (" ‡" if effect.apart else ""),
-        f"{effect.metric[0]}@{effect.metric[1]}",
+        metric_name(effect.metric),
         NOTHING if effect.base is None else number(effect.base),
         f"{found.difference:+z.4f}" if found and found.n else NOTHING,
-        f"{change.mean:+.1f}{'' if change.std is None else f' ±{change.std:.1f}'}" if change else NOTHING,
+        f"{number(change.mean, percent=True)}{spread}" if change else NOTHING,
         f"{span.low:+z.4f} to {span.high:+z.4f}" if span else NOTHING,
         _p(p),
         _p(effect.p_holm) + (" *" if effect.p_holm is not None and effect.p_holm < LEVEL else ""),
@@ -93,6 +95,8 @@ def _p(value: float | None) -> str:
 
 def _pairing(effect: Effect) -> str:
     """What is paired, over how many seeds; or why there is nothing to compare."""
+    if not effect.defined:
+        return "not defined"
     if not effect.comparable:
         return "other test users"
     found = effect.comparison
@@ -113,7 +117,7 @@ def _record(effect: Effect) -> Mapping[str, object]:
         "setting": effect.switch.setting,
         "from": effect.switch.before,
         "to": effect.switch.after,
-        "metric": f"{effect.metric[0]}@{effect.metric[1]}",
+        "metric": metric_name(effect.metric),
         "base": effect.base,
         "effect": found.difference if found and found.n else None,
         "percent": change.mean if change else None,
@@ -140,7 +144,8 @@ def _footnotes(evidence: Evidence, found: Sequence[Design], shown: Sequence[Effe
     tests = [effect.p_holm for effect in shown if effect.p_holm is not None]
     yield (
         "Effect: with the setting switched minus the base, all else equal; mean over the n seeds that both have, on "
-        "the test users; in percent: the same relative to the base, mean ± sample standard deviation over seeds."
+        "the test users; in percent: the same relative to the base's mean, ± the sample standard deviation of the "
+        "differences over seeds, relative to it too."
     )
     yield (
         "95 % interval: bootstrap over seeds, then users (n = 1: users alone). p: the larger of the paired t test over "
@@ -228,10 +233,10 @@ def _base_note(design: Design) -> str:
 
 def _missing_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
     asked = [spec for spec in evidence.specs if spec.data.dataset == dataset]
-    lacking, failed = len(evidence.missing(dataset)), len(evidence.failed(dataset))
+    failed = len(evidence.failed(dataset))
     if not asked:
         yield f"{dataset_title(dataset)}: never started."
-    elif lacking:
+    elif evidence.missing(dataset):
         failures = f" ({failed} failed)" if failed else ""
-        yield f"{dataset_title(dataset)}: incomplete: {len(asked) - lacking} of {len(asked)} trials done{failures}."
+        yield f"{dataset_title(dataset)}: incomplete: {progress(evidence, asked)}{failures}."
         yield from outdated_notes(evidence, dataset)

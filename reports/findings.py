@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.exposure import LOWER_IS_BETTER
-from harness.rules import Metric
+from harness.rules import LOWER_IS_BETTER, Metric
 from harness.stored import DataRow
 from reports.groups import Choice, choose, replicated
 from reports.measure import Measurer

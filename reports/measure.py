@@ -7,6 +7,7 @@ import numpy as np
 
 from harness.errors import ConfigError
 from harness.exposure import EXPOSURE, Shown
+from harness.geometry import GEOMETRY
 from harness.metrics import METRICS, USER_METRICS, Population
 from harness.rules import Metric, metric_of
 from harness.store import Store
@@ -77,6 +78,11 @@ class Measurer:
         self._data = lru_cache(RUNS_KEPT)(store.data)
 
     def __call__(self, group: Group, name: str, k: int, bucket: int = 0, part: Part = "test") -> Measured | None:
-        """A metric of every run of the group; None where the bucket is empty."""
+        """A metric of the group's runs, of `GEOMETRY` as stored; None for an empty bucket or where a run has none."""
+        if name in GEOMETRY:
+            stored = self._store.metrics(group.keys, part=part, names=[name])
+            values = [metric.value for key in group.keys for metric in stored.get(key, ()) if metric.value is not None]
+            complete = len(values) == len(group.keys)
+            return Measured(seeds=group.seeds, by_seed=np.array(values)) if complete else None
         runs = [self._ranks(key, part) for key in group.keys]
         return measure(group.seeds, runs, self._data(group.fingerprint), part, name, k, bucket)

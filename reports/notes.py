@@ -4,21 +4,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from functools import partial
 from itertools import product
 
 from harness.config import TrialSpec
-from harness.exposure import LOWER_IS_BETTER
+from harness.geometry import GEOMETRY
 from harness.metrics import repeat_share
+from harness.rules import LOWER_IS_BETTER, metric_name
 from models.config import ADDED, Frozen
-from reports.commands import sweep_command
 from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Group
+from reports.missing import missing_notes
 from reports.names import count, dataset_title
-from reports.plans import IMPROVE, PART_OF, PLANS
+from reports.plans import IMPROVE
 from reports.published import published
 from reports.ran import odd_ones
-from reports.results import Evidence
 from reports.stats import user_standard_error
 from reports.table import Cell
 
@@ -83,7 +82,26 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
         "Ours: mean ± sample standard deviation over n seeds (no ± for one seed), test users evaluated once with the "
         "weights of the best validation epoch."
     )
-    yield (
+    yield selection_note(found)
+    yield from _test_notes(found, cells)
+    if found.plan.improve:
+        less = " and ".join(metric_name(metric) for metric in found.metrics if metric[0] in LOWER_IS_BETTER)
+        yield (
+            "Improve: BT-SR against the best other column that was run, in percent, from unrounded means "
+            "(published: as printed, ? where it does not follow from the printed values)."
+            + (f" Positive is better: of {less} less is." if less else "")
+        )
+    if any(name in GEOMETRY for name, _ in found.metrics):
+        yield (
+            "Effective rank, overlap, alignment and uniformity: as every run stored them, of states and scores of some "
+            "test users; no means over users, so that tests are over seeds alone. Less is better of all but the first."
+        )
+    yield from place_notes(found, seeds=True)
+
+
+def selection_note(found: Findings) -> str:
+    """How a configuration came to stand in a column."""
+    return (
         f"Selection: where a method has several configurations, the one with the best mean validation {SELECT_ON} "
         "over the seeds that they share; test values take no part. alpha = 0 is no candidate for BT-SR."
         + (
@@ -92,27 +110,25 @@ def footnotes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[st
             else ""
         )
     )
-    yield from _test_notes(found, cells)
-    if found.plan.improve:
-        less = " and ".join(f"{name}@{k}" for name, k in found.metrics if name in LOWER_IS_BETTER)
-        yield (
-            "Improve: BT-SR against the best other column that was run, in percent, from unrounded means "
-            "(published: as printed, ? where it does not follow from the printed values)."
-            + (f" Positive is better: of {less} less is." if less else "")
-        )
+
+
+def place_notes(found: Findings, *, seeds: bool = False) -> Iterator[str]:
+    """Data and configurations of each data set, what is doubtful, and what is missing; with `seeds` also that columns
+    have different ones."""
     for dataset in found.data:
         mine = {c.key: found.chosen[dataset, c.key] for c in found.plan.columns if (dataset, c.key) in found.chosen}
         yield _data_note(found, dataset, mine)
         yield from _method_notes(found, dataset, mine)
         yield from _odd_note(found, dataset)
-        yield from _seeds_note(found, dataset, mine)
+        if seeds:
+            yield from _seeds_note(found, dataset, mine)
         if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
             yield (
                 f"{dataset_title(dataset)}: published numbers do not apply: other data (our "
                 f"{found.data[dataset].n_test_users:,} evaluated test users are not known to be the authors')."
             )
     yield from _doubtful_notes(found)
-    yield from _missing_notes(found)
+    yield from missing_notes(found)
 
 
 def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:
@@ -268,102 +284,10 @@ def _seeds_note(found: Findings, dataset: str, mine: dict[str, Choice]) -> Itera
 def _doubtful_notes(found: Findings) -> Iterator[str]:
     """Printed cells that contradict themselves or their table."""
     titles = {column.key: column.title for column in found.plan.columns}
-    metrics = {f"{name}@{k}" for name, k in found.metrics}
+    metrics = set(map(metric_name, found.metrics))
     for printed in published().values():
         here = printed.table == found.plan.number and printed.dataset in found.evidence.datasets
         if here and printed.metric in metrics and printed.doubtful and printed.method != IMPROVE:
             place = f"{dataset_title(printed.dataset)}, {titles[printed.method]}, {printed.metric}"
             reason = printed.note.removeprefix("suspect: ")
             yield f"{place}: published value {printed.value:.4f} is doubtful: {reason}."
-
-
-def _unstarted(evidence: Evidence) -> tuple[str, ...]:
-    """Data sets of the table that the study was never asked for."""
-    listed = {spec.data.dataset for spec in evidence.specs}
-    return tuple(dataset for dataset in evidence.datasets if dataset not in listed)
-
-
-def _missing_notes(found: Findings) -> Iterator[str]:
-    """Cells that are not there or not complete."""
-    evidence, plan = found.evidence, found.plan
-    absent = _unstarted(evidence)
-    for dataset in evidence.datasets:
-        mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
-        lacking = {spec.key for spec in evidence.missing(dataset)}
-        parts = []
-        for column in plan.columns:
-            asked = [spec for spec in mine if column.fits(spec)]
-            open_ = sum(spec.key in lacking for spec in asked)
-            if open_:
-                parts.append(f"{column.title} {len(asked) - open_} of {len(asked)} trials done")
-        failed = len(evidence.failed(dataset))
-        if parts:
-            yield f"{dataset_title(dataset)}: incomplete: {', '.join(parts)}{f' ({failed} failed)' if failed else ''}."
-        if any(column.fits(spec) for column in plan.columns for spec in evidence.outdated(dataset)):
-            yield from outdated_notes(evidence, dataset)
-        if pruned := len(evidence.pruned(dataset)):
-            yield (
-                f"{dataset_title(dataset)}: {pruned} of {len(mine)} trials were given up early (pruned, censored): "
-                "they are in no cell, and the choice is among the others."
-            )
-        if any(column.anywhere for column in plan.columns) and (words := evidence.unchosen(dataset)):
-            yield words
-    if absent:
-        narrowed = f" in {evidence.request.precision}" if evidence.request.precision else ""
-        yield f"Never started{narrowed}: {', '.join(map(dataset_title, absent))}."
-    outside = [
-        column.title
-        for column in plan.columns
-        if not any(column.fits(spec) for spec in evidence.specs)
-        and not any(key == column.key for _, key in found.chosen)
-    ]
-    if outside:
-        yield f"Not part of study {evidence.study}: {', '.join(outside)}."
-    yield from unnamed_notes(evidence)
-
-
-def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
-    """Trials that no command runs, and what makes the study forget them."""
-    if old := len(evidence.outdated(dataset)):
-        yield (
-            f"{dataset_title(dataset)}: of those not done {count(old, 'trial')} {'is' if old == 1 else 'are'} not "
-            f"what study {evidence.study}, as it is today, asks for; `{evidence.replacing(dataset)}` forgets them."
-        )
-
-
-def table_commands(found: Findings) -> tuple[str, ...]:
-    """What runs the missing cells of a table; of one whose own study never began, that study like the part there is."""
-    evidence, plan = found.evidence, found.plan
-    if PART_OF.get(plan.study) != evidence.study:
-        return commands(evidence)
-    part = [spec for spec in evidence.specs if any(column.fits(spec) for column in PLANS[plan.number].columns)]
-    begun = [dataset for dataset in evidence.datasets if any(spec.data.dataset == dataset for spec in part)]
-    others = [dataset for dataset in evidence.datasets if dataset not in begun]
-    return tuple(
-        sweep_command(
-            plan.study,
-            evidence.profile,
-            datasets,
-            mine,
-            evidence.store.shown,
-            narrow=False,
-            unsaid=partial(evidence.usual_options, datasets),
-        )
-        for datasets in (begun, others)
-        if datasets
-        for mine in ([spec for spec in part if spec.data.dataset in datasets],)
-    )
-
-
-def commands(evidence: Evidence) -> tuple[str, ...]:
-    """What runs the missing cells: of data sets that were started, and of those that were not."""
-    started = tuple(dataset for dataset in evidence.datasets if evidence.runnable(dataset))
-    told = (evidence.command(datasets) for datasets in (started, _unstarted(evidence)) if datasets)
-    return tuple(command for command in told if command)
-
-
-def unnamed_notes(evidence: Evidence) -> Iterator[str]:
-    """What to do for what is missing where no command can be told: of a study file of the user's own."""
-    started = tuple(filter(evidence.runnable, evidence.datasets))
-    if started and not evidence.command(started):
-        yield f"To run what is missing, {evidence.to_run(started)}."

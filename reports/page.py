@@ -71,7 +71,7 @@ def _table_sections(store: Store, request: Callable[[str], Request], notes: Note
         except BtsrError as error:
             notes.skip(f"Table {number}", error)
             continue
-        table, verdict = build(found), verdicts(found)
+        table, verdict = build(found), verdicts(found, alone=False)
         parts = [html(table)]
         folded = {"Ours beside published, cell by cell": verdict, "Where the cells come from": origins(found)}
         if plan is TABLE2:

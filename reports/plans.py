@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from harness.config import PAPER_DATASETS, TrialSpec
+from harness.rules import metric_name
 from reports.names import METHOD_TITLES
 from studies.points import MORE
 from studies.points import TABLE2 as METHODS
@@ -62,7 +63,7 @@ class TablePlan:
 
     def titled(self, metrics: Sequence[tuple[str, int]]) -> str:
         """The title with these rows."""
-        return self.title.replace("{metrics}", ", ".join(f"{name.upper()}@{k}" for name, k in metrics))
+        return self.title.replace("{metrics}", ", ".join(metric_name(metric).upper() for metric in metrics))
 
     def with_more(self, methods: AbstractSet[str]) -> "TablePlan":
         """With columns of those of these methods that the paper's table does not have, before the BT columns."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.sheet import blocks, document, templates
+from reports.sheet import LEAST, blocks, document, templates
 from reports.table import Cell, Row, Table, number
 from reports.words import latex_fitted, latex_notes, latex_style, latex_words, markdown_escape
 
@@ -62,13 +62,13 @@ def _text_cell(cell: Cell) -> Text:
     return Text.assemble(out, "\n", (_published(cell), "dim")) if cell.published is not None else out
 
 
-def _text_block(table: Table, columns: Sequence[int]) -> RichTable:
-    """The table with only these columns."""
+def _text_block(table: Table, columns: Sequence[int], room: int, *, whole: bool = True) -> RichTable:
+    """The table with only these columns; long names of data sets are folded into `room`, values where not `whole`."""
     out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    out.add_column("data set", no_wrap=True)
-    out.add_column("metric", no_wrap=True)
+    out.add_column("data set", max_width=room, overflow="fold")
+    out.add_column("metric", no_wrap=whole, overflow="fold")
     for index in columns:
-        out.add_column(Text(table.columns[index].title), no_wrap=True)
+        out.add_column(Text(table.columns[index].title), no_wrap=whole, overflow="fold")
     for dataset, title, rows in _groups(table):
         seeds = _seeds(table, dataset)
         out.add_row(Text(title, style="bold"), "seeds", *(Text(seeds[index]) for index in columns))
@@ -82,12 +82,16 @@ def show(table: Table, console: Console) -> None:
     """Print the table; columns beyond the console's width go into further blocks below, commands are never cut."""
     measure = Console(file=StringIO(), width=10_000)
     console.print(Text(table.title, style="bold"))
+    room = max(LEAST, console.width // 4)
     names, *columns = (
-        measure.measure(_text_block(table, shown)).maximum for shown in ((), *((i,) for i in range(len(table.columns))))
+        measure.measure(_text_block(table, shown, room)).maximum
+        for shown in ((), *((i,) for i in range(len(table.columns))))
     )
-    for block in blocks([width - names for width in columns], console.width - names):
-        console.print(_text_block(table, block))
-    legend = f"¹ bold: best, ² underlined: second best of our values in a row; {_LEGEND}"
+    widths = [width - names for width in columns]
+    for block in blocks(widths, console.width - names):
+        whole = names + sum(widths[place] for place in block) <= console.width
+        console.print(_text_block(table, block, room, whole=whole))
+    legend = f"¹ bold: best, ² underlined: second best of our values in a row; {_legend(table)}"
     for i, note in enumerate((legend, *table.footnotes), 1):
         console.print(Text(f"[{i}] {note}"))
     if table.commands:
@@ -96,10 +100,13 @@ def show(table: Table, console: Console) -> None:
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-_LEGEND = (
-    f"(published value, * as printed); {MISSING} not run; {OTHER_DATA} published on other data, does not compare; "
-    f"{DOUBTFUL} doubtful."
-)
+def _legend(table: Table) -> str:
+    """What the signs mean."""
+    undefined = any(cell.undefined for cells in table.cells for cell in cells)
+    return (
+        f"(published value, * as printed); {MISSING} not run{', or not defined' if undefined else ''}; {OTHER_DATA} "
+        f"published on other data, does not compare; {DOUBTFUL} doubtful."
+    )
 
 
 def text(table: Table, width: int = TEXT_WIDTH) -> str:
@@ -128,8 +135,9 @@ def markdown(table: Table) -> str:
     lines.append(f"|---|---|{'---|' * len(titles)}")
     for dataset, title, rows in _groups(table):
         lines.append(f"| **{markdown_escape(title)}** | seeds | {' | '.join(_seeds(table, dataset))} |")
-        lines += [f"|  | {row.metric} | {' | '.join(map(_markdown_cell, cells))} |" for row, cells in rows]
-    lines += ["", f"**bold**: best, <u>underlined</u>: second best of our values in a row; {_LEGEND}", ""]
+        for row, cells in rows:
+            lines.append(f"|  | {markdown_escape(row.metric)} | {' | '.join(map(_markdown_cell, cells))} |")
+    lines += ["", f"**bold**: best, <u>underlined</u>: second best of our values in a row; {_legend(table)}", ""]
     lines += [f"- {markdown_escape(note)}" for note in table.footnotes]
     if table.commands:
         lines += ["", "To run what is missing:", "", "```", *table.commands, "```"]
@@ -170,7 +178,7 @@ def latex(table: Table) -> str:
     grid = latex_style(frame, heads).to_latex(hrules=True, column_format="l" * frame.shape[1])
     first, *others = re.split(r"\n(?=.* & seeds & )", grid)
     grid = "\n\\midrule\n".join(["\n".join([first, *others[:1]]), *others[1:]])  # between data sets
-    legend = "Bold: best, underlined: second best of our values in a row; " + _LEGEND.replace(MISSING, "---")
+    legend = "Bold: best, underlined: second best of our values in a row; " + _legend(table).replace(MISSING, "---")
     title = re.sub(r"^Table \d+: ", "", table.title)  # LaTeX counts by itself
     (caption,) = latex_words([f"{title[0].upper()}{title[1:]}"])
     commands = "".join(f"% to run what is missing: {command}\n" for command in table.commands)
@@ -218,7 +226,7 @@ def tidy(table: Table) -> pd.DataFrame:
         }
         for row, cells in zip(table.rows, table.cells, strict=True)
         for column, cell in zip(table.columns, cells, strict=True)
-    ])
+    ]).astype({"n_common": "Int64"})
 
 
 def csv(table: Table) -> str:
@@ -236,7 +244,7 @@ def html(table: Table) -> str:
         }
         for dataset, title, rows in _groups(table)
     ]
-    notes = (f"bold: best, underlined: second best of our values in a row; {_LEGEND}", *table.footnotes)
+    notes = (f"bold: best, underlined: second best of our values in a row; {_legend(table)}", *table.footnotes)
     return templates().get_template("table.html").render(table=table, groups=groups, notes=notes)
 
 

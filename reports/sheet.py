@@ -36,7 +36,8 @@ class Sheet:
     """What to type."""
     commands_title: str = "To run what is missing:"
     records: tuple[Mapping[str, object], ...] = ()
-    """The rows as numbers at full precision, for CSV, under names of their own; empty: `exact`."""
+    """The rows as numbers at full precision, for CSV, under names of their own, also several of one row; empty:
+    `exact`."""
     exact: tuple[tuple[object, ...], ...] = ()
     """The rows at full precision, for CSV, under the same header; empty: CSV has the words."""
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON
-from reports.names import dataset_title
+from reports.names import count, dataset_title
 from reports.plans import IMPROVE, OURS
 from reports.sheet import Sheet
 from reports.stats import LEVEL, RESAMPLES_PER_CELL, Interval, interval
-from reports.table import Cell, Contest, Table, number
+from reports.table import Cell, Contest, Table, number, within
 
 
 def table_summary(found: Findings, table: Table) -> Iterator[str]:
@@ -20,12 +20,12 @@ def table_summary(found: Findings, table: Table) -> Iterator[str]:
         there = {key: cell for key, cell in by_key.items() if cell.value is not None}
         best = max(there, key=lambda key: there[key].value or 0.0)
         place = row.dataset, best, (SELECT_NAME, SELECT_K)
-        span = interval(found.measured[place], resamples=RESAMPLES_PER_CELL)
+        span = within(interval(found.measured[place], resamples=RESAMPLES_PER_CELL), SELECT_NAME)
         users = f"{found.data[row.dataset].n_test_users:,} test users"
         yield (
             f"{dataset_title(row.dataset)} ({users}, {len(there)} of {len(by_key)} methods run): the best mean "
             f"{SELECT_ON} is that of {found.plan.column(best).title}, {_value(there[best], span)}."
-            + _ours(found, there, best)
+            + _ours(found, row.dataset, there, best)
         )
 
 
@@ -35,7 +35,7 @@ def _value(cell: Cell, span: Interval | None) -> str:
     return f"{number(cell.value)} (n = {cell.n}{around})"
 
 
-def _ours(found: Findings, there: dict[str, Cell], best: str) -> str:
+def _ours(found: Findings, dataset: str, there: dict[str, Cell], best: str) -> str:
     """BT-SR against the best other column, and what the tests say of it."""
     ours = there.get(OURS)
     if ours is None:
@@ -44,11 +44,16 @@ def _ours(found: Findings, there: dict[str, Cell], best: str) -> str:
         return ""
     other = there[ours.test.against]
     assert ours.value is not None and other.value is not None
-    gap = f"{number(100 * (ours.value / other.value - 1), percent=True)} % " if other.value else ""
+    mine, theirs = (found.measured[dataset, key, (SELECT_NAME, SELECT_K)] for key in (OURS, ours.test.against))
+    common = [seed for seed in mine.seeds if seed in theirs.seeds]
+    base = float(theirs.of(common or theirs.seeds).by_seed.mean())  # what the difference, and its test, are of
+    gap = f"{number(100 * ours.test.comparison.difference / base, percent=True)} % " if base else ""
+    apart = {*mine.seeds} != {*theirs.seeds}
+    shared = f" (gap and test over {count(len(common), 'common seed')})" if apart and common else ""
     said = "That is" if best == OURS else f"BT-SR has {number(ours.value)},"
     return (
         f" {said} {gap}against the best other, {found.plan.column(ours.test.against).title} "
-        f"with {number(other.value)}: {_said(ours.test)}."
+        f"with {number(other.value)}{shared}: {_said(ours.test)}."
     )
 
 

@@ -3,9 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from reports.stats import LEVEL, Comparison
+from reports.stats import LEVEL, Comparison, Interval
 
 DECIMALS = 4
+
+SHARES: frozenset[str] = frozenset({"hr", "ndcg", "mrr", "cov", "itemcov", "gini", "popcal"})
+"""Metrics between 0 and 1."""
 
 Mark = Literal["", "best", "second"]
 
@@ -60,7 +63,7 @@ class Cell:
     """Our number over seeds, and the published one beside it."""
 
     value: float | None = None
-    """Mean over seeds; None: not run."""
+    """Mean over seeds; None: not run, or `undefined`."""
     std: float | None = None
     """Sample standard deviation over seeds; None for fewer than two."""
     n: int = 0
@@ -89,6 +92,8 @@ class Cell:
     """Against the column that it has to beat."""
     percent: bool = False
     """A relative change in percent, not a metric."""
+    undefined: bool = False
+    """It was run and has no value, as Improve where the best other has 0."""
 
     @property
     def star(self) -> str:
@@ -129,7 +134,14 @@ class Table:
 
 def number(value: float, percent: bool = False) -> str:
     """A value as it is printed: four decimals, or percent with its sign and one decimal."""
-    return f"{value:+.1f}" if percent else f"{value:.{DECIMALS}f}"
+    return f"{value:+z.1f}" if percent else f"{value:z.{DECIMALS}f}"
+
+
+def within(span: Interval | None, metric: str) -> Interval | None:
+    """The interval of a metric's value (never of a difference) as it is shown: a share does not leave 0 to 1."""
+    if span is None or metric not in SHARES:
+        return span
+    return replace(span, low=max(span.low, 0.0), high=min(span.high, 1.0))
 
 
 def marked(values: list[float | None], *, lower: bool = False) -> list[Mark]:

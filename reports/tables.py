@@ -4,12 +4,12 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from harness.errors import ConfigError
-from harness.exposure import LOWER_IS_BETTER
-from harness.rules import Metric
+from harness.rules import LOWER_IS_BETTER, Metric, metric_name
 from harness.store import Store
 from reports.findings import Findings, best_other, findings
+from reports.missing import table_commands
 from reports.names import dataset_title
-from reports.notes import footnotes, table_commands
+from reports.notes import footnotes
 from reports.plans import IMPROVE, OURS, PLANS, ColumnPlan, TablePlan
 from reports.published import published
 from reports.ran import joined, odd_ones
@@ -20,7 +20,7 @@ from reports.table import Cell, Column, Contest, Row, Table, marked
 
 def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric, odd: Container[str]) -> Cell:
     """`odd`: keys of the data set's columns whose runs were made on something else than most."""
-    printed = published().get((found.plan.number, dataset, f"{metric[0]}@{metric[1]}", column.key))
+    printed = published().get((found.plan.number, dataset, metric_name(metric), column.key))
     cell = Cell(
         published=printed.value if printed else None,
         published_std=printed.std if printed else None,
@@ -30,7 +30,7 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric, odd
     )
     mine = found.measured.get((dataset, column.key, metric))
     if mine is None:
-        return cell
+        return replace(cell, undefined=(dataset, column.key) in found.chosen)
     spread = summarise(mine.by_seed)
     spec = found.chosen[dataset, column.key].group.spec
     rival = best_other(found, dataset, metric, column.beats)
@@ -56,9 +56,9 @@ def _cell(found: Findings, dataset: str, column: ColumnPlan, metric: Metric, odd
     )
 
 
-def _improve(found: Findings, dataset: str, metric: Metric) -> Cell:
+def improve(found: Findings, dataset: str, metric: Metric) -> Cell:
     """100 * (ours - best other) / best other, from unrounded means, the sign turned where less is better."""
-    printed = published().get((found.plan.number, dataset, f"{metric[0]}@{metric[1]}", IMPROVE))
+    printed = published().get((found.plan.number, dataset, metric_name(metric), IMPROVE))
     others = found.plan.column(OURS).beats
     rival = best_other(found, dataset, metric, others)
     mine = found.measured.get((dataset, OURS, metric))
@@ -71,6 +71,7 @@ def _improve(found: Findings, dataset: str, metric: Metric) -> Cell:
         doubtful=printed is not None and printed.doubtful,
         applies=found.applies(dataset),
         percent=True,
+        undefined=change is None and mine is not None and rival is not None,
     )
 
 
@@ -94,8 +95,8 @@ def build(found: Findings) -> Table:
             marks = marked([cell.value for cell in line], lower=metric[0] in LOWER_IS_BETTER)
             line = [cell.with_mark(mark) for cell, mark in zip(line, marks, strict=True)]
             if plan.improve:
-                line.append(_improve(found, dataset, metric))
-            rows.append(Row(dataset=dataset, title=dataset_title(dataset), metric=f"{metric[0]}@{metric[1]}"))
+                line.append(improve(found, dataset, metric))
+            rows.append(Row(dataset=dataset, title=dataset_title(dataset), metric=metric_name(metric)))
             cells.append(tuple(line))
     columns = [Column(key=column.key, title=column.title) for column in plan.columns]
     if plan.improve:

@@ -1,21 +1,27 @@
 """Where a number comes from: the runs behind it, their provenance, and the command that makes them."""
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from string import ascii_lowercase
 
 from harness.config import dataset_slug, is_file
 from harness.errors import ConfigError, unknown_name
-from harness.rules import Metric, metric_of
-from reports.commands import exact_command
-from reports.findings import Findings
+from harness.geometry import GEOMETRY
+from harness.rules import Metric, metric_name, metric_of
+from reports.commands import exact_command, naming_command, planned
+from reports.findings import Findings, best_other
 from reports.groups import Choice
 from reports.names import dataset_title
 from reports.notes import settings
-from reports.plans import ColumnPlan, TablePlan
+from reports.plans import IMPROVE, OURS, TABLE2, ColumnPlan, TablePlan
 from reports.published import published
 from reports.sheet import Sheet
 from reports.table import number
-from reports.tables import plan_of
+from reports.tables import improve, plan_of
+
+IMPROVEMENT = ColumnPlan(key=IMPROVE, title="Improve", methods=(OURS,))
+"""Stands for the column of percent: behind it are BT-SR and the best other."""
 
 
 def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
@@ -27,7 +33,7 @@ def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
     table = first.strip().lower().removeprefix("table").strip()
     dataset, _, metric = rest.rpartition(",")
     named = None
-    if "@" not in metric and "@" in dataset.rpartition(",")[2]:
+    if not _is_metric(metric) and _is_metric(dataset.rpartition(",")[2]):
         named = metric.strip()
         dataset, _, metric = dataset.rpartition(",")
     dataset = dataset.strip()
@@ -36,11 +42,17 @@ def place_of(words: str) -> tuple[TablePlan, str, Metric, ColumnPlan | None]:
     plan = plan_of(int(table))
     column = None
     if named is not None:
-        columns = {column.key: column for column in (*plan.columns, *plan.more)}
+        improvement = [IMPROVEMENT] if plan.improve else []
+        columns = {column.key: column for column in (*plan.columns, *plan.more, *improvement)}
         if named not in columns:
             raise unknown_name("column", named, columns)
         column = columns[named]
     return plan, dataset, metric_of(metric), column
+
+
+def _is_metric(words: str) -> bool:
+    """Whether the last part of a place is meant as a metric, not as a column."""
+    return "@" in words or words.strip().lower() in GEOMETRY
 
 
 def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:
@@ -60,40 +72,43 @@ def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:
     return tuple(dict.fromkeys(store.provenance(key).command for key in choice.group.keys))
 
 
+Run = tuple[str, int, float, str, str, str, str, str, str, float, str]
+"""Title of the column, seed, value, key, data, revision, host, device, when it began, seconds, command."""
+
+
 def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None) -> Sheet:
-    """The runs behind one row (or one cell) of a table, one by one.
+    """The runs behind one row (or one cell) of a table, one by one; behind Improve, those of the two that it compares.
 
     Raises ConfigError where nothing of it was run.
     """
-    columns = [column] if column else list(found.plan.columns)
-    there = [c for c in columns if (dataset, c.key, metric) in found.measured]
-    name = f"{metric[0]}@{metric[1]}"
-    if not there:
-        raise ConfigError(
-            f"nothing is behind table {found.plan.number}, {dataset}, {name}: {found.evidence.to_run((dataset,))}"
-        )
-    rows: list[tuple[str, ...]] = []
+    there, name = _there(found, dataset, metric, column), metric_name(metric)
+    runs = [run for c in there for run in _runs(found, dataset, metric, c)]
+    letters = {command: _letter(i) for i, command in enumerate(dict.fromkeys(run[-1] for run in runs))}
     notes: list[str] = []
-    typed: list[str] = []
     for c in there:
         choice = found.chosen[dataset, c.key]
-        rows += _runs(found, dataset, metric, c, choice, typed)
-        printed = published().get((found.plan.number, dataset, name, c.key))
-        theirs = f"; published {number(printed.value)}" if printed else ""
-        mean = found.measured[dataset, c.key, metric].by_seed.mean()
+        mean = float(found.measured[dataset, c.key, metric].by_seed.mean())
         notes.append(
-            f"{c.title}: {number(float(mean))}{theirs}; {settings(choice.group.spec)}; "
+            f"{c.title}: {number(mean)}{_theirs(found, dataset, name, c.key)}; {settings(choice.group.spec)}; "
             f"loss: {choice.group.spec.loss.reduction}; group {choice.group.key}."
         )
-    header = ("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by")
-    commands = {_letter(i): command for i, command in enumerate(typed)}
+    if column is IMPROVEMENT:
+        change = improve(found, dataset, metric).value
+        words = "not defined" if change is None else f"{number(change, percent=True)} %"
+        notes.append(
+            f"Improve: {words}{_theirs(found, dataset, name, IMPROVE)}; {there[0].title} against the best other column "
+            f"by mean, {there[1].title}."
+        )
     return Sheet(
         name=f"why_table{found.plan.number}_{dataset_slug(dataset)}_{name.replace('@', '')}",
         title=f"Why: table {found.plan.number}, {dataset_title(dataset)}, {name}, profile {found.evidence.profile}",
-        header=header,
-        rows=tuple(rows),
-        records=tuple(dict(zip(header, (*row[:-1], commands[row[-1]]), strict=True)) for row in rows),
-        footnotes=(*notes, *(f"Run by {letter}: {command}" for letter, command in commands.items())),
+        header=("method", "seed", name, "trial", "data", "git", "host", "device", "started", "seconds", "run by"),
+        rows=tuple(
+            (title, str(seed), number(value), *words, f"{seconds:.0f}", letters[command])
+            for title, seed, value, *words, seconds, command in runs
+        ),
+        exact=tuple(runs),
+        footnotes=(*notes, *(f"Run by {letter}: {command}" for command, letter in letters.items())),
         commands_title="To run these again in an empty database:",
         commands=tuple(
             dict.fromkeys(words for c in there for words in commands_of(found, found.chosen[dataset, c.key]))
@@ -101,28 +116,66 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
     )
 
 
-def _runs(
-    found: Findings, dataset: str, metric: Metric, column: ColumnPlan, choice: Choice, typed: list[str]
-) -> Iterator[tuple[str, ...]]:
-    """A row for each run; `typed` gets the commands that ran them, each once, and the row the letter of its own."""
-    measured = found.measured[dataset, column.key, metric]
+def _there(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None) -> list[ColumnPlan]:
+    """The columns that have a value. Raises ConfigError, with what to do, where one that is asked for has none."""
+    wanted = list(found.plan.columns) if column is None else [column]
+    if column is IMPROVEMENT:
+        ours = found.plan.column(OURS)
+        rival = best_other(found, dataset, metric, ours.beats)
+        wanted = [ours, *([found.plan.column(rival)] if rival else [])]
+    there = [c for c in wanted if (dataset, c.key, metric) in found.measured]
+    if there and (column is not IMPROVEMENT or len(there) == 2):
+        return there
+    place = f"table {found.plan.number}, {dataset}, {metric_name(metric)}{f', {column.title}' if column else ''}"
+    if any((dataset, c.key) in found.chosen for c in wanted if c not in there):
+        raise ConfigError(f"nothing is behind {place}: a run there has no such number")
+    needs = ", which needs BT-SR and another column" if column is IMPROVEMENT else ""
+    raise ConfigError(f"nothing is behind {place}{needs}: {_to_run(found, dataset, column)}")
+
+
+def _to_run(found: Findings, dataset: str, column: ColumnPlan | None) -> str:
+    """What gives a column a value: what its study lacks, else the command of a study that names its method."""
+    evidence = found.evidence
+    mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
+    if column is not None and column is not IMPROVEMENT and not any(map(column.fits, mine)):
+        where, like = (evidence.profile, (dataset,)), partial(evidence.usual_options, (dataset,))
+        studies = dict.fromkeys((evidence.study, found.plan.study, TABLE2.study))
+        for study, method in product(studies, reversed(column.methods)):
+            asked = planned(study, evidence.profile, dataset, method)
+            if asked and all(map(column.fits, asked)):
+                command = naming_command(study, *where, mine, evidence.store.shown, method, like)
+                here = column.anywhere or study == evidence.study
+                return f"run `{command}`" if here else f"ask with --study {study} after `{command}`"
+    return evidence.to_run((dataset,))
+
+
+def _theirs(found: Findings, dataset: str, metric: str, key: str) -> str:
+    """The published value, and whether it is doubtful or of other data."""
+    printed = published().get((found.plan.number, dataset, metric, key))
+    if printed is None:
+        return ""
+    value = f"{number(printed.value, percent=True)} %" if key == IMPROVE else number(printed.value)
+    odd = " (doubtful)" if printed.doubtful else ""
+    return f"; published {value}{odd}{'' if found.applies(dataset) else ' (other data)'}"
+
+
+def _runs(found: Findings, dataset: str, metric: Metric, column: ColumnPlan) -> Iterator[Run]:
+    """The runs behind one cell."""
+    choice, measured = found.chosen[dataset, column.key], found.measured[dataset, column.key, metric]
     for run, seed, value in zip(choice.group.runs, measured.seeds, measured.by_seed.tolist(), strict=True):
         origin = found.evidence.store.provenance(run.key)
-        if origin.command not in typed:
-            typed.append(origin.command)
-        revision = f"{(origin.git_revision or 'unknown')[:10]}{' with changes' if origin.git_dirty else ''}"
         yield (
             column.title,
-            str(seed),
-            number(value),
+            seed,
+            value,
             run.key,
             choice.group.fingerprint[:8],
-            revision,
+            f"{(origin.git_revision or 'unknown')[:10]}{' with changes' if origin.git_dirty else ''}",
             origin.host,
             origin.device,
             origin.started[:16].replace("T", " "),
-            f"{origin.seconds.get('total', 0.0):.0f}",
-            _letter(typed.index(origin.command)),
+            origin.seconds.get("total", 0.0),
+            origin.command,
         )
 
 

@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 def markdown_escape(words: str) -> str:
     """Words as they are, in Markdown."""
     out = words.replace("\\", "\\\\")
-    for sign in "|*_<>`[]":
+    for sign in "|*_<>`[]&~":
         out = out.replace(sign, f"\\{sign}")
     return out.replace("\n", " ")
 
@@ -17,11 +17,13 @@ def markdown_escape(words: str) -> str:
 def latex_style(frame: pd.DataFrame, subset: list[Hashable] | None = None) -> Styler:
     """The frame without its index, words (only those of the columns `subset`, if given) and header escaped for LaTeX.
 
-    pandas leaves < and > as they are, which LaTeX's usual encoding of fonts prints as other signs.
+    pandas leaves < and > as they are, which LaTeX's usual encoding of fonts prints as other signs. A [ or *
+    that begins a row would be read as an option of the row above.
     """
 
     def signs(words: object) -> str:
-        return str(words).replace("<", "$<$").replace(">", "$>$")
+        made = str(words).replace("<", "$<$").replace(">", "$>$")
+        return f"{{}}{made}" if made.startswith(("[", "*")) else made
 
     style = frame.style.hide(axis=0).format(signs, escape="latex", subset=subset)
     return style.format_index(signs, escape="latex", axis=1)

@@ -41,7 +41,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.exposure": (VALUES | {"harness.metrics"}, {"numpy"}),
     "harness.geometry": (VALUES, {"numpy"}),
     "harness.sample": (VALUES | {"models", "harness.evaluate", "harness.geometry"}, {"torch", "numpy"}),
-    "harness.rules": (VALUES | {"harness.metrics", "harness.exposure"}, {"numpy"}),
+    "harness.rules": (VALUES | {"harness.metrics", "harness.exposure", "harness.geometry"}, {"numpy"}),
     "harness.provenance": (VALUES, {"pynvml"}),
     "harness.checkpoint": (VALUES, {"torch"}),
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),

@@ -33,8 +33,10 @@
     const x = (epoch) => left + (width * (epoch - 1)) / (last - 1);
     const y = (value) => 12 + height * (high > low ? (high - value) / (high - low) : 0.5);
     const points = there.map((p) => `${x(p[0]).toFixed(1)},${y(p[1]).toFixed(1)}`).join(" ");
+    const drawn = there.length > 1 ? `<polyline class="${kind}" points="${points}"/>`
+      : `<circle class="${kind}" cx="${x(there[0][0]).toFixed(1)}" cy="${y(there[0][1]).toFixed(1)}" r="${kind === "loss" ? 4 : 2.5}"/>`;
     const side = kind === "loss" ? `x="${left - 6}" text-anchor="end"` : `x="${left + width + 6}"`;
-    return `<polyline class="${kind}" points="${points}"/><text ${side} y="16">${high.toPrecision(3)}</text>` +
+    return `${drawn}<text ${side} y="16">${high.toPrecision(3)}</text>` +
       `<text ${side} y="${14 + height}">${low.toPrecision(3)}</text>`;
   }
 
@@ -64,8 +66,10 @@
     kept.sort(compare);
     body.replaceChildren(...kept.map((run) => {
       const row = document.createElement("tr");
-      const first = document.createElement("td");
-      const button = element("button", run.key.slice(0, 8), { type: "button", "aria-expanded": "false" });
+      const first = element("th", "", { scope: "row" });
+      const key = run.key.slice(0, 8);
+      const label = `${key}, ${run.dataset}, ${run.method}, seed ${run.seed}`;
+      const button = element("button", key, { type: "button", "aria-expanded": "false", "aria-label": label });
       button.addEventListener("click", () => {
         const open = button.getAttribute("aria-expanded") === "true";
         button.setAttribute("aria-expanded", String(!open));

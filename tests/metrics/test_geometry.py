@@ -9,6 +9,7 @@ from scipy.stats import gaussian_kde
 
 from harness import sample as module
 from harness.geometry import (
+    GEOMETRY,
     alignment,
     alignment_ref,
     densities,
@@ -127,6 +128,7 @@ def test_a_sample_is_what_the_model_gives(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.spectrum == pytest.approx(singular_values(states), rel=1e-4, abs=1e-4)
     assert found.spectrum_centred == pytest.approx(singular_values(states, centred=True), rel=1e-4, abs=1e-4)
     values = {m.name: m.value for m in geometry(found, targets)}
+    assert tuple(values) == GEOMETRY
     assert values["erank"] == pytest.approx(effective_rank(singular_values(states)), rel=1e-4)
     assert values["overlap_hist"] == overlap_hist(found.positive, found.negative)
     alike = len(set(targets[found.users].tolist())) < len(found.users)

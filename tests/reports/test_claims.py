@@ -1,8 +1,10 @@
 """Claims answered from invented results whose truth is known."""
 
 import re
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.config import SEEDS
@@ -11,6 +13,7 @@ from harness.store import open_store
 from harness.values import TrialResult
 from reports.claims import Claim, Claims, answer, claims, gathered
 from reports.results import Request, gather
+from reports.sheet import sheet_csv
 from reports.stats import Comparison, Interval
 from reports.tables import table
 from studies.profiles import varied
@@ -85,6 +88,20 @@ def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     assert len(sheet.rows) == 16
     assert "ML 1M: data a0000190, 400 test users; no filter;" in notes and "‡" not in notes
     assert "Nothing was run on YELP, Gowalla, Beauty, Kindle Store." in sheet.footnotes
+
+
+def test_the_sheet_as_csv_has_the_numbers(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        sheet = claims(gather(store, Request(study="alpha_lambda")))
+    frame = pd.read_csv(StringIO(sheet_csv(sheet)))
+    assert len(frame) == len(sheet.rows) and set(frame["n"]) == {0, 5}
+    run = frame[frame["n"] == 5]
+    assert (run["ours"] - run["theirs"]).tolist() == pytest.approx(run["difference"].tolist())
+    assert (run["low"] <= run["difference"]).all() and (run["difference"] <= run["high"]).all()
+    for record, row in zip(frame.to_dict("records"), sheet.rows, strict=True):
+        assert record["claim"] == row[1] and record["answer"] == row[2]
+        if record["n"]:
+            assert f"({record['low']:+z.4f} to {record['high']:+z.4f} over {record['interval_over']}, n = 5)" in row[3]
 
 
 def test_data_sets_that_are_not_of_the_paper_are_answered_and_not_counted(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The dial: rules, Pareto front, common seeds, and that no test value takes part."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from reports.figures import FIGURES
 from reports.lines import line
 from reports.measure import Measurer
 from reports.results import Request, gather
+from reports.sheet import sheet_csv
 from tests.reports.legible import assert_legible
 from tests.reports.typed import typed
 from tests.reports.world import data_config, result, spec, split_of, write
@@ -139,6 +142,24 @@ def test_the_sheet_tells_the_outcome_on_test(database: Path) -> None:
     assert [row[1] for row in sheet.rows] == ["picked", "most precise"]
     assert sheet.rows[1][2] == "alpha 0.3, lambda 0.1" and "test ndcg@10" in sheet.header
     assert "seeds and users" in sheet.rows[1][-1] and "1 setting without these seeds left out" in sheet.footnotes[1]
+
+
+def test_the_sheet_as_csv_has_the_numbers(database: Path) -> None:
+    """A line for each metric of each setting that was picked."""
+    with open_store(database, read_only=True) as store:
+        evidence = gather(store, Request(study="alpha_lambda"))
+        sheet = picks(evidence, [dial(evidence, "ml1m")], rule_of("balanced"))
+    frame = pd.read_csv(StringIO(sheet_csv(sheet)))
+    assert list(frame["metric"]) == ["cov@10", "ndcg@10"] * 2 and frame["n"].dtype == np.int64
+    assert list(frame["setting"]) == ["picked"] * 2 + ["most precise"] * 2
+    bounded = frame.dropna(subset=["low"])  # coverage of one seed has no interval
+    assert len(bounded) >= 2 and (bounded["low"] <= bounded["test"]).all()
+    assert (bounded["low"] >= 0).all() and (bounded["high"] <= 1).all()
+    for at, row in enumerate(sheet.rows):
+        for place, (_, record) in enumerate(frame[2 * at : 2 * at + 2].iterrows()):
+            assert row[3 + 2 * place] == f"{record['validation']:.4f}"
+            around = "one seed)" if pd.isna(record["low"]) else f"{record['low']:.4f} to "
+            assert row[4 + 2 * place].startswith(f"{record['test']:.4f} ({around}")
 
 
 def test_every_rule_with_a_name_in_one_sheet(database: Path) -> None:

@@ -107,21 +107,41 @@ def test_effects_by_hand(database: Path) -> None:
     assert ties.comparison and masked.comparison and masked_cov.comparison and ties_cov.comparison
     # ties: -2/4 and -1/4
     assert ties.comparison.difference == pytest.approx(-0.375) and ties.comparison.n == 2
-    assert ties.relative and ties.relative.mean == pytest.approx((-100 * 2 / 3 - 50) / 2)
-    assert ties.relative.std == pytest.approx(abs(-100 * 2 / 3 + 50) / np.sqrt(2))
+    # of a base of 5/8 in the mean: the ratios of the runs would be -2/3 and -1/2
+    assert ties.relative and ties.relative.mean == pytest.approx(-100 * 0.375 / 0.625) and ties.relative.n == 2
+    assert ties.relative.std == pytest.approx(100 * 0.25 / np.sqrt(2) / 0.625)
     assert ties.comparison.p_seeds == pytest.approx(scipy_stats.ttest_1samp([-0.5, -0.25], 0).pvalue)
     # user by user over both seeds: -1, -2, 0, 0: of four sign patterns two are as far from 0 as -3
     assert ties.comparison.p_users == pytest.approx(0.5, abs=0.02)
     # masked: user 4 gains in both runs: the differences over seeds have no variance
     assert masked.comparison.difference == pytest.approx(0.25) and masked.comparison.p_seeds == 0.0
     assert masked.comparison.p == masked.comparison.p_users == pytest.approx(1.0)
-    assert masked.relative and masked.relative.mean == pytest.approx((100 / 3 + 50) / 2)
+    assert masked.relative and masked.relative.mean == pytest.approx(40) and masked.relative.std == 0
     assert masked.comparison.interval and masked.comparison.interval.over == "seeds and users"
     assert masked_cov.by_user is False and masked_cov.comparison.p_users is None
     tests = [e.comparison.p for e in found(database) if e.comparison and e.comparison.p is not None]
     assert len(tests) == 4
     worst = max(e.p_holm for e in found(database) if e.p_holm is not None)
     assert worst == 1.0 and ties_cov.p_holm == pytest.approx(min(1.0, max(4 * min(tests), ties_cov.p_holm or 0)))
+
+
+def test_percents_have_the_sign_of_the_effect(tmp_path: Path) -> None:
+    """Base 1/4 and 4/4, variant 2/4 and 2/4: run by run +100 % and -50 %, in the mean less."""
+    base = [spec(seed=seed) for seed in SEEDS]
+    masked = [varied(one, encoder={"mask_pad_keys": True}) for one in base]
+    ranks = ((1, 20, 20, 20), (1, 1, 1, 1), (1, 1, 20, 20), (1, 1, 20, 20))
+    runs = [ranked(one, STABLE, places) for one, places in zip((*base, *masked), ranks, strict=True)]
+    hit = sheet(write(tmp_path / "btsr.db", "mine", [*base, *masked], runs, [STABLE]), "mine").rows[0]
+    assert hit[5:7] == ("-0.1250", "-20.0 ±84.9")
+
+
+def test_a_number_that_runs_do_not_have_is_not_defined(database: Path) -> None:
+    with open_store(database, read_only=True) as store:
+        rows = effects_sheet(store, Request(study="protocol"), (("erank", 0),)).rows
+    assert {(row[3], row[-1]) for row in rows} == {
+        ("erank", "not defined"),
+        ("erank", "not run: base 1 of 2, variant 0 of 2"),
+    }
 
 
 def test_the_base_is_what_most_others_are_one_switch_away_from(database: Path) -> None:

@@ -130,6 +130,7 @@ def test_it_has_every_part(file: Path) -> None:
         "Table 3: ",
         "Effects of protocol: ",
         "6 finished runs, 1 failed",
+        '<option value="BT-SR">BT-SR</option>',
     ):
         assert words in source, words
     data = re.search(r'id="data">(.*?)</script>', source, re.DOTALL)
@@ -155,6 +156,9 @@ def test_in_a_browser(file: Path, tmp_path: Path) -> None:
     assert not console, console
     found = rows(dom)
     assert "4 of 7 runs" in dom and len(found) == 5, "four runs and one that is open"
+    assert found[1].count("<circle") == 1 and "<polyline" not in found[1], "one epoch, not validated"
+    seed = re.search(r'aria-label="[0-9a-f]{8}, ML 1M, BT-SR, seed \d+"', found[0])
+    assert seed and found[0].startswith('<th scope="row"><button') and found[0].count("<th") == 1
     assert "<svg" in found[1] and "Learning curve over" in found[1] and 'aria-expanded="true"' in found[0]
     assert 'aria-sort="descending"' in dom
     values = [float(re.findall(r"<td>([^<]*)</td>", row)[9]) for row in (found[0], *found[2:])]

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from reports import render
 from reports.audit import audit
-from reports.sheet import sheet_latex
-from reports.table import Cell, Column, Row, Table, marked
+from reports.sheet import Sheet, sheet_latex
+from reports.stats import Comparison, Interval
+from reports.table import Cell, Column, Contest, Row, Table, marked, number, within
 from tests.reports.latex import check
 
 
@@ -75,6 +76,53 @@ def test_narrow_text_is_cut_into_blocks_and_loses_nothing() -> None:
     assert "…" not in narrow
 
 
+def test_a_long_path_cuts_no_number() -> None:
+    """Folded, in blocks of as many columns as there is room for; where there is none, values wrap."""
+    table, path = awkward_table(), "/home/someone/data/" + "a_long_name_of_a_file" * 2
+    assert len(path) > 60
+    long = replace(table, rows=tuple(replace(row, dataset=path, title=path) for row in table.rows))
+    for width, readable in ((80, True), (40, True), (24, False)):
+        found = render.text(long, width).splitlines()
+        assert max(len(line) for line in found if "btsr-sweep" not in line) <= width
+        assert "…" not in "\n".join(found)
+        words = " ".join(found).split()
+        for word in ("0.0612¹", "±0.0046", "0.0512²", "(0.0534†)", "(0.0200?)", "ndcg@10"):
+            assert word in words or not readable, (word, width)
+    assert path in "".join(line[1:21].strip() for line in render.text(long, 80).splitlines())
+
+
+def test_zero_has_no_sign() -> None:
+    assert (number(-0.00001), number(-0.04, percent=True), number(0.04, percent=True)) == ("0.0000", "+0.0", "+0.0")
+    assert (number(-0.0001), number(-0.06, percent=True)) == ("-0.0001", "-0.1")
+
+
+def test_an_interval_of_a_share_is_shown_within_its_bounds() -> None:
+    span = Interval(low=-0.1, high=1.2, over="seeds")
+    for name in ("hr", "ndcg", "mrr", "cov", "itemcov", "gini"):
+        assert within(span, name) == replace(span, low=0.0, high=1.0)
+    assert within(span, "novelty") == span and within(None, "hr") is None
+    inside = Interval(low=0.1, high=0.2, over="users")
+    assert within(inside, "hr") == inside
+
+
+def test_what_is_not_defined_is_told_where_it_occurs() -> None:
+    table = awkward_table()
+    odd = replace(table, cells=((*table.cells[0][:2], Cell(percent=True, undefined=True)), *table.cells[1:]))
+    for made in (render.text, render.markdown, render.latex, render.html):
+        assert "not run;" in " ".join(made(table).split()) and "not defined" not in made(table)
+        assert "not run, or not defined;" in " ".join(made(odd).split())
+
+
+def test_csv_counts_common_seeds_in_whole_numbers() -> None:
+    found = Comparison(n=5, difference=0.01, interval=None, p_seeds=0.03, p_users=0.2, p_exact=0.0625, detectable=None)
+    table = awkward_table()
+    tested = replace(table.cells[0][0], test=Contest(against="bt", comparison=found))
+    for cells in (table.cells, ((tested, *table.cells[0][1:]), *table.cells[1:])):
+        lines = render.csv(replace(table, cells=cells)).splitlines()
+        at = lines[0].split(",").index("n_common")
+        assert {line.split(",")[at] for line in lines[1:]} == ({""} if cells is table.cells else {"", "5"})
+
+
 def test_terminal_has_bold_and_underline() -> None:
     out = StringIO()
     render.show(awkward_table(), Console(file=out, force_terminal=True, width=120, color_system="standard"))
@@ -87,7 +135,7 @@ def test_markdown_keeps_its_columns() -> None:
     assert len(rows) == 2 + 2 + 3
     assert {line.replace("\\|", "").count("|") for line in rows} == {6}
     assert "**0.0612** ±0.0046 (0.0494)" in rows[3] and "<u>0.0512</u> (0.0534†)" in rows[3]
-    assert any(line.startswith("- tau ~ 95 % of my\\_data") and "\\<b\\>" in line for line in lines)
+    assert any(line.startswith("- tau \\~ 95 % of my\\_data") and "\\<b\\>" in line for line in lines)
 
 
 def test_latex_is_well_formed() -> None:
@@ -143,7 +191,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
     """A table, a sheet that is longer than a page, and its beginning, which floats, in a document that loads what they
     name and nothing else; nothing leaves the page."""
     short = replace(audit(), name="short", rows=audit().rows[:12])
-    bodies = render.latex(awkward_table()) + sheet_latex(audit()) + sheet_latex(short)
+    signs = ("[x]", "*", "[1pt] y", "a")
+    options = Sheet(name="options", title="[x]", header=signs, rows=(signs, signs[1:] + signs[:1]), footnotes=signs)
+    table = awkward_table()
+    starred = replace(table, rows=tuple(replace(row, title=f"[{row.title}]") for row in table.rows))
+    bodies = render.latex(table) + render.latex(starred)
+    bodies += sheet_latex(audit()) + sheet_latex(short) + sheet_latex(options)
     packages = "".join(
         f"{named}\n" for named in re.findall(r"^% needs (\\usepackage\{[a-z,]+\})", bodies, re.MULTILINE)
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from reports.render import RENDERERS, html
 from reports.sheet import SHEET_RENDERERS, Sheet, latex_widths, show_sheet
 from reports.table import Column
+from reports.words import markdown_escape
 from tests.reports.latex import check
 from tests.reports.test_render import awkward_table
 
@@ -67,6 +68,8 @@ def test_sheet_formats() -> None:
     assert list(frame.columns) == ["what", "words"] and list(frame["what"]) == ["a|b", "<i>"]
     page = parsed(made["html"])
     assert page.tags.count("tr") == 3 and "i" not in page.tags and "<i>" in page.words
+    assert page.tags.count("th") == 2 + 2 and page.tags.count("td") == 2, "the first cell of a row is its head"
+    assert made["html"].count('<th scope="row">') == 2
 
 
 @pytest.mark.parametrize(
@@ -198,3 +201,18 @@ def test_two_columns_of_one_name() -> None:
     for _, render in SHEET_RENDERERS.values():
         assert render(sheet)
     assert SHEET_RENDERERS["csv"][1](sheet) == "a,a\n1,2\n"
+
+
+def test_what_a_row_begins_with_is_no_option_in_latex() -> None:
+    r"""\\ and \midrule take [1pt] and * for themselves."""
+    signs = ("[1pt]", "*", "a [b] *")
+    source = SHEET_RENDERERS["latex"][1](
+        Sheet(name="x", title="x", header=("*what", "b"), rows=tuple((sign, sign) for sign in signs), footnotes=signs)
+    )
+    check(source)
+    rows = [line for line in source.splitlines() if " & " in line]
+    assert [row.split(" & ")[0] for row in rows] == ["{}*what", "{}[1pt]", "{}*", "a [b] *"]
+
+
+def test_nothing_is_an_entity_or_struck_out_in_markdown() -> None:
+    assert markdown_escape("a &amp; ~~b~~") == r"a \&amp; \~\~b\~\~"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from harness.config import SEEDS
 from harness.store import open_store
 from harness.values import TrialResult
@@ -73,7 +75,7 @@ def test_the_interval_is_that_of_the_verdict(tmp_path: Path) -> None:
     with open_store(file, read_only=True) as store:
         found = findings(gather(store, Request(study="table2", datasets=("ml1m",))), TABLE2)
         (sentence,) = table_summary(found, build(found))
-        span = next(row[4] for row in verdicts(found).rows if row[1:3] == ("ndcg@10", "BT-SR"))
+        span = next(row[5] for row in verdicts(found).rows if row[1:3] == ("ndcg@10", "BT-SR"))
     assert f"95 % interval {span.replace(' (', ' over ').removesuffix(')')})" in sentence
 
 
@@ -81,3 +83,21 @@ def test_the_papers_rule_is_told_where_it_differs() -> None:
     found = Comparison(n=5, difference=0.01, interval=None, p_seeds=0.03, p_users=0.2, p_exact=0.0625, detectable=None)
     words = _said(Contest(against="sasrec_ce", comparison=found, p_holm=0.9))
     assert words.startswith("not significant after Holm (p = 0.90); by the paper's rule alone")
+
+
+def test_the_gap_is_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """CE is better by its mean of three seeds, BT-SR on the two that both have, which the test is about."""
+    ours, theirs = runs_of("bt_sr", (0.9, 0.9)), runs_of("sasrec_ce", (0.5, 0.5, 3.0))
+    mine, other, every = (float(np.mean([ndcg_of(run) for run in runs])) for runs in (ours, theirs[:2], theirs))
+    words = said(tmp_path, [*ours, *theirs])
+    assert other < mine < every
+    gap = 100 * (mine / other - 1)
+    assert f" BT-SR has {mine:.4f}, {gap:+.1f} % against the best other, SASRec (CE) with {every:.4f} " in words
+    assert " (gap and test over 2 common seeds): " in words
+    assert "common seed" not in said(tmp_path / "even", [*ours, *theirs[:2]])
+
+
+def ndcg_of(run: TrialResult) -> float:
+    (value,) = [m.value for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", "ndcg", 10, 0)]
+    assert value is not None
+    return value

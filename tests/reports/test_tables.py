@@ -131,6 +131,23 @@ def test_trials_that_were_given_up_early_are_told_and_in_no_cell(tmp_path: Path)
     assert _cell(table, "ml1m", "ndcg@10", "bt_sr").n == 1
 
 
+def test_what_is_done_failed_or_given_up_is_counted_in_the_columns_shown(tmp_path: Path) -> None:
+    """A failure and a pruned trial of a method without a column, and of BT-SR one trial of each kind."""
+    ml = split_of(data_config(), 60)
+    done, pruned, missing = (spec("bt_sr", alpha=alpha) for alpha in (0.1, 0.2, 0.3))
+    other = [spec("mine", seed=seed) for seed in (1235, 37)]
+    outcomes = [
+        result(done, ml, valid=1.0, test=1.0),
+        *(TrialPruned(spec=trial, epochs=(fake.epoch(1, 0.9),)) for trial in (pruned, other[0])),
+        failure(other[1]),
+    ]
+    notes = _notes(
+        _table(write(tmp_path / "btsr.db", "table2", [done, pruned, missing, *other], outcomes, [ml]), "ml1m")
+    )
+    assert "ML 1M: incomplete: BT-SR 1 of 3 trials done.\n" in notes
+    assert "ML 1M: 1 of 3 trials were given up early (pruned, censored)" in notes
+
+
 def test_weights_from_before_the_term_began_are_told(tmp_path: Path) -> None:
     split = split_of(data_config(), 30)
     aux = {"kind": "ec4srec", "alpha": 0.1, "explain_start": 2}

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from reports.cli import main
 from reports.findings import findings
 from reports.plans import PLANS
 from reports.results import Request, gather
+from reports.tables import build
 from reports.why import _letter, origins, place_of, why
 from studies import STUDIES
 from tests.reports.world import data_config, result, spec, split_of, write
@@ -45,12 +47,17 @@ def test_places() -> None:
         assert (dataset, metric) == (where, ("hr", 1)) and (column is not None) == words.endswith("bt_sr")
     plan, dataset, metric, column = place_of("table 2, ml1m, hr@1")
     assert (plan.number, dataset, metric, column) == (2, "ml1m", ("hr", 1), None)
+    for words in ("table 2, ml1m, erank, bt_sr", "table 2, ml1m, hr@1, improve"):
+        named = place_of(words)[3]
+        assert named is not None and words.endswith(named.key)
+    assert place_of("table 2, ml1m, erank")[2:] == (("erank", 0), None)
     column = place_of("Table 1, yelp, ndcg@10, sasrec_ce+bt")[3]
     assert column is not None and column.base == "ce"
     for words, expected in (
         ("table 2", "write it as"),
         ("table 4, ml1m, hr@1", "there is no table 4"),
         ("table 2, ml1m, hr", "write it as ndcg@10"),
+        ("table 1, ml1m, ndcg@10, improve", "unknown column 'improve'"),
         ("table 2, ml1m, hr@1, bt-sr", "unknown column 'bt-sr': did you mean 'bt_sr'"),
     ):
         with pytest.raises(ConfigError, match=expected):
@@ -64,7 +71,8 @@ def test_every_run_behind_a_row(
     assert code == 0 and out.count("2026-01-01 00:00") == 3
     for one in (spec(), spec(seed=37), spec("bt_sr", alpha=0.2)):
         assert one.key in out
-    assert "published 0.0945" in out
+    words = " ".join(out.split())
+    assert "published 0.0945 (other data)" in words and "published 0.0847 (doubtful) (other data)" in words
     assert "in an empty database:\n  btsr-sweep\n" in out, "table2 plans none of these today: what ran them"
     assert "Run by a: btsr-sweep\n" in out and "Run by b" not in out, "the same command is told once"
     code, out, _ = _said(
@@ -74,7 +82,55 @@ def test_every_run_behind_a_row(
     code, out, _ = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, bt_sr", "--db", database)
     assert out.count("2026-01-01") == 1
     code, _, err = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, duorec", "--db", database)
-    assert code == 2 and "nothing is behind table 2, ml1m, hr@10" in err
+    assert code == 2 and "nothing is behind table 2, ml1m, hr@10, DuoRec: " in err
+
+
+def test_a_column_that_the_study_does_not_ask_for_is_named_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table 2 is complete: its own command would add nothing."""
+    specs = STUDIES["table2"](StudyOptions(datasets=("ml1m",), seeds=SEEDS[:1])).specs
+    split = split_of(specs[0].data, 50)
+    runs = [result(one, split, valid=1, test=1) for one in specs]
+    file = write(tmp_path / "btsr.db", "table2", specs, runs, [split])
+    command = "btsr-sweep --study table2 --dataset ml1m --profile released --seeds 1 --methods sasrec_gbce"
+    for place, expected in (
+        ("table 2, ml1m, hr@1, sasrec_gbce", f"hr@1, SASRec (gBCE): run `{command} --out {tmp_path} --extend`"),
+        ("table 1, ml1m, ndcg@10, sasrec_bce+bt", "BCE+BT: ask with --study table1 after `btsr-sweep --study table1 "),
+    ):
+        code, _, err = _said(monkeypatch, capsys, "--why", place, "--db", file)
+        assert code == 2 and "nothing is behind " in err and expected in err and err.count("\n") == 1
+    assert "--methods sasrec_bce+bt" in err
+
+
+def test_improve_is_what_it_compares(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, improve", "--db", database)
+    assert code == 0 and out.count("2026-01-01 00:00") == 3
+    words = " ".join(out.split())
+    with open_store(database, read_only=True) as store:
+        table = build(findings(gather(store, Request(study="table2", datasets=("ml1m",))), PLANS[2], (("hr", 10),)))
+    assert f"Improve: {table.cells[0][-1].value:+.1f} %; published +1.3 % (other data); BT-SR against" in words
+    assert "the best other column by mean, SASRec (CE)." in words
+    one = spec("bt_sr", alpha=0.2)
+    split = split_of(one.data, 50)
+    file = write(tmp_path / "btsr.db", "table2", [one], [result(one, split, valid=1, test=1)], [split])
+    code, _, err = _said(monkeypatch, capsys, "--why", "table 2, ml1m, hr@10, improve", "--db", file)
+    assert code == 2 and "hr@10, Improve, which needs BT-SR and another column: run `btsr-sweep" in err
+
+
+def test_values_in_csv_are_exact(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = result(spec(), split_of(data_config(), 50), valid=1, test=1)
+    (value,) = [m.value for m in run.metrics if (m.part, m.name, m.k, m.bucket) == ("test", "ndcg", 10, 0)]
+    assert value is not None and value != round(value, 4)
+    words = ("--why", "table 2, ml1m, ndcg@10, sasrec_ce", "--format", "csv")
+    code, out, _ = _said(monkeypatch, capsys, *words, "--db", database)
+    frame = pd.read_csv(StringIO(out))
+    assert code == 0 and frame["ndcg@10"][0] == pytest.approx(value, abs=1e-12) and frame["seconds"][0] == 1.0
+    assert list(frame["seed"]) == [1235, 37] and list(frame["run by"]) == ["btsr-sweep"] * 2
 
 
 @pytest.mark.parametrize(
