@@ -71,7 +71,7 @@ def sweep(
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option(help="only these methods of table1, table2, protocol, precision or tune [default: all]"),
+        typer.Option(help="only these methods, of any study but smoke and augmentation [default: those of the paper]"),
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="hyperparameters and filter of the paper's text, or of the released files")
