@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.choices import option
+from pydantic import ValidationError
+
+from harness.choices import option, what_is_wrong
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
+from harness.fits import check_term
 from harness.options import SEARCH_ENDS, WINNERS
 from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
@@ -135,7 +138,8 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, se
     for data in dict.fromkeys(spec.data for spec in _trials(built)):
         dataset_of(data)
     _refuse_idle(built, options)
-    _refuse_late(built)
+    for spec in _trials(built):
+        check_term(spec)
     _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
 
@@ -168,17 +172,6 @@ def _refuse_idle(built: Study, options: StudyOptions) -> None:
     ):
         filters = ", ".join(sorted({data.filter for data in configs}))
         raise ConfigError(f"--count {asked} is what filter {filters} counts anyway: drop it")
-
-
-def _refuse_late(built: Study) -> None:
-    """Raise ConfigError for a trial that would be another method's: its term begins after its last epoch."""
-    for spec in _trials(built):
-        first, last = spec.aux.first_epoch, spec.train.max_epochs
-        if first > last:
-            raise ConfigError(
-                f"the {spec.aux.kind} term of {spec.method} on {spec.data.dataset} begins with epoch {first}, but its "
-                f"trials end with epoch {last}: use --max-epochs {first} or more, or leave the method out by --methods"
-            )
 
 
 def _refuse_deaf(
@@ -228,4 +221,6 @@ def _trials(study: Study) -> Iterator[TrialSpec]:
 
 
 def _summary(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return what_is_wrong(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

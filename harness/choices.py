@@ -60,6 +60,25 @@ def checked(kind: type[_Checked], **values: Any) -> _Checked:
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = f"{option(str(first['loc'][0]))}: " if first["loc"] else ""
-        raise ConfigError(f"{place}{first['msg'].removeprefix('Value error, ')}") from error
+        place, _, words = _first_wrong(error)
+        raise ConfigError(f"{option(str(place[0]))}: {words}" if place else words) from error
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first of it in one line, with its configuration and field, and the value where that is short.
+
+    >>> try:
+    ...     DataChoices(quantile=2)
+    ... except ValidationError as error:
+    ...     print(what_is_wrong(error))
+    DataChoices.quantile=2: Input should be less than 1
+    """
+    place, value, words = _first_wrong(error)
+    shown = f"={value!r}" if place and isinstance(value, int | float | str) else ""
+    return f"{'.'.join(map(str, (error.title, *place)))}{shown}: {words}"
+
+
+def _first_wrong(error: ValidationError) -> tuple[tuple[int | str, ...], object, str]:
+    """The first field that is wrong (none: several together), its value, and what is wrong in one line."""
+    first = error.errors(include_url=False)[0]
+    return first["loc"], first["input"], " ".join(first["msg"].removeprefix("Value error, ").split())

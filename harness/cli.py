@@ -68,8 +68,8 @@ def sweep(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            help="only these methods of table1, table2, protocol, precision or tune [default: those of the paper; "
-            "table1, table2 and tune have further ones]"
+            help="only these methods, of any study but smoke and augmentation [default: those of the paper; table1, "
+            "table2, alpha_lambda and tune have further ones]"
         ),
     ] = None,
     profile: Annotated[

@@ -1,20 +1,35 @@
-"""Whether a data set is large enough for a trial: asked of all trials before a sweep begins, and by every training."""
+"""Whether a trial can be what it says: asked of all trials before a sweep begins, and by every training."""
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from harness.config import TrialSpec
 from harness.errors import ConfigError
-from harness.values import Split
+
+if TYPE_CHECKING:
+    from harness.values import Split
 
 
-def check_fits(spec: TrialSpec, split: Split) -> None:
-    """Raises ConfigError for more negatives than other items, and for a single example where views are compared."""
+def check_term(spec: TrialSpec) -> None:
+    """Raises ConfigError for a trial that would be another method's: its term begins after its last epoch."""
+    first, last = spec.aux.first_epoch, spec.train.max_epochs
+    if first > last:
+        raise ConfigError(
+            f"the {spec.aux.kind} term of {spec.method} on {spec.data.dataset} begins with epoch {first}, but its "
+            f"trials end with epoch {last}: use --max-epochs {first} or more, or leave the method out by --methods"
+        )
+
+
+def check_fits(spec: TrialSpec, split: "Split") -> None:
+    """Raises ConfigError as `check_term` does, for more negatives than other items, and for a single example where
+    views are compared."""
+    check_term(spec)
     if spec.loss.negatives is not None and spec.loss.negatives >= split.n_items:
         raise ConfigError(
             f"negatives={spec.loss.negatives}, but {spec.data.dataset} has {split.n_items} items after filtering: "
             f"choose fewer than {split.n_items}, or leave {spec.method} out by --methods"
         )
-    if spec.aux.counts and (np.diff(split.train_offsets) >= 2).sum() < 2:
+    begins, ends = split.train_offsets[:-1], split.train_offsets[1:]
+    if spec.aux.counts and (ends - begins >= 2).sum() < 2:
         raise ConfigError(
             f"{spec.data.dataset} has 1 training user with two interactions, which "
             f"leaves aux.kind='{spec.aux.kind}' nothing to compare: use more data or a milder filter"

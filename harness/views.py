@@ -28,7 +28,10 @@ class ViewSource:
         self.all_inputs = sequences.inputs(np.arange(len(sequences.starts))) if kind == "ec4srec" else None
         self.similar = most_co_occurring(sequences.windows(), n_items) if view == "substitute" else None
         with_partner = kind in {"duorec", "ec4srec"} or (kind == "barlow_twins" and view == "supervised")
-        self.partners = PartnerExamples(sequences, self.aux.partner_pool, self.max_len) if with_partner else None
+        self.partners = None
+        if with_partner:
+            strangers = kind == "barlow_twins"
+            self.partners = PartnerExamples(sequences, self.aux.partner_pool, self.max_len, strangers=strangers)
 
     def explain(self, model: SASRec, epoch: int) -> None:
         """Measure importance anew where this epoch is one for it: at explain_start and every explain_every."""
@@ -139,8 +142,12 @@ class ViewSource:
 class PartnerExamples:
     """The examples that can be partners, and which of them each training example is itself."""
 
-    def __init__(self, sequences: Sequences, pool: str, max_len: int) -> None:
-        """pool: `final`, the training examples; `prefix`, every transition of their users with up to T inputs."""
+    def __init__(self, sequences: Sequences, pool: str, max_len: int, *, strangers: bool = False) -> None:
+        """pool: `final`, the training examples; `prefix`, every transition of their users with up to T inputs.
+
+        strangers: a user's own prefixes are no partners (spec 3.1); in DuoRec's program they are.
+        """
+        owners = None
         if pool == "final":
             self.starts, self.lengths = sequences.starts, sequences.lengths
             self.own = np.arange(len(sequences.starts))
@@ -150,4 +157,5 @@ class PartnerExamples:
             self.lengths = np.minimum(ranges(np.ones_like(count), count), max_len)
             self.starts = target - self.lengths
             self.own = np.cumsum(count) - 1
-        self.pool = PartnerPool(np.asarray(sequences.flat[self.starts + self.lengths]))
+            owners = np.repeat(np.arange(len(count)), count) if strangers else None
+        self.pool = PartnerPool(np.asarray(sequences.flat[self.starts + self.lengths]), owners)

@@ -1,7 +1,8 @@
 """Augmented copies of input sequences (spec 4.1, 4.3 and 5), for a whole batch at once.
 
-An operator takes sequences and a generator and returns new sequences; the same rule holds for every one of them, and a
-sequence of one item comes back as it is. Shares are of the sequence's length, rounded down.
+An operator takes sequences and a generator and returns new sequences; the same rule holds for every one of them. A
+sequence of one item comes back as it is, unless `substitute` has another in its place. Shares are of the sequence's
+length, rounded down.
 """
 
 from collections.abc import Callable, Sequence

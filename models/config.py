@@ -307,6 +307,18 @@ class AuxConfig(Frozen):
         return self.kind != "none" and self.alpha > 0
 
     @property
+    def masks(self) -> bool:
+        """Whether its views have the mask item in them."""
+        by_kind = self.kind in {"cl4srec", "ec4srec"} or (self.kind == "barlow_twins" and self.bt_view == "mask")
+        return by_kind and self.counts
+
+    @property
+    def differ_by_dropout(self) -> bool:
+        """Whether two of its views are one sequence, so that nothing but dropout makes them differ."""
+        by_kind = self.kind == "duorec_released" or self.bt_view == "dropout" or self.extra_dropout_view
+        return by_kind and self.counts
+
+    @property
     def first_epoch(self) -> int:
         """The epoch from which the term is on."""
         return self.explain_start if self.kind == "ec4srec" and self.counts else 1

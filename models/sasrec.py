@@ -139,7 +139,8 @@ class SASRec(nn.Module):
             for layer in (block.output, block.inner, block.outer):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
             for layer in (block.inner, block.outer):
-                nn.init.uniform_(layer.bias, -1 / math.sqrt(d), 1 / math.sqrt(d), generator=generator)
+                limit = 1 / math.sqrt(layer.in_features)
+                nn.init.uniform_(layer.bias, -limit, limit, generator=generator)
 
     def forward(
         self, batch: PackedBatch, generator: torch.Generator | None = None, *, last_only: bool = False

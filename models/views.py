@@ -14,38 +14,42 @@ MOST_CANDIDATES = 64
 
 
 class PartnerPool:
-    """For every example the other examples whose target is the same."""
+    """For every example the other examples whose target is the same; with owners, those of others alone."""
 
-    def __init__(self, targets: NDArray[np.int32]) -> None:
-        """targets: [S] the item that each example leads to."""
+    def __init__(self, targets: NDArray[np.int32], owners: NDArray[np.int64] | None = None) -> None:
+        """targets: [S] the item that each example leads to; owners: [S] ascending numbers, whose it is."""
         order = np.argsort(targets, kind="stable")
         ordered = targets[order]
         self._order = order
         self._first = np.searchsorted(ordered, targets, side="left")
         self._size = np.searchsorted(ordered, targets, side="right") - self._first
-        self._place = np.empty(len(targets), np.int64)
-        self._place[order] = np.arange(len(targets))
+        place = np.empty(len(targets), np.int64)
+        place[order] = np.arange(len(targets))
+        # an owner's examples of one target stand together; without owners each stands alone
+        owned = place if owners is None else _starts_of_runs(ordered, owners[order])[place]
+        self._own_first, self._own_size = owned, np.bincount(owned, minlength=len(targets))[owned]
 
     @property
     def share(self) -> float:
         """Share of examples that have a partner."""
-        return float((self._size > 1).mean())
+        return float((self._size > self._own_size).mean())
 
     def draw(self, anchors: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """A partner for each anchor, uniform over its pool without itself; the anchor itself where there is none.
+        """A partner for each anchor, uniform over its pool without its owner's; the anchor itself where there is none.
 
         Returns the partners [B] and whether each is another example [B].
         """
-        size, first = self._size[anchors], self._first[anchors]
-        place = first + rng.integers(0, np.maximum(size - 1, 1))
-        place = np.where((place >= self._place[anchors]) & (size > 1), place + 1, place)
-        return np.where(size > 1, self._order[place], anchors), size > 1
+        first, own_first, own_size = self._first[anchors], self._own_first[anchors], self._own_size[anchors]
+        others = self._size[anchors] - own_size
+        place = first + rng.integers(0, np.maximum(others, 1))
+        place += np.where((place >= own_first) & (others > 0), own_size, 0)
+        return np.where(others > 0, self._order[place], anchors), others > 0
 
     def candidates(
         self, anchors: NDArray[np.int64], most: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Up to `most` partners of each anchor: number in `anchors` and example [P], uniform where there are more."""
-        others = self._size[anchors] - 1
+        others = self._size[anchors] - self._own_size[anchors]
         count = np.minimum(others, most)
         number = np.repeat(np.arange(len(anchors)), count)
         place = ranges(np.zeros_like(count), count)
@@ -55,8 +59,14 @@ class PartnerPool:
                 others[many], most, rng
             ).ravel()
         place += self._first[anchors][number]
-        place += place >= self._place[anchors][number]
+        place += np.where(place >= self._own_first[anchors][number], self._own_size[anchors][number], 0)
         return number, self._order[place]
+
+
+def _starts_of_runs(targets: NDArray[np.int32], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[S] where the run of equal target and owner begins that each row is in."""
+    begins = np.flatnonzero(np.diff(targets, prepend=-1) | np.diff(owners, prepend=-1))
+    return np.repeat(begins, np.diff(begins, append=len(targets)))
 
 
 def utilities(

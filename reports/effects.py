@@ -1,7 +1,8 @@
 """What a study that switches one setting at a time found: every switch, its effect, an interval and a test.
 
 Base and switches are read from the specifications: of the configurations of one data set and method, the base is the
-one from which most others differ in a single setting, and these others are its variants. Nothing is chosen by results.
+one from which most others differ in a single setting, and these others are its variants; of two in all the first is the
+base, and the other may differ from it in several settings at once. Nothing is chosen by results.
 """
 
 from collections import Counter
@@ -39,10 +40,14 @@ class Switch:
     """Such as data.tie."""
     before: str
     after: str
+    parts: tuple["Switch", ...] = ()
+    """The settings that are switched at once, where they are several: their paths and values are joined above."""
 
     @property
     def words(self) -> str:
         """tie: stable -> random; with its part where several have such a setting, as in loss.kind: ce -> bce."""
+        if self.parts:
+            return f"{len(self.parts)} settings at once"
         name = self.setting.rpartition(".")[2]
         return f"{self.setting if name in _OF_SEVERAL_PARTS else name}: {self.before} -> {self.after}"
 
@@ -130,6 +135,15 @@ def switches(before: TrialSpec, after: TrialSpec) -> tuple[Switch, ...]:
     )
 
 
+def _together(found: Sequence[Switch]) -> Switch:
+    """One switch of all of them."""
+    if len(found) == 1:
+        return found[0]
+    joined = (", ".join(getattr(switch, name) for switch in found) for name in ("setting", "before", "after"))
+    setting, before, after = joined
+    return Switch(setting=setting, before=before, after=after, parts=tuple(found))
+
+
 def designs(evidence: Evidence) -> tuple[Design, ...]:
     """One for each data set and method that has a base and a variant, in the study's order."""
 
@@ -151,7 +165,7 @@ def _arms(evidence: Evidence, specs: Sequence[TrialSpec]) -> tuple[Arm, ...]:
 
 
 def _design(arms: Sequence[Arm]) -> Design | None:
-    """Around the arm with most one-setting neighbours, of equals the first listed.
+    """Around the arm with most one-setting neighbours, of equals the first listed; of two far apart the first.
 
     Where a study was edited or extended, its arms of before stand in it too: what was run, the arm itself included,
     counts first.
@@ -163,14 +177,15 @@ def _design(arms: Sequence[Arm]) -> Design | None:
         near = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart <= 1]
         return sum(arm.group is not None for arm in near), len(near)
 
-    at = max(range(len(arms)), key=around)
-    variants = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1]
+    several = len(arms) == 2 and distance[0][1] > 1
+    at = 0 if several else max(range(len(arms)), key=around)
+    variants = [arm for arm, apart in zip(arms, distance[at], strict=True) if apart == 1 or (apart and several)]
     if not variants:
         return None
     return Design(
         base=arms[at],
-        variants=tuple((switches(arms[at].spec, arm.spec)[0], arm) for arm in variants),
-        left_out=sum(apart > 1 for apart in distance[at]),
+        variants=tuple((_together(switches(arms[at].spec, arm.spec)), arm) for arm in variants),
+        left_out=0 if several else sum(apart > 1 for apart in distance[at]),
     )
 
 

@@ -9,6 +9,7 @@ from harness.rules import Metric, metric_name
 from harness.store import Store
 from harness.stored import DataRow
 from reports.effects import METRICS, Design, Effect, designs, effects, same_users, switches
+from reports.measure import refuse_beyond
 from reports.missing import commands, outdated_notes, progress, unnamed_notes
 from reports.names import count, dataset_title, method_title
 from reports.notes import settings
@@ -28,7 +29,7 @@ NOTHING = "—"
 def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()) -> Sheet:
     """The effects of every setting that a study switches.
 
-    Raises as `gather` does, and ConfigError for a study that switches nothing by itself.
+    Raises as `gather` does, and ConfigError for a study that switches nothing by itself, and for a K above the items.
     """
     evidence = _with_own_datasets(gather(store, replace(request, every_version=True)), request)
     found = designs(evidence)
@@ -41,11 +42,15 @@ def effects_sheet(store: Store, request: Request, metrics: Sequence[Metric] = ()
             f"study {evidence.study} switches no single setting of a method: its methods differ in more, or in "
             f"nothing; effects are of a study such as {', '.join(SWITCHING[:-1])} or {SWITCHING[-1]}"
         )
+    arms = (arm.group for design in found for arm in (design.base, *(arm for _, arm in design.variants)))
+    refuse_beyond(metrics, [evidence.data(group) for group in arms if group])
     shown = effects(evidence, found, metrics or METRICS)
+    together = any(switch.parts for design in found for switch, _ in design.variants)
     return Sheet(
         name=f"effects_{evidence.study}",
         title=(
-            f"{' '.join(store.study(evidence.study).title.split())}, one setting switched at a time: "
+            f"{' '.join(store.study(evidence.study).title.split())}, "
+            f"{'settings' if together else 'one setting'} switched at {'once' if together else 'a time'}: "
             f"study {evidence.study}, profile {evidence.profile}"
         ),
         header=("data set", "method", "switched", "metric", "base", "effect", "in percent", "95 % interval")
@@ -226,6 +231,9 @@ def _base_note(design: Design) -> str:
     unlike = f"; unlike profile {spec.profile}, whose row has" if usual else ""
     unlike += ",".join(f" {switch.setting} {switch.before} (here {switch.after})" for switch in usual)
     out = f"{place}, base: {settings(spec)}{unlike}."
+    for switch, _ in design.variants:
+        if switch.parts:
+            out += f" Switched at once: {', '.join(part.words for part in switch.parts)}."
     if design.left_out:
         out += f" Left out: {design.left_out} with several settings unlike the base's."
     return out

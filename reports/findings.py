@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.rules import LOWER_IS_BETTER, Metric
 from harness.stored import DataRow
 from reports.groups import Choice, choose, replicated
-from reports.measure import Measurer
+from reports.measure import Measurer, refuse_beyond
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.ran import Ran, ran
@@ -54,7 +54,10 @@ def candidates(evidence: Evidence, dataset: str, column: ColumnPlan) -> Choice |
 
 
 def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()) -> Findings:
-    """Choose (on validation), then measure (on test); methods that the paper's table does not have get columns, too."""
+    """Choose (on validation), then measure (on test); methods that the paper's table does not have get columns, too.
+
+    Raises ConfigError for one of the `metrics` whose K is above the items of a data set.
+    """
     plan = plan.with_more({spec.method for spec in evidence.specs})
     chosen = {
         (dataset, column.key): choice
@@ -62,6 +65,8 @@ def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()
         for column in plan.columns
         if (choice := candidates(evidence, dataset, column)) is not None
     }
+    data = {dataset: evidence.data(choice.group) for (dataset, _), choice in chosen.items()}
+    refuse_beyond(metrics, data.values())
     wanted = tuple(metrics) or plan.metrics
     measurer = Measurer(evidence.store)
     measured = {
@@ -75,7 +80,7 @@ def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()
         plan=plan,
         metrics=wanted,
         chosen=chosen,
-        data={dataset: evidence.data(choice.group) for (dataset, _), choice in chosen.items()},
+        data=data,
         ran={place: ran(evidence.store, choice.group) for place, choice in chosen.items()},
         measured=measured,
     )

@@ -63,9 +63,12 @@ class Line:
 
 def families(evidence: Evidence, dataset: str) -> list[list[Group]]:
     """Finished BT-SR configurations that differ in nothing but alpha and lambda, the largest family first; of equals
-    that with most trials."""
+    that with most trials. Of another base loss with BT where that is the only one that the study varies here."""
+    asked = (spec for spec in evidence.specs if spec.data.dataset == dataset and spec.aux.kind == "barlow_twins")
+    methods = {spec.method for spec in asked} or {OURS}
+    shown = methods.pop() if len(methods) == 1 else OURS
     found: dict[str, list[Group]] = {}
-    for group in evidence.groups(dataset, lambda spec: spec.method == OURS):
+    for group in evidence.groups(dataset, lambda spec: spec.method == shown):
         found.setdefault(family(group.spec), []).append(group)
     return sorted(found.values(), key=lambda mine: (len(mine), sum(len(group.runs) for group in mine)), reverse=True)
 

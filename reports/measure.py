@@ -1,6 +1,6 @@
 """Metrics run by run and user by user, from stored ranks: any metric at any K that the stored lists allow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,17 @@ RUNS_KEPT = 64
 def metrics_of(words: Sequence[str]) -> tuple[Metric, ...]:
     """The metrics of comma-separated or repeated words, each once."""
     return tuple(dict.fromkeys(metric_of(part) for word in words for part in word.split(",") if part.strip()))
+
+
+def refuse_beyond(metrics: Sequence[Metric], data: Iterable[DataRow]) -> None:
+    """Raise ConfigError for a K above the items of a data set: every unseen item would be in every list."""
+    for row in data:
+        for name, k in metrics:
+            if k > row.n_items:
+                raise ConfigError(
+                    f"metric {name}@{k}: {row.config.dataset} has {row.n_items} items after filtering: use a K up to "
+                    f"{row.n_items}, or leave the data set out by --dataset"
+                )
 
 
 def measure(

@@ -38,8 +38,9 @@ def column_words(title: str, n: int, spec: TrialSpec, odd: str = "") -> str:
 def _words(spec: TrialSpec) -> list[str]:
     """The settings one by one, first base loss and B."""
     encoder, train = spec.encoder, spec.train
+    reduced = f" ({spec.loss.reduction})" if spec.loss.kind in {"bce", "gbce"} else ""  # alpha compares under one alone
     words = [
-        f"base loss {spec.loss.kind.upper()}",
+        f"base loss {spec.loss.kind.upper()}{reduced}",
         f"B {train.batch_size}",
         f"T {encoder.max_len}",
         f"D {encoder.dim}, {encoder.blocks} blocks, {encoder.heads} head{'s' if encoder.heads > 1 else ''}",

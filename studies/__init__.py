@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from harness.config import PAPER_DATASETS, Study, StudyOptions
 from harness.errors import unknown_name
-from studies import alpha_lambda, augmentation, precision, protocol, smoke, table1, table2, tune
+from studies import alpha_lambda, augmentation, originals, precision, protocol, smoke, table1, table2, tune
 
 StudyFunction = Callable[[StudyOptions], Study]
 
@@ -16,6 +16,7 @@ STUDIES: dict[str, StudyFunction] = {
     "augmentation": augmentation.study,
     "protocol": protocol.study,
     "precision": precision.study,
+    "originals": originals.study,
     "tune": tune.study,
 }
 
@@ -24,6 +25,7 @@ DEFAULT_DATASETS: Mapping[str, tuple[str, ...]] = {
     "augmentation": augmentation.DATASETS,
     "protocol": protocol.DATASETS,
     "precision": precision.DATASETS,
+    "originals": originals.DATASETS,
 }
 """Data sets of a study where the command line names none; a study that is not here takes the paper's five."""
 

@@ -9,6 +9,9 @@ Where no file exists a row follows a rule:
   is SCE+BT, they therefore stand on another base loss and batch than BT-SR does. They get the epochs and the patience
   of BT-SR where these are more than CE's. `duorec_released` is what the authors' program runs under the name of DuoRec
   (spec 4.2).
+- DuoRec draws its same-target sequences from all prefixes, EC4SRec from the training examples alone, one of each user
+  (pool `final`): it weighs them by the importance of their items, which is measured of these examples. Of all prefixes
+  it would take a pass for every interaction.
 - CE+BT, SCE+BT and CE-+BT without a file take the base loss's row with the alpha and lambda of the data set's BT-SR;
   BCE+BT, which has no file anywhere, takes those of CE+BT (under BCE the same alpha is a stronger regulariser, spec
   2.1: on Kindle Store, whose file for CE+BT has 1.0, by far).
@@ -49,8 +52,8 @@ ORIGINAL_ENCODER: Mapping[str, Any] = {
 }  # fmt: skip
 """The encoder of CL4SRec's, DuoRec's and EC4SRec's own programs (spec 4), in place of the one that all methods share.
 
-For a study of your own: `varied(trial("duorec", ...), encoder=ORIGINAL_ENCODER)`. Scaled embeddings, the norm behind
-the last block, its eps and positions counted from the right stay those of section 1.
+Study `originals` switches to it; a study of your own may: `varied(trial("duorec", ...), encoder=ORIGINAL_ENCODER)`.
+Scaled embeddings, the norm behind the last block, its eps and positions counted from the right stay those of section 1.
 """
 
 
@@ -202,6 +205,7 @@ DUOREC: Rows = _contrastive("duorec", partner_pool="prefix")
 """Every prefix is an example in the original, so that nearly every target has partners: hence the pool of prefixes."""
 
 EC4SREC: Rows = _contrastive("ec4srec")
+"""Its same-target sequences come from pool `final`, unlike DuoRec's: see the docstring above."""
 
 
 def _released(name: str, row: Point) -> Point:

@@ -3,12 +3,15 @@
 Sampled cross-entropy, for which the authors released files too, joins them where it is named.
 """
 
+from collections.abc import Mapping
+
 from harness.config import Study, StudyOptions
 from harness.errors import unknown_name
 from studies.profiles import point, trial
 
 BASES: tuple[str, ...] = ("sasrec_bce", "sasrec_ce", "sasrec_sce")
 MORE: tuple[str, ...] = ("sasrec_ce_sampled",)
+EVERY = (*BASES, *MORE)
 
 
 def pairs(dataset: str, bases: tuple[str, ...] = BASES) -> dict[str, str]:
@@ -22,16 +25,23 @@ def methods(dataset: str) -> tuple[str, ...]:
     return (*BASES, *pairs(dataset).values())
 
 
+def named(here: Mapping[str, str], options: StudyOptions) -> tuple[str, ...]:
+    """Of names and the methods that they mean, the methods that are asked for by either, each once.
+
+    Raises ConfigError for another name.
+    """
+    known = {*here, *here.values()}
+    for name in options.methods:
+        if name not in known:
+            raise unknown_name("method of this study", name, known)
+    return tuple(dict.fromkeys(method for name, method in here.items() if {name, method} & {*options.methods}))
+
+
 def chosen(dataset: str, options: StudyOptions) -> tuple[str, ...]:
     """The columns, or those that are named, BT-SR also by its base loss. Raises ConfigError for others."""
     if not options.methods:
         return methods(dataset)
-    every = (*BASES, *MORE)
-    here = {**{base: base for base in every}, **pairs(dataset, every)}
-    for name in options.methods:
-        if name not in {*here, "bt_sr"}:
-            raise unknown_name("method of this study", name, ("bt_sr", *here))
-    return tuple(method for name, method in here.items() if {name, method} & {*options.methods})
+    return named({**{base: base for base in EVERY}, **pairs(dataset, EVERY)}, options)
 
 
 def study(options: StudyOptions) -> Study:

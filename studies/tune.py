@@ -1,35 +1,63 @@
 """Tuning on validation with the same number of trials for every method of table 2 (others too, named), first seed.
 
-As a grid, nine: the row of `studies.points`, and eight points of three values of dropout times three of what matters
-most to the method. As a search (`--search tpe --trials N`), N points of the method's own space, the row first.
-`btsr-report --table 2 --study tune` (or `tune_tpe`) shows the winners, chosen on validation alone.
+As a grid, nine: three values of dropout times three of what matters most to the method, the row of `studies.points`
+among them and first. As a search (`--search tpe --trials N`), N points of the method's own space, the row first.
+`btsr-report --table 2 --study tune` (or `tune_tpe`) shows the winners, chosen on validation alone; with `--table 1`
+those of the base losses with BT that are named, which are tuned as BT-SR is.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec
 from studies.points import MORE, TABLE2
 from studies.profiles import trial, varied
+from studies.table1 import EVERY, named, pairs
 
-DROPOUT: tuple[float, ...] = (0.1, 0.3, 0.5)
+Three = Callable[[float], Sequence[float]]
+"""Of the row's value, the three that are tried."""
 
-CONTRAST: tuple[float, ...] = (0.001, 0.01, 0.1)
+
+def among(*usual: float) -> Three:
+    """The usual values, the nearest of which gives place to the row's where it is none of them.
+
+    >>> among(0.1, 0.3, 0.5)(0.6)
+    (0.1, 0.3, 0.6)
+    """
+
+    def three(row: float) -> tuple[float, ...]:
+        nearest = min(usual, key=lambda value: abs(value - row))
+        return tuple(row if value == nearest else value for value in usual)
+
+    return three
+
+
+DROPOUT = among(0.1, 0.3, 0.5)
+
+CONTRAST = among(0.001, 0.01, 0.1)
 """Weights of a contrastive term: the authors' on this core and the originals', see `studies.points.CONTRAST_WEIGHT`."""
 
-AXES: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
-    "sasrec_bce": [("loss", {"negatives": k}) for k in (16, 64, 256)],
-    "sasrec_ce": [("train", {"weight_decay": w}) for w in (0.0, 1e-5, 1e-4)],
-    "sasrec_sce": [("loss", {"sce_b_y": b}) for b in (64, 256, 1024)],
-    "cl4srec": [("aux", {"alpha": a}) for a in CONTRAST],
-    "duorec": [("aux", {"alpha": a}) for a in CONTRAST],
-    "ec4srec": [("aux", {"alpha": a}) for a in CONTRAST],
-    "bt_sr": [("aux", {"alpha": a}) for a in (0.1, 0.2, 0.4)],
-    "sasrec_gbce": [("loss", {"gbce_t": t}) for t in (0.5, 0.75, 0.9)],
-    "sasrec_ce_sampled": [("loss", {"negatives": k}) for k in (16, 64, 256)],
-    "duorec_released": [("aux", {"alpha": a}) for a in CONTRAST],
+NEGATIVES: Mapping[float, tuple[int, ...]] = {
+    64: (16, 64, 256),
+    256: (64, 256, 1024),
+    1024: (64, 256, 1024),
+    4096: (256, 1024, 4096),
 }
-"""Method -> part of the specification and its three values."""
+"""Of the row's number of negatives: a quarter, as many and four times as many, but no more than 1,024 where the row has
+no more: ML-1M has 3,411 items."""
+
+AXES: Mapping[str, tuple[str, Three]] = {
+    "sasrec_bce": ("loss.negatives", NEGATIVES.__getitem__),
+    "sasrec_ce": ("train.weight_decay", among(0.0, 1e-5, 1e-4)),
+    "sasrec_sce": ("loss.sce_b_y", among(64, 256, 1024)),
+    "cl4srec": ("aux.alpha", CONTRAST),
+    "duorec": ("aux.alpha", CONTRAST),
+    "ec4srec": ("aux.alpha", CONTRAST),
+    "bt_sr": ("aux.alpha", among(0.1, 0.2, 0.4)),
+    "sasrec_gbce": ("loss.gbce_t", among(0.5, 0.75, 0.9)),
+    "sasrec_ce_sampled": ("loss.negatives", NEGATIVES.__getitem__),
+    "duorec_released": ("aux.alpha", CONTRAST),
+}
+"""Method -> what matters most to it, and its three values."""
 
 SHARED: Mapping[str, Range] = {
     "encoder.dropout": Range(low=0.1, high=0.7),
@@ -78,33 +106,59 @@ OWN: Mapping[str, Mapping[str, Range]] = {
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
 
 
+def tuned_as(method: str) -> str:
+    """The method whose axis and space a method has: a base loss with BT those of BT-SR."""
+    return method if method in AXES else "bt_sr"
+
+
+def grid(base: TrialSpec) -> tuple[TrialSpec, ...]:
+    """The row and the eight other points around it."""
+    row, (path, three) = base.flat(), AXES[tuned_as(base.method)]
+    part, _, name = path.partition(".")
+    points = (
+        varied(base, encoder={"dropout": dropout}, **{part: {name: value}})
+        for dropout in DROPOUT(row["encoder.dropout"])
+        for value in three(row[path])
+    )
+    return (base, *[spec for spec in points if spec.key != base.key])
+
+
 def space(base: TrialSpec) -> SearchSpace:
-    """Where a method is searched around its row; a range that would leave the row out is widened to it."""
-    row, own = base.flat(), OWN[base.method]
+    """Where a method is searched around its row; a range that would leave out a point of the grid is widened to it."""
+    own = OWN[tuned_as(base.method)]
     ranges = {**SHARED, **(PAPER if base.profile == "paper" else {}), **own}
+    points = [spec.flat() for spec in grid(base)]
     return SearchSpace(
         base=base,
         ranges={
-            path: wanted.model_copy(update={"low": min(wanted.low, row[path]), "high": max(wanted.high, row[path])})
+            path: wanted.model_copy(
+                update={
+                    "low": min(wanted.low, *(point[path] for point in points)),
+                    "high": max(wanted.high, *(point[path] for point in points)),
+                }
+            )
             for path, wanted in ranges.items()
         },
     )
 
 
+def chosen(dataset: str, options: StudyOptions) -> tuple[str, ...]:
+    """The methods of table 2, or those that are named, BT-SR also by its base loss. Raises ConfigError for others."""
+    if not options.methods:
+        return TABLE2
+    return named({**{method: method for method in (*TABLE2, *MORE)}, **pairs(dataset, EVERY)}, options)
+
+
 def study(options: StudyOptions) -> Study:
     """Data sets x methods x nine settings; `reduced`: the row and three others. A search takes the methods' spaces."""
-    seed = options.seeds[0]
-    methods = options.chosen((*TABLE2, *MORE)) if options.methods else TABLE2
-    specs, spaces = [], []
-    for dataset in options.datasets:
-        for method in methods:
-            base = trial(method, dataset, options, seed)
-            grid = (
-                varied(varied(base, encoder={"dropout": dropout}), **{part: values})
-                for dropout in DROPOUT
-                for part, values in AXES[method]
-            )
-            specs += [base, *[spec for spec in grid if spec.key != base.key][: 3 if options.reduced else 8]]
-            spaces.append(space(base))
-    title = "Tuning on validation, equal numbers of trials"
-    return Study(name="tune", title=title, specs=tuple(specs), search=tuple(spaces))
+    bases = [
+        trial(method, dataset, options, options.seeds[0])
+        for dataset in options.datasets
+        for method in chosen(dataset, options)
+    ]
+    return Study(
+        name="tune",
+        title="Tuning on validation, equal numbers of trials",
+        specs=tuple(spec for base in bases for spec in grid(base)[: 4 if options.reduced else None]),
+        search=tuple(map(space, bases)),
+    )

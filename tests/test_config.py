@@ -10,6 +10,7 @@ from harness.config import DataConfig, Study, TrialSpec
 from models.config import AuxConfig, EncoderConfig, Frozen
 
 SPEC = TrialSpec(method="bt_sr", data=DataConfig(dataset="ml1m"), aux=AuxConfig(kind="barlow_twins", alpha=0.1, lam=1))
+BT: dict[str, Any] = {"kind": "barlow_twins", "alpha": 0.1}
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -76,6 +77,12 @@ def test_a_field_added_later_is_left_out_while_it_has_its_default() -> None:
         ({"aux": {"kind": "barlow_twins", "lam": -1}}, "greater than or equal to 0"),
         ({"aux": {"kind": "barlow_twins", "alpha": float("nan")}}, "finite number"),
         ({"train": {"batch_size": 1}}, "use at least 2"),
+        ({"encoder": {"rank_non_items": True}, "aux": {"kind": "cl4srec", "alpha": 0.1}}, "would rank the mask item"),
+        ({"encoder": {"rank_non_items": True}, "aux": {"kind": "ec4srec", "alpha": 0.1}}, "would rank the mask item"),
+        ({"encoder": {"rank_non_items": True}, "aux": BT | {"bt_view": "mask"}}, "would rank the mask item"),
+        ({"encoder": {"dropout": 0}, "aux": {"kind": "duorec_released", "alpha": 0.1}}, "dropout=0 makes two views"),
+        ({"encoder": {"dropout": 0}, "aux": BT | {"bt_view": "dropout"}}, "dropout=0 makes two views"),
+        ({"encoder": {"dropout": 0}, "aux": BT | {"extra_dropout_view": True}}, "dropout=0 makes two views"),
         ({"encoder": {"dim": 10, "heads": 4}}, "does not divide"),
         ({"data": {"dataset": "ml1m", "filter": "none"}}, "drops nothing"),
         ({"seed": -1}, "greater than or equal to 0"),
@@ -84,6 +91,20 @@ def test_a_field_added_later_is_left_out_while_it_has_its_default() -> None:
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrialSpec.model_validate(SPEC.model_dump() | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": {"rank_non_items": True}, "aux": {"kind": "duorec", "alpha": 0.1}},
+        {"encoder": {"rank_non_items": True}, "aux": {"kind": "cl4srec", "alpha": 0.0}},
+        {"encoder": {"dropout": 0}, "aux": BT},
+        {"encoder": {"dropout": 0}, "aux": BT | {"bt_view": "mask"}},
+    ],
+    ids=str,
+)
+def test_what_is_no_contradiction_is_taken(change: dict[str, Any]) -> None:
+    TrialSpec.model_validate(SPEC.model_dump() | change)
 
 
 def test_configurations_are_immutable() -> None:

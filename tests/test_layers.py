@@ -48,7 +48,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
     "harness.adam": (set(), {"torch"}),
     "harness.memory": (set(), set()),
-    "harness.fits": (VALUES, {"numpy"}),
+    "harness.fits": (VALUES, set()),
     "harness.train": (
         VALUES
         | {
@@ -140,7 +140,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.serve_cli": ({"harness"}, {"typer"}),
     "harness.panels": (set(), {"typer"}),
     "harness.winners": (VALUES | {"harness.choices", "harness.options", "harness.rules", "harness.store"}, set()),
-    "harness.asked": (VALUES | {"harness.data.catalogue", "harness.options", "studies"}, set()),
+    "harness.asked": (VALUES | {"harness.data.catalogue", "harness.fits", "harness.options", "studies"}, {"pydantic"}),
     "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
     "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),

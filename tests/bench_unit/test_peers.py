@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bench.datasets import ROOT
+from tests.bench.sources import Digests, imported_files
 from tests.peers import ours
 from tests.peers.job import Fit, Fitted, lists_file
 from tests.peers.report import Agreement, render
 from tests.splits import markov_split
 
-FIT = Fit(program="btsr", loss="bce", seed=1235, epochs=3)
+FIT = Fit(program="btsr", loss="bce", seed=1235, epochs=3, data="d" * 32, code="c" * 12)
 DONE = Fitted(fit=FIT, cpu_seconds=1.0, seconds=2.0, items=40, versions={"torch": "2"})
 
 
@@ -28,12 +30,27 @@ def test_both_programs_get_the_same_budget() -> None:
     assert (spec.encoder.max_len, spec.encoder.dropout, spec.train.lr) == (FIT.max_len, FIT.dropout, FIT.lr)
 
 
-def test_a_training_is_taken_up_again_only_with_the_same_settings(tmp_path: Path) -> None:
+def test_a_training_is_taken_up_again_only_with_the_same_settings_data_and_code(tmp_path: Path) -> None:
     DONE.save(tmp_path)
     assert Fitted.load(tmp_path, FIT) is None, "its lists are not there"
     np.save(lists_file(tmp_path, FIT.name), np.zeros((2, 50), np.int32))
     assert Fitted.load(tmp_path, FIT) == DONE
-    assert Fitted.load(tmp_path, replace(FIT, epochs=4)) is None
+    for other in (replace(FIT, epochs=4), replace(FIT, data="e" * 32), replace(FIT, code="d" * 12)):
+        assert Fitted.load(tmp_path, other) is None
+
+
+def test_the_code_of_a_training_is_its_sources_and_installed_versions() -> None:
+    def digests() -> Digests:
+        return Digests(own=Path("none"), peers=Path("none"))
+
+    codes = {program: ours.code_of(program, digests()) for program in ours.DRIVERS}
+    assert codes == {program: ours.code_of(program, digests()) for program in ours.DRIVERS}
+    other = digests()
+    other.versions["peers"]["torch"] = "9"
+    assert ours.code_of("btsr", other) == codes["btsr"] and ours.code_of("rectools", other) != codes["rectools"]
+    files = {path.relative_to(ROOT).as_posix() for path in imported_files([ours.DRIVERS["btsr"]], without=ours.IDLE)}
+    assert {"harness/train.py", "models/sasrec.py", "studies/points.py", "tests/peers/ours.py"} <= files
+    assert not any(name.startswith("tests/bench/") for name in files), "the benchmark trains nothing here"
 
 
 def test_the_report_shows_the_largest_difference_and_both_programs() -> None:

@@ -58,6 +58,11 @@ def first_loss(trainer: Trainer) -> tuple[Tensor, set[int]]:
     return loss.detach(), set(step.batch.items[: step.batch.count].tolist()) | set(step.targets.tolist())
 
 
+def without_dropout(spec: TrialSpec) -> TrialSpec:
+    """Unchecked: a term whose views differ by dropout alone is refused without any."""
+    return spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"dropout": 0.0})})
+
+
 def trace(spec: TrialSpec, epochs: int = 2) -> list[float]:
     torch.set_num_threads(1)
     trainer = Trainer(spec, SPARSE, CPU)
@@ -165,8 +170,8 @@ def test_padding_has_no_effect(loss: str, aux: str) -> None:
     if aux == "ec4srec":
         changes["aux"]["supervised_weight"] = 0  # overlap is measured against T, by definition
     for max_len in (7, 12):
-        encoder = {"dim": 8, "max_len": max_len, "dropout": 0.0, "mask_pad_keys": True}
-        trainer = Trainer(spec_of(loss, aux, encoder=encoder, **changes), DENSE, CPU)
+        encoder = {"dim": 8, "max_len": max_len, "mask_pad_keys": True}
+        trainer = Trainer(without_dropout(spec_of(loss, aux, encoder=encoder, **changes)), DENSE, CPU)
         model = trainer.objective.model
         state = Trainer(spec_of(loss, encoder=encoder | {"max_len": 7}), DENSE, CPU).objective.model.state_dict()
         state["positions"] = torch.cat([torch.ones(max_len - 7, 8), state["positions"]])
@@ -185,7 +190,7 @@ def test_json_round_trip(loss: str, aux: str) -> None:
 @pytest.mark.parametrize(("loss", "aux"), EVERY)
 def test_views_leave_the_prediction_part_alone(loss: str, aux: str) -> None:
     """Without dropout the prediction part is what it is with the views switched off."""
-    trainer = Trainer(spec_of(loss, aux, encoder={"dim": 8, "max_len": 7, "dropout": 0.0}), DENSE, CPU)
+    trainer = Trainer(without_dropout(spec_of(loss, aux)), DENSE, CPU)
     step = next(iter(trainer.steps(1)))
     if step.negatives is not None:
         drawn = step.negatives(0, 10**6)

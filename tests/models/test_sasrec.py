@@ -136,6 +136,7 @@ def test_parameter_count(max_len: int, total: int) -> None:
 
 def test_initialisation_limits() -> None:
     model = SASRec(EncoderConfig(), 1000, torch.Generator().manual_seed(0))
+    wide = SASRec(EncoderConfig(inner_dim=256), 1000, torch.Generator().manual_seed(0))
     for tensor, limit in (
         (model.table, math.sqrt(6 / (1001 + 64))),
         (model.positions, math.sqrt(6 / (50 + 64))),
@@ -143,6 +144,8 @@ def test_initialisation_limits() -> None:
         (model.blocks[0].key_value.weight, math.sqrt(6 / 256)),
         (model.blocks[1].outer.weight, math.sqrt(6 / 128)),
         (model.blocks[1].inner.bias, 1 / 8),
+        (wide.blocks[0].inner.bias, 1 / 8),
+        (wide.blocks[0].outer.bias, 1 / 16),
     ):
         assert 0.9 * limit < float(tensor.detach().abs().max()) <= limit
     assert float(model.blocks[0].query.bias.detach().abs().max()) == 0

@@ -24,12 +24,13 @@ from harness.prepare import prepare
 from harness.values import Split
 from tests.bench.datasets import ROOT, research_folder
 from tests.bench.runner import revision
-from tests.bench.sources import machine
+from tests.bench.sources import Digests, machine
 from tests.peers import ours
-from tests.peers.job import Fit, Fitted, Place, lists_file
+from tests.peers.job import Fit, Fitted, Loss, Place, Trained, lists_file
 from tests.peers.report import TOLERANCE, Agreement, render
 
-LOSSES = ("ce", "bce")
+LOSSES: tuple[Loss, ...] = ("ce", "bce")
+PROGRAMS: tuple[Trained, ...] = ("rectools", "btsr")
 
 
 class PeerFailed(Exception):
@@ -93,13 +94,23 @@ def main(
         if not peers.is_file():
             raise ConfigError(f"no Python at {peers}: run 'make peers', or name it with --peers")
         paths = RunPaths(work_dir=out, data_dir=research_folder())
+        split = prepare(ours.data(), paths)
+        digests = Digests(own=Path(sys.executable), peers=peers.absolute())
+        code = {program: ours.code_of(program, digests) for program in PROGRAMS}
         fits = [
-            Fit(program=program, loss=loss, seed=seed, epochs=epochs, threads=threads)
+            Fit(
+                program=program,
+                loss=loss,
+                seed=seed,
+                epochs=epochs,
+                data=split.fingerprint,
+                code=code[program],
+                threads=threads,
+            )
             for seed in SEEDS[:seeds]
             for loss in LOSSES
-            for program in ("rectools", "btsr")
+            for program in PROGRAMS
         ]
-        split = prepare(ours.spec_of(fits[0]).data, paths)
     except BtsrError as error:
         console.print(f"error: {error}", style="red", soft_wrap=True)
         raise typer.Exit(2) from None

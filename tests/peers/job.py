@@ -17,6 +17,7 @@ ARRAYS = ("train_items", "train_offsets", "test_items", "test_offsets", "bucket"
 
 CUTOFFS = (1, 5, 10, 20, 50)
 Loss = Literal["ce", "bce"]
+Trained = Literal["btsr", "rectools"]
 Place = tuple[str, int, int]
 """Metric, K, popularity bucket (0: all users)."""
 
@@ -25,10 +26,14 @@ Place = tuple[str, int, int]
 class Fit:
     """A SASRec to train and to take lists from; the same for both programs."""
 
-    program: Literal["btsr", "rectools"]
+    program: Trained
     loss: Loss
     seed: int
     epochs: int
+    data: str
+    """Fingerprint of the split that it is trained on."""
+    code: str
+    """Digest of the program that trains it, see `tests.peers.ours.code_of`."""
     batch_size: int = 128
     max_len: int = 50
     dim: int = 64
@@ -64,7 +69,7 @@ class Fitted:
 
     @classmethod
     def load(cls, folder: Path, fit: Fit) -> "Fitted | None":
-        """What an earlier run left; None where there is none, or one of other settings."""
+        """What an earlier run left; None where there is none, or one of other settings, data or code."""
         path = folder / f"{fit.name}.json"
         if not path.is_file() or not lists_file(folder, fit.name).is_file():
             return None

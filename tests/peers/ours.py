@@ -1,27 +1,54 @@
 """Our side: the split as files, a training with the same budget, and our metrics of anybody's lists."""
 
+import hashlib
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from harness.config import StudyOptions, TrialSpec
+from harness.config import DataConfig, StudyOptions, TrialSpec
 from harness.exposure import Shown, exposure
 from harness.metrics import evaluate
 from harness.provenance import versions
 from harness.trial import trial_steps
 from harness.values import Int32, Split, TrialResult, UserRanks
-from studies.profiles import trial, varied
+from studies.profiles import data_config, trial, varied
+from tests.bench.cases import PROGRAMS
+from tests.bench.datasets import ROOT
 from tests.bench.runner import revision
+from tests.bench.sources import Digests, imported_files
 from tests.peers.job import ARRAYS, Fit, Fitted, Place, lists_file
 
 DATASET = "ml1m"
+OPTIONS = StudyOptions(datasets=(DATASET,))
 COMPARED = ("hr", "ndcg", "mrr", "cov", "novelty", "arp")
+
+DRIVERS: Mapping[str, str] = {"btsr": "tests.peers.ours", "rectools": "tests.peers.drive_rectools"}
+"""Program -> the module that trains it."""
+IDLE = ("tests.bench.cases", "tests.bench.datasets", "tests.bench.runner", "tests.bench.sources")
+"""Modules that a driver imports and that decide nothing of a training."""
+
+
+def data() -> DataConfig:
+    """What both programs train on."""
+    return data_config(DATASET, OPTIONS)
+
+
+def code_of(program: str, digests: Digests) -> str:
+    """By which a training is known to be of the present sources and installed versions."""
+    installed = digests.versions[PROGRAMS[program].environment]
+    names = ("python", *PROGRAMS[program].distributions)
+    digest = hashlib.sha256(json.dumps([[name, installed.get(name, "")] for name in names]).encode())
+    for path in sorted(imported_files([DRIVERS[program]], without=IDLE)):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def spec_of(fit: Fit) -> TrialSpec:
     """The trial; it is validated once, after its last epoch, so that the last weights are evaluated, as theirs are."""
-    base = trial(f"sasrec_{fit.loss}", DATASET, StudyOptions(datasets=(DATASET,)), fit.seed)
+    base = trial(f"sasrec_{fit.loss}", DATASET, OPTIONS, fit.seed)
     sizes = {"dim": fit.dim, "blocks": fit.blocks, "heads": fit.heads}
     return varied(
         base,

@@ -402,3 +402,20 @@ def test_what_only_an_earlier_definition_asked_for_is_told_and_not_run(
     assert typed(monkeypatch, *here) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"`{both} --replace` forgets them" in said and said.count("btsr-sweep") == 1
+
+
+def test_a_k_above_the_catalogue_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.reports.world.N_ITEMS", 40)
+    split = split_of(data_config(), 20)
+    runs = [result(spec("bt_sr", alpha=alpha), split, valid=1, test=1) for alpha in (0.1, 0.2)]
+    here = ("--db", write(tmp_path / "btsr.db", "table2", [run.spec for run in runs], runs, [split]))
+    says = "metric hr@50: ml1m has 40 items after filtering: use a K up to 40, or leave"
+    for words in (
+        ("--table", 2, "--metric", "hr@10,hr@50"),
+        ("--effects", "--study", "table2", "--metric", "hr@50"),
+        ("--why", "table 2, ml1m, hr@50"),
+    ):
+        assert says in _refused(monkeypatch, capsys, *words, *here)
+    assert typed(monkeypatch, "--table", 2, "--metric", "hr@40", *here) == 0

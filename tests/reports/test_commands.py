@@ -136,7 +136,10 @@ def test_methods_are_recognised() -> None:
     assert _command("table2", options) == f"btsr-sweep --study table2 --dataset ml1m --profile released {words}"
     only = StudyOptions(datasets=("ml1m", "beauty"), methods=("sasrec_ce",))
     assert "--methods sasrec_ce --out" in _command("table1", only), "all data sets have it"
-    for study, method in (("table2", "sasrec_gbce"), ("tune", "duorec_released"), ("table1", "sasrec_ce_sampled+bt")):
+    for study, method in (
+        *(("table2", "sasrec_gbce"), ("tune", "duorec_released"), ("tune", "sasrec_bce+bt")),
+        *(("table1", "sasrec_ce_sampled+bt"), ("alpha_lambda", "sasrec_bce+bt")),
+    ):
         named = StudyOptions(datasets=("ml1m",), methods=(method,), seeds=SEEDS[:1])
         words = f"--methods {method} " + ("--out" if study == "tune" else "--seeds 1 --out")  # tune has one seed
         assert words in _command(study, named), "which only --methods asks for"

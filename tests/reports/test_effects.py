@@ -21,7 +21,7 @@ from reports.effects_sheet import effects_sheet
 from reports.results import Request, gather
 from reports.sheet import Sheet, sheet_csv, sheet_html, sheet_latex, sheet_markdown, sheet_text
 from reports.stats import Measured, bootstrap_means, compare, compare_apart
-from studies import augmentation
+from studies import augmentation, originals
 from studies.profiles import varied
 from tests.reports.latex import check
 from tests.reports.world import data_config, failure, result, spec, split_of, write
@@ -267,6 +267,24 @@ def test_a_base_that_is_not_the_profiles_row_is_said_so(tmp_path: Path) -> None:
     views = ("mask", "crop", "reorder", "substitute", "dropout")
     assert [row[2] for row in report.rows[::2]] == [f"bt_view: supervised -> {view}" for view in views]
     assert any(note.endswith("whose row has aux.extra_dropout_view on (here off).") for note in report.footnotes)
+
+
+def test_two_configurations_may_differ_in_several_settings(tmp_path: Path) -> None:
+    """Then the first is the base, whichever was run; of three the pair in one setting stays."""
+    options = StudyOptions(datasets=("beauty",), seeds=SEEDS, methods=("duorec",))
+    specs = originals.study(options).specs
+    split = split_of(specs[0].data, 60)
+    runs = [result(of, split, valid=1.0, test=1.0 + of.encoder.heads) for of in specs]
+    report = sheet(write(tmp_path / "btsr.db", "originals", specs, runs, [split]), "originals")
+    assert {row[2] for row in report.rows} == {"8 settings at once"} and "settings switched at once" in report.title
+    assert report.records[0]["effect"] > 0
+    assert "train.batch_size" in str(report.records[0]["setting"])
+    (note,) = [note for note in report.footnotes if "Switched at once: " in note]
+    assert all(word in note for word in ("max_len: 200 -> 50", "norm: reference -> post", "batch_size: 512 -> 256"))
+    late = write(tmp_path / "late.db", "originals", specs, runs[1::2], [split])
+    with open_store(late, read_only=True) as store:
+        (design,) = designs(gather(store, Request(study="originals")))
+    assert design.base.spec.encoder.heads == 1 and design.left_out == 0
 
 
 def test_the_same_users_are_recognised(database: Path) -> None:

@@ -1,13 +1,17 @@
 """Which line a sensitivity figure shows, of what the study alpha_lambda itself asks for."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.config import SEEDS, StudyOptions, TrialSpec
+from harness.store import open_store
 from harness.stored import TrialRow
 from reports.groups import Group
-from reports.lines import Axis, clearest
+from reports.lines import Axis, clearest, families
+from reports.results import Request, gather
 from studies import STUDIES
-from tests.reports.world import spec
+from tests.reports.world import data_config, result, spec, split_of, write
 
 
 def _group(specs: list[TrialSpec]) -> Group:
@@ -78,3 +82,17 @@ def test_a_family_of_one_seed_takes_no_line_from_one_of_five() -> None:
     line = [_groups([spec("bt_sr", alpha=a, seed=s) for s in SEEDS])[0] for a in (0.0, 0.1, 0.2)]
     other = [_group([spec("bt_sr", alpha=a, precision="bf16")]) for a in (0.0, 0.1, 0.2, 0.3)]
     assert clearest([other, line], "alpha") == line
+
+
+def test_methods_never_share_a_line_and_another_than_bt_sr_has_one_where_it_alone_is_varied(tmp_path: Path) -> None:
+    split = split_of(data_config(), 20)
+    others = [spec("sasrec_bce+bt", loss="bce", alpha=alpha) for alpha in (0.1, 0.2)]
+    for name, specs, method in (
+        ("alone", others, "sasrec_bce+bt"),
+        ("beside", [*others, spec("bt_sr", alpha=0.1)], "bt_sr"),
+        ("several", [*others, spec("sasrec_sce+bt", loss="sce", alpha=0.1)], None),
+    ):
+        runs = [result(one, split, valid=1, test=1) for one in specs]
+        with open_store(write(tmp_path / f"{name}.db", "alpha_lambda", specs, runs, [split]), read_only=True) as store:
+            found = families(gather(store, Request(study="alpha_lambda")), "ml1m")
+        assert {group.spec.method for mine in found for group in mine} == ({method} if method else set())

@@ -382,8 +382,12 @@ def test_settings_name_what_is_not_usual() -> None:
             "train": TrainConfig(beta2=0.999),
         }
     )
+    reduced = "mean over positions of binary terms, the positive one weighted by beta, mean of 1+k"
+    assert settings(other).startswith(f"base loss GBCE ({reduced}), B 128, ")
+    halves = usual.model_copy(update={"loss": LossConfig(kind="bce", negatives=7, bce_reduction="halves")})
+    assert settings(halves).startswith("base loss BCE (mean over positions of binary terms, positive plus mean of k), ")
     words = settings(other).split(", ")
-    assert {"base loss GBCE", "negatives 7", "gbce_t 0.75", "auxiliary cl4srec", "tau 0.5"} <= set(words)
+    assert {"negatives 7", "gbce_t 0.75", "auxiliary cl4srec", "tau 0.5"} <= set(words)
     assert {"norm pre", "activation gelu", "beta2 0.999"} <= set(words) and len(words) == len(set(words))
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness.asked import study_asked
 from harness.choices import DataChoices
-from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions
+from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import DATASETS
 from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
@@ -18,7 +18,8 @@ from studies.alpha_lambda import GRID, LINE, lines
 from studies.augmentation import VIEWS
 from studies.points import MORE, ORIGINAL_ENCODER, POINTS, TABLE2
 from studies.profiles import trial, varied
-from studies.table1 import methods
+from studies.table1 import EVERY, methods, pairs
+from studies.tune import AXES, tuned_as
 
 ALL = StudyOptions(datasets=PAPER_DATASETS)
 
@@ -37,6 +38,7 @@ def test_the_number_of_trials() -> None:
     assert len(build("augmentation").specs) == 2 * 6 * 5
     assert len(build("protocol").specs) == 2 * 2 * 5 * 5
     assert len(build("precision").specs) == 2 * 2 * 2 * 5
+    assert len(build("originals").specs) == 2 * 3 * 2 * 5
     assert len(build("tune").specs) == 5 * 7 * 9
     assert len(build("tune", reduced=True).specs) == 5 * 7 * 4
     # ml1m: centre (0.2, 0.05): 6 + 7 - 1 cells, five seeds; a grid of 100 of which the first seed's lines hold 10
@@ -190,12 +192,27 @@ def test_only_some_methods() -> None:
         build("table2", methods=("sasrec_bt",))
 
 
-def test_every_method_is_tuned_equally() -> None:
-    specs = build("tune", datasets=("ml1m",)).specs
-    counts = {method: sum(spec.method == method for spec in specs) for method in TABLE2}
-    assert set(counts.values()) == {9} and {spec.seed for spec in specs} == {SEEDS[0]}
-    rows = {spec.key for spec in build("table2", datasets=("ml1m",), seeds=SEEDS[:1]).specs}
-    assert rows <= {spec.key for spec in specs}, "the untuned setting is a candidate"
+def test_every_method_is_tuned_equally_around_its_row() -> None:
+    """On every data set, in both profiles: three values each of two settings, the row's among them."""
+    every = (*TABLE2, *MORE, "sasrec_bce+bt", "sasrec_ce+bt", "sasrec_sce+bt", "sasrec_ce_sampled+bt")
+    for profile in ("paper", "released"):
+        for dataset in DATASETS:
+            built = build("tune", datasets=(dataset,), profile=profile, methods=every)
+            by_method: dict[str, list[TrialSpec]] = {}
+            for spec in built.specs:
+                by_method.setdefault(spec.method, []).append(spec)
+            assert {*by_method} == {*TABLE2, *MORE, *pairs(dataset, EVERY).values()}
+            options = StudyOptions(datasets=(dataset,), profile=profile)
+            for method, specs in by_method.items():
+                assert len({spec.key for spec in specs}) == len(specs) == 9, (dataset, method)
+                assert specs[0] == trial(method, dataset, options, SEEDS[0]), "untuned, it is a candidate"
+                path, _ = AXES[tuned_as(method)]
+                points = {(spec.encoder.dropout, spec.flat()[path]) for spec in specs}
+                assert len({dropout for dropout, _ in points}) == len({value for _, value in points}) == 3
+                (space,) = [space for space in built.search if space.base.method == method]
+                assert not [spec for spec in specs if space.strays(spec)], "a search can find what the grid has"
+    most = build("tune", datasets=("yelp",), methods=("sasrec_ce_sampled",)).specs
+    assert {spec.loss.negatives for spec in most} == {256, 1024, 4096}
 
 
 def test_a_setting_that_cannot_be_is_refused() -> None:
@@ -232,6 +249,35 @@ def test_the_protocol_switches_one_thing_at_a_time() -> None:
         [("encoder", "rank_non_items")],
         [("encoder", "max_len")],
     ]
+
+
+def test_the_originals_switch_encoder_and_batch() -> None:
+    specs = build("originals", datasets=("beauty",), seeds=(37,)).specs
+    table = {spec.key for spec in build("table2", datasets=("beauty",), seeds=(37,)).specs}
+    assert [spec.method for spec in specs] == [name for name in ("cl4srec", "duorec", "ec4srec") for _ in range(2)]
+    for base, own in zip(specs[::2], specs[1::2], strict=True):
+        assert base.key in table and own == varied(base, encoder=ORIGINAL_ENCODER, train={"batch_size": 256})
+        assert base.train.batch_size == 512 and own.key != base.key
+
+
+def test_the_grid_is_had_of_every_base_loss() -> None:
+    """BT-SR is SCE+BT on Gowalla and CE+BT on ML-1M."""
+    assert {spec.method for spec in build("alpha_lambda", datasets=("ml1m", "gowalla")).specs} == {"bt_sr"}
+    named = ("sasrec_bce+bt", "sasrec_ce+bt")
+    options = StudyOptions(datasets=("ml1m", "gowalla"), methods=named)
+    built = study_asked(STUDIES["alpha_lambda"], options, "alpha_lambda")
+    there = {(spec.data.dataset, spec.method) for spec in built.specs}
+    assert there == {("ml1m", "sasrec_bce+bt"), ("ml1m", "bt_sr"), *(("gowalla", name) for name in named)}
+    for dataset, method in there:
+        mine = [s for s in built.specs if (s.data.dataset, s.method, s.seed) == (dataset, method, SEEDS[0])]
+        points = {(spec.aux.alpha, spec.aux.lam) for spec in mine}
+        assert points == {*lines(dataset, method), *((alpha, lam) for alpha in GRID for lam in GRID)}
+    assert {space.place for space in built.search} == {f"{dataset}/{method}" for dataset, method in there}
+    alone = build("alpha_lambda", datasets=("ml1m",), methods=("bt_sr",))
+    by_loss = build("alpha_lambda", datasets=("ml1m",), methods=("sasrec_ce+bt",))
+    assert alone == by_loss == build("alpha_lambda", datasets=("ml1m",))
+    with pytest.raises(ConfigError, match="unknown method of this study 'sasrec_ce'"):
+        build("alpha_lambda", methods=("sasrec_ce",))
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])

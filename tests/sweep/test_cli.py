@@ -83,6 +83,21 @@ def begun(folder: Path, *words: str) -> subprocess.Popen[str]:
     raise AssertionError(f"ended with code {process.wait()} before its first trial: {''.join(said)}")
 
 
+CONTRADICTORY: dict[str, str] = {
+    "lambda.py": "def study(options):\n    return varied(trial(*BT, options, 1), aux={'lam': -1})\n",
+    "buckets.py": "def study(options):\n    return LossConfig(kind='sce')\n",
+    "weight.py": "def study(options):\n    return AuxConfig(alpha=0.1)\n",
+    "single.py": "def study(options):\n    return varied(trial(*BT, options, 1), train={'batch_size': 1})\n",
+    "loaded.py": "TERM = AuxConfig(kind='barlow_twins', alpha='much')\n",
+}
+"""Study files whose settings cannot be, below these lines."""
+ABOVE = """
+from models.config import AuxConfig, LossConfig
+from studies.profiles import trial, varied
+BT = "bt_sr", "synthetic"
+"""
+
+
 def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The same in plain processes."""
     return typed(folder, "--executor", "local", *words)
@@ -116,7 +131,12 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "broken.py"), "cannot be loaded: SyntaxError"),
         (("--study", "empty.py"), "has no function study(options)"),
         (("--study", "wrong.py"), "returned int, not a Study"),
-        (("--study", "raises.py"), "failed: ValidationError"),
+        (("--study", "raises.py"), "failed: Study.name='A B': String should match pattern"),
+        (("--study", "lambda.py"), "failed: TrialSpec.aux.lam=-1: Input should be greater than or equal to 0"),
+        (("--study", "buckets.py"), "failed: LossConfig: kind='sce' needs sce_b_y (SCE items per bucket): give"),
+        (("--study", "weight.py"), "failed: AuxConfig: alpha set without an auxiliary term: use kind="),
+        (("--study", "single.py"), "failed: TrialSpec: batch_size=1 leaves aux.kind='barlow_twins' nothing to"),
+        (("--study", "loaded.py"), "cannot be loaded: AuxConfig.alpha='much': Input should be a valid number"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
         (("--list",), "--executor has no effect with --list: drop one of them"),
@@ -222,6 +242,8 @@ def test_mistakes_are_one_line(words: tuple[str, ...], says: str, tmp_path: Path
         )
         .replace("tiny", "spaces")
     )
+    for name, code in CONTRADICTORY.items():
+        (tmp_path / name).write_text(ABOVE + code)
     (tmp_path / "folder").mkdir()
     connection = sqlite3.connect(tmp_path / "folder" / "btsr.db")
     connection.execute("CREATE TABLE other (a)")

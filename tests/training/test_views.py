@@ -1,5 +1,6 @@
 """What is drawn for a batch beside its sequences: negatives, partners, augmented and explained views."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,35 @@ def test_examples_of_the_prefix_pool_by_hand() -> None:
     assert PartnerExamples(sequences, "final", 2).own.tolist() == [0, 1]
 
 
+def test_an_earlier_prefix_of_the_anchors_user_is_no_partner_of_barlow_twins() -> None:
+    """The first user has item 3 three times, the second once, the third's target is alone. DuoRec takes any prefix."""
+    sequences = Sequences(
+        flat=np.array([3, 1, 3, 2, 3, 7, 3, 8, 9], np.int32),
+        begins=np.array([0, 5, 7]),
+        starts=np.array([0, 5, 7]),
+        lengths=np.array([4, 1, 1]),
+    )
+    chosen = np.tile([0, 1, 2], 200)
+    found = {}
+    for strangers in (True, False):
+        prefix = PartnerExamples(sequences, "prefix", 9, strangers=strangers)
+        assert prefix.own.tolist() == [3, 4, 5]
+        partners, real = prefix.pool.draw(prefix.own[chosen], np.random.default_rng(0))
+        assert real.tolist() == [True, True, False] * 200 and (partners[2::3] == 5).all()
+        found[strangers] = [set(partners[user::3].tolist()) for user in (0, 1)]
+    assert found == {True: [{4}, {1, 3}], False: [{1, 4}, {1, 3}]}
+
+
+def test_barlow_twins_alone_has_strangers_for_partners() -> None:
+    repeats = replace(SPLIT, train_items=np.full_like(SPLIT.train_items, 5), train_offsets=np.array([0, 4, 8]))
+    for kind, strangers in (("barlow_twins", True), ("duorec", False)):
+        aux = {"kind": kind, "alpha": 0.1, "partner_pool": "prefix"}
+        views = Trainer(spec_of(aux=aux, train={"batch_size": 2, "max_epochs": 1}), repeats, CPU).views
+        assert views is not None and views.partners is not None
+        drawn, _ = views.partners.pool.draw(np.full(100, views.partners.own[0]), np.random.default_rng(0))
+        assert set(drawn.tolist()) == ({3, 4, 5} if strangers else {0, 1, 3, 4, 5})
+
+
 @pytest.mark.parametrize("view", ["mask", "crop", "reorder", "substitute"])
 def test_augmented_views_are_made_of_the_anchor(view: str) -> None:
     changed = 0
@@ -164,7 +194,8 @@ def test_explanations_follow_the_schedule() -> None:
 
 
 def test_ec4srec_before_its_first_explanation_is_the_base_loss_bit_for_bit() -> None:
-    base, late = (Trainer(spec_of(aux=aux), SPLIT, CPU) for aux in ({}, ec(explain_start=9)))
+    train_config = {"batch_size": 32, "max_epochs": 9}
+    base, late = (Trainer(spec_of(aux=aux, train=train_config), SPLIT, CPU) for aux in ({}, ec(explain_start=9)))
     for epoch in (1, 2):
         assert base.run_epoch(epoch)[0] == late.run_epoch(epoch)[0]
     assert torch.equal(base.objective.model.table, late.objective.model.table)
@@ -251,6 +282,13 @@ def test_negatives_repeat_with_seed_and_epoch(kind: str) -> None:
 def test_more_negatives_than_items_is_refused() -> None:
     with pytest.raises(ConfigError, match="negatives=40, but synthetic has 40 items after filtering: choose fewer"):
         Trainer(spec_of(loss={"kind": "bce", "negatives": 40}), SPLIT, CPU)
+
+
+def test_a_term_that_begins_after_the_last_epoch_is_refused() -> None:
+    """Anywhere, not by the command line alone: EC4SRec would be SASRec."""
+    with pytest.raises(ConfigError, match="ec4srec term of some on synthetic begins with epoch 4, but its trials end"):
+        Trainer(spec_of(aux=ec(explain_start=4)), SPLIT, CPU)
+    assert Trainer(spec_of(aux=ec(explain_start=3)), SPLIT, CPU).views is not None
 
 
 def test_bucket_sizes_by_formula_and_by_hand() -> None:
