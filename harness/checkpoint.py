@@ -19,7 +19,7 @@ from typing import Any
 from harness.config import TrialSpec
 from harness.errors import StoreError
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever older checkpoints cannot be gone on with."""
 
 SEAL = 64

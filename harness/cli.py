@@ -142,7 +142,7 @@ def sweep(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="torch device [default: cpu, with --gpus-per-trial cuda]", rich_help_panel=WHERE),
+        typer.Option(help="cpu, cuda or cuda:1 [default: cpu, with --gpus-per-trial cuda]", rich_help_panel=WHERE),
     ] = None,
     max_failures: Annotated[
         int, typer.Option(min=0, help="failures of a trial that are followed by another attempt", rich_help_panel=AGAIN)

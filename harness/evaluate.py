@@ -9,12 +9,14 @@ from torch import Tensor
 
 from harness.errors import TrialError
 from harness.values import TOP_K, Int32, Int64, Part, Split, UserRanks
-from models.packed import pack, ranges
+from models.packed import on_device, pack, ranges
 from models.sasrec import SASRec
 
 SCORE_ELEMENTS = 1 << 23
-"""Scores alive at a time: 32 MiB in float32, whatever the catalogue."""
+"""Scores alive at a time on the processor: 32 MiB in float32, whatever the catalogue."""
 MOST_USERS = 512
+BUSY_SCORES, BUSY_USERS = 1 << 26, 4096
+"""The same elsewhere, where few large products keep the device busy: 256 MiB."""
 ALIGNED = 16
 """Scores of a user begin on a cache line: products of 12,101 items take 6.3 in place of 8.8 ms so."""
 
@@ -44,23 +46,28 @@ def scored(
     order = np.argsort(-lengths, kind="stable")
     rows = model.n_items if rows is None else rows
     width = -(-rows // ALIGNED) * ALIGNED
-    step = max(1, min(MOST_USERS, SCORE_ELEMENTS // width))
+    on_cpu = device.type == "cpu"
+    most, alive = (MOST_USERS, SCORE_ELEMENTS) if on_cpu else (BUSY_USERS, BUSY_SCORES)
+    step = max(1, min(most, alive // width, len(order)))
     with torch.inference_mode():
         items = torch.nn.functional.pad(model.table[:rows].t(), (0, width - rows)).contiguous()
         if not bool(items.isfinite().all()):
             raise TrialError(f"{what}: the item table holds NaN or infinite values; lower the learning rate")
         buffer = torch.empty(step, width, device=device)
+        finite = torch.ones((), dtype=torch.bool, device=device)
     for start in range(0, len(order), step):
         users = order[start : start + step]
         batch = pack(flat, ends[users] - lengths[users], lengths[users], max_len=model.config.max_len, device=device)
         with torch.inference_mode():
             hidden = model(batch, last_only=True)
-            if not bool(hidden.isfinite().all()):
+            finite = finite & hidden.isfinite().all()
+            looks = on_cpu or start + step >= len(order)  # to look stops another device: once, at the end
+            if looks and not bool(finite):
                 raise TrialError(f"{what}: states hold NaN or infinite values; lower the learning rate")
             scores = torch.mm(hidden, items, out=buffer[: len(users)])
             seen = flat[ranges(starts[users], seen_lengths[users])].astype(np.int64)
             cells = np.repeat(np.arange(len(users)) * width, seen_lengths[users]) + seen
-            scores.view(-1)[torch.from_numpy(cells).to(device)] = -torch.inf
+            scores.view(-1)[on_device([cells], device)[0]] = -torch.inf
         yield Scored(users=users, hidden=hidden, scores=scores[:, :rows])
 
 
@@ -78,7 +85,7 @@ def evaluate(model: SASRec, split: Split, part: Part, *, device: torch.device) -
     what = f"{part} evaluation"
     starts, rows = split.test_offsets[:-1], model.n_scored
     for some in scored(model, split.test_items, starts, ends, device=device, what=what, rows=rows):
-        wanted = torch.from_numpy(targets[some.users].astype(np.int64)).to(device)
+        (wanted,) = on_device([targets[some.users].astype(np.int64)], device)
         rank[some.users] = target_ranks(some.scores, wanted).cpu().numpy()
         best = best_items(some.scores, k)
         top[some.users] = np.where(best < split.n_items, best, -1)

@@ -16,7 +16,7 @@ from harness.config import TrialSpec
 from harness.values import Split
 from models.augment import Ragged
 from models.negatives import Negatives, UnseenItems, draw_any
-from models.packed import PackedBatch, pack, ranges
+from models.packed import PackedBatch, on_device, pack, ranges
 from models.sampled import rows_at_once
 from models.sce import Buckets, bucket_count
 
@@ -89,7 +89,7 @@ class Sequences:
     def targets(self, chosen: NDArray[np.int64], device: torch.device) -> Tensor:
         """[n] the next item at every token of `pack(chosen)`."""
         rows = ranges(self.starts[chosen] + 1, self.lengths[chosen])
-        return torch.from_numpy(self.flat[rows].astype(np.int64)).to(device)
+        return on_device([self.flat[rows].astype(np.int64)], device)[0]
 
     def inputs(self, chosen: NDArray[np.int64]) -> Ragged:
         """The inputs of the chosen examples, without their last targets."""
@@ -133,6 +133,6 @@ class NegativeSource:
                 drawn = draw_any(len(some), self.k, self.n_items, rng)
             else:
                 drawn = self.unseen.draw(some, self.k, rng)
-            return torch.from_numpy(drawn).to(self.device)
+            return on_device([drawn], self.device)[0]
 
         return draw

@@ -13,6 +13,7 @@ from typing import Protocol, get_args
 
 from harness.config import DataConfig, TrialSpec
 from harness.errors import ConfigError, ShadowedPackageError, StoreError, TrialError
+from harness.memory import give_back_gpu
 from harness.paths import RunPaths
 from harness.values import (
     EpochEvent,
@@ -148,6 +149,8 @@ def attempt(work: Work, spec: TrialSpec, context: RunContext) -> Generator[Epoch
             last_epoch=last_epoch,
             kind=kind_of(error),
         )
+    finally:
+        give_back_gpu()  # by now nothing holds the trial's tensors, not even its error
 
 
 def kind_of(error: BaseException) -> FailureKind:

@@ -9,8 +9,8 @@ from harness.executors import Executor, processors, unbind
 from harness.paths import RunPaths
 from harness.ray_cluster import Cluster
 
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-"""What torch calls the devices that can train."""
+DEVICES = ("cpu", "cuda")
+"""What torch calls the devices that trials train on. It has no kernels for dropout's binomial draws on mps and xpu."""
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What NVIDIA's, AMD's and WSL's drivers make: without any of them torch, which takes a second, need not be asked."""
@@ -23,7 +23,8 @@ def device_name(name: str | None, *, gpus: float) -> str:
     chosen = name or ("cuda" if gpus else "cpu")
     if chosen.split(":")[0] not in DEVICES:
         raise ConfigError(
-            f"--device {chosen}: use {', '.join(DEVICES)}, with a number where there are several (cuda:1)"
+            f"--device {chosen}: use {' or '.join(DEVICES)}, with a number where there are several (cuda:1); on other "
+            "devices, such as mps and xpu, torch lacks the random draws of training"
         )
     if gpus and chosen != "cuda":
         raise ConfigError(f"--gpus-per-trial {gpus:g} needs --device cuda, not {chosen}: Ray numbers the GPUs itself")
@@ -47,15 +48,16 @@ def check_device(name: str, *, gpus: float = 0.0) -> None:
             f"--gpus-per-trial {gpus:g}: torch finds no GPU on this machine: drop it to train on the processor, or "
             "install the torch build that fits your driver"
         )
-    from harness.trial import device_of
+    from harness.device import check_listed
 
     unbind()
-    device_of(name)
+    with warnings.catch_warnings(action="ignore"):
+        check_listed(name)
 
 
 def _gpus() -> int:
     """GPUs of this machine that torch can use; what it says of a driver that does not work is not shown."""
-    from harness.trial import gpu_count
+    from harness.device import gpu_count
 
     unbind()
     with warnings.catch_warnings(action="ignore"):

@@ -54,6 +54,8 @@ class LocalExecutor:
                     wanted = min(task.share, self._workers)
                     if sum(worker.slots for worker in busy.values()) + wanted > self._workers:
                         break
+                    while task.share > 1 and idle:  # an idle worker still holds memory, of a GPU above all
+                        idle.pop().stop()
                     worker = idle.pop() if idle else _Worker(self._work, context)
                     busy[worker.connection] = worker
                     worker.take(task.spec, wanted)

@@ -1,6 +1,7 @@
-"""What the allocator does with memory that is freed."""
+"""What the allocators do with memory that is freed."""
 
 import ctypes
+import gc
 import os
 import sys
 
@@ -25,3 +26,14 @@ def keep_freed_memory() -> None:
         library.malloc_trim(0)
         library.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
         library.mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+
+
+def give_back_gpu() -> None:
+    """Give the GPUs' memory that torch keeps of what this process has freed to the other processes.
+
+    Does nothing, and does not import torch, where this process has not used a GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

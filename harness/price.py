@@ -184,6 +184,7 @@ def calibrate(
     before it begins.
     """
     from harness import provenance
+    from harness.memory import give_back_gpu
     from harness.prepare import prepare
     from harness.trial import trial_steps
 
@@ -205,6 +206,7 @@ def calibrate(
             if spent > CALIBRATION_SECONDS or len(logs) == CALIBRATION_EPOCHS:
                 break
         steps.close()
+        give_back_gpu()
         counted = logs[1:] or logs
         measured = Measured(
             dataset=spec.data.dataset,

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from harness.config import TrialSpec
 from harness.executors import Event, TrialStarted
-from harness.values import EpochEvent, EpochLog, Outcome, TrialFailure, TrialPruned, TrialResult
+from harness.values import THEN, EpochEvent, EpochLog, Outcome, TrialFailure, TrialPruned, TrialResult
 
 SHOWN = "ndcg@10"
 """The validation metric that is shown."""
@@ -121,6 +121,7 @@ class Display:
 
     def _tell_slow(self, kernels: str) -> None:
         """Say once why trials run without native kernels, unless they were switched off."""
+        kernels = kernels.rpartition(THEN)[2]
         if self._told_slow or not kernels.startswith("torch (") or "BTSR_KERNELS=off" in kernels:
             return
         self._told_slow = True

@@ -32,6 +32,9 @@ from harness.values import EpochEvent, EpochLog, TrialFailure, TrialPruned, Tria
 STEP_SECONDS = 0.1
 """Shorter epochs than this are told together."""
 
+CONTEXT_BYTES = 512 << 20
+"""What CUDA itself takes of a GPU for each process, beside that process's tensors."""
+
 
 @dataclass(kw_only=True)
 class _Running:
@@ -254,7 +257,9 @@ def _trainable(work: Work, context: RunContext, gpus: float) -> Any:
             if 0 < gpus < 1 and context.device.startswith("cuda"):
                 import torch
 
-                torch.cuda.set_per_process_memory_fraction(min(1.0, gpus * config["share"]))
+                given = min(1.0, gpus * config["share"])
+                context_share = CONTEXT_BYTES / torch.cuda.get_device_properties(context.device).total_memory
+                torch.cuda.set_per_process_memory_fraction(max(given / 2, given - context_share))
             self._begin(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:

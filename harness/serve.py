@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.checkpoint import BEST, read
 from harness.config import Profile, TrialSpec
+from harness.device import current, device_of, full_float32
 from harness.errors import ConfigError, DataError, StoreError, unknown_name
 from harness.evaluate import best_items, scored
 from harness.histories import Recommended
@@ -24,8 +25,8 @@ from harness.prepare import prepare, prepared_as
 from harness.rules import DIVERSITY, PRECISION, PRESETS, Metric, pareto, pick, rule_of, same_seeds
 from harness.store import Store, open_store
 from harness.stored import TrialRow
-from harness.trial import device_of
 from harness.values import Split
+from models.packed import on_device
 from models.sasrec import SASRec, rows_beyond_items
 from studies import STUDIES
 
@@ -157,11 +158,12 @@ class Served:
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         top = np.empty((len(users), k), np.int32)
         score = np.empty((len(users), k), np.float32)
-        for some in scored(self.model, flat, starts, ends, device=self.device, what="recommending"):
-            best = best_items(some.scores, k)
-            top[some.users] = best
-            place = torch.from_numpy(np.maximum(best, 0).astype(np.int64)).to(self.device)
-            score[some.users] = some.scores.gather(1, place).cpu().numpy()
+        with current(self.device), full_float32(self.device):
+            for some in scored(self.model, flat, starts, ends, device=self.device, what="recommending"):
+                best = best_items(some.scores, k)
+                top[some.users] = best
+                (place,) = on_device([np.maximum(best, 0).astype(np.int64)], self.device)
+                score[some.users] = some.scores.gather(1, place).cpu().numpy()
         return tuple(
             Recommended(user=user, rank=rank, item=self.item_ids[item], score=float(value))
             for user, items, values in zip(users, top.tolist(), score.tolist(), strict=True)

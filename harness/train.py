@@ -119,7 +119,7 @@ class _Told:
         self._values: dict[str, Tensor] = {}
         self._counts: Counter[str] = Counter()
 
-    def add(self, named: Mapping[str, Tensor]) -> None:
+    def add(self, named: Mapping[str, Tensor | float]) -> None:
         """Of the next step; not every step need tell every name."""
         for name, value in named.items():
             if name not in self._values:

@@ -1,6 +1,5 @@
 """One trial from specification to result: the only place that composes training, evaluation and metrics."""
 
-import os
 import platform
 import sys
 import time
@@ -15,39 +14,18 @@ import torch
 from harness import provenance
 from harness.checkpoint import Checkpoint
 from harness.config import TrialSpec
-from harness.errors import ConfigError
+from harness.device import current, device_of, repeatable, shown, uuid
 from harness.evaluate import evaluate
 from harness.exposure import Shown, exposure, input_buckets
 from harness.geometry import geometry
-from harness.memory import keep_freed_memory
+from harness.memory import give_back_gpu, keep_freed_memory
 from harness.metrics import evaluate as metrics_of
 from harness.sample import sample_of
 from harness.train import Trained, Training
-from harness.values import EpochLog, Metric, Part, Provenance, Sample, Split, TrialResult, UserRanks
+from harness.values import THEN, EpochLog, Metric, Part, Provenance, Sample, Split, TrialResult, UserRanks
 from models.kernels.used import kernels_used
 
 PARTS: tuple[Part, ...] = ("valid", "test")
-
-
-def device_of(name: str) -> torch.device:
-    """The device that `name` means; raises ConfigError where this machine does not have it."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device '{name}' cannot be used here ({reason}): use --device cpu") from error
-    return device
-
-
-def _uuid(device: torch.device) -> str | None:
-    """What a GPU is called whatever CUDA_VISIBLE_DEVICES makes its number; None for another device."""
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
-
-
-def gpu_count() -> int:
-    """GPUs of this machine that torch can use."""
-    return torch.cuda.device_count()
 
 
 @contextmanager
@@ -59,34 +37,6 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
-
-
-CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-"""What cuBLAS reads when it starts; with a fixed workspace its products repeat bit for bit."""
-
-
-@contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """On CUDA, torch's deterministic algorithms in place of sums in any order; the caller's settings come back.
-
-    Enter before the process's first product: cuBLAS reads its setting once. Processors need and get nothing.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    settings: Any = torch.utils.deterministic  # a module whose attribute is a property
-    filled, workspace = settings.fill_uninitialized_memory, os.environ.get(CUBLAS)
-    os.environ.setdefault(CUBLAS, ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    settings.fill_uninitialized_memory = False  # nothing here reads memory before it is written
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        settings.fill_uninitialized_memory = filled
-        if workspace is None:
-            os.environ.pop(CUBLAS, None)
 
 
 def run_trial(
@@ -130,16 +80,57 @@ def trial_steps(
     """
     assert spec.data == split.config
     where = device_of(device)
+    steps = _steps(
+        spec,
+        split,
+        where,
+        threads=threads,
+        command=command,
+        checkpoints=checkpoints,
+        keep_best=keep_best,
+    )
+    try:
+        while True:
+            with current(where):  # anew for each step: in between, the caller's or another trial's is current
+                try:
+                    log = next(steps)
+                except StopIteration as end:
+                    result: TrialResult = end.value
+                    return result
+            yield log
+    finally:
+        with current(where):
+            steps.close()
+
+
+def _steps(
+    spec: TrialSpec,
+    split: Split,
+    where: torch.device,
+    *,
+    threads: int,
+    command: str,
+    checkpoints: Path | None,
+    keep_best: bool,
+) -> Generator[EpochLog, None, TrialResult]:
+    """`trial_steps` on the device that is current where it is a GPU."""
     torch.set_num_threads(threads)
     keep_freed_memory()
+    give_back_gpu()
     provenance.reset_peak_memory()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
-    kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
-    begun, meter = time.perf_counter(), provenance.EnergyMeter(_uuid(where))
-    past: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "joules": 0.0}
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
-    with _repeatable(where), _denormals_flushed(), ExitStack() as stack:
+    with repeatable(where), _denormals_flushed(), ExitStack() as stack:
+        kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
+        begun, meter = time.perf_counter(), provenance.EnergyMeter(uuid(where))
+        past: dict[str, Any] = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "joules": 0.0,
+            "devices": [],
+            "kernels": [],
+        }
         training = Training(spec, split, where)
         if checkpoint:
             stack.enter_context(checkpoint.held())
@@ -148,6 +139,7 @@ def trial_steps(
             past = saved["past"]
             training.load(saved["training"])
             yield from tuple(training.epochs)
+        used = {"devices": _with(past["devices"], shown(where)), "kernels": _with(past["kernels"], kernels)}
         while not training.finished:
             log = training.epoch()
             if checkpoint:
@@ -155,7 +147,7 @@ def trial_steps(
                     "seconds": past["seconds"] + time.perf_counter() - begun,
                     "joules": meter.total(past["joules"]),
                 }
-                checkpoint.save({"training": training.state(), "past": past | spent})
+                checkpoint.save({"training": training.state(), "past": past | used | spent})
             yield log
         trained = training.end()
         if checkpoint and keep_best:
@@ -180,7 +172,8 @@ def trial_steps(
                 trained,
                 where,
                 precision=spec.train.precision,
-                kernels=kernels,
+                device=THEN.join(used["devices"]),
+                kernels=THEN.join(used["kernels"]),
                 threads=threads,
                 command=command,
                 started=past["started"],
@@ -188,6 +181,10 @@ def trial_steps(
                 joules=meter.total(past["joules"]),
             ),
         )
+
+
+def _with(names: list[str], name: str) -> list[str]:
+    return names if name in names else [*names, name]
 
 
 def _metrics(ranks: Mapping[Part, UserRanks], sample: Sample, split: Split) -> tuple[Metric, ...]:
@@ -210,6 +207,7 @@ def _provenance(
     trained: Trained,
     where: torch.device,
     *,
+    device: str,
     precision: str,
     kernels: str,
     threads: int,
@@ -225,7 +223,7 @@ def _provenance(
         git_dirty=dirty,
         versions=provenance.versions(),
         host=platform.node(),
-        device=torch.cuda.get_device_name(where) if on_gpu else where.type,
+        device=device,
         threads=threads,
         precision=precision,
         kernels=kernels,

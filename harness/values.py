@@ -136,6 +136,10 @@ class EpochLog:
     seconds_valid: float
 
 
+THEN = "; then "
+"""Between the devices, and the kernels, of a trial that went on elsewhere after it was cut off."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where a number comes from."""

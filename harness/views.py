@@ -5,13 +5,14 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.config import TrialSpec
 from harness.examples import Sequences
 from models.augment import Operator, Ragged, crop, mask, mixed, most_co_occurring, reorder, substitute, two_different
 from models.auxiliary import View, Views
 from models.explain import NEGATIVE, POSITIVE, explained, importances
-from models.packed import pack, ranges
+from models.packed import on_device, pack, ranges
 from models.sasrec import SASRec
 from models.views import PartnerPool, draw_by_explanation
 
@@ -67,10 +68,10 @@ class ViewSource:
                     self.sequences.flat, self.partners.starts[mine], self.partners.lengths[mine]
                 )
         if len(anchors) < 2:
-            return Views(anchors=torch.from_numpy(anchors).to(self.device), named={}, partner_share=share)
+            return Views(anchors=self._sent(anchors), named={}, partner_share=share)
         for name, made in self._augmented(chosen, augment).items():
             named[name] = self._view(made.items, made.starts, made.lengths)
-        return Views(anchors=torch.from_numpy(anchors).to(self.device), named=named, partner_share=share)
+        return Views(anchors=self._sent(anchors), named=named, partner_share=share)
 
     def _draw_partners(
         self, partners: "PartnerExamples", chosen: NDArray[np.int64], rng: np.random.Generator
@@ -136,7 +137,10 @@ class ViewSource:
         rows = np.empty(len(order), np.int64)
         rows[order] = np.arange(len(order))
         batch = pack(flat, starts[order], lengths[order], max_len=self.max_len, device=self.device)
-        return View(batch=batch, rows=torch.from_numpy(rows).to(self.device))
+        return View(batch=batch, rows=self._sent(rows))
+
+    def _sent(self, numbers: NDArray[np.int64]) -> Tensor:
+        return on_device([numbers], self.device)[0]
 
 
 class PartnerExamples:

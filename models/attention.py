@@ -132,7 +132,7 @@ class _PackedAttention(torch.autograd.Function):
             d_queries = _join_heads(torch.bmm(d_logits, keys), heads)
             d_keys = torch.bmm(d_logits.transpose(1, 2), queries)
             both = torch.cat([_join_heads(d_keys, heads), _join_heads(d_values, heads)], dim=-1)
-            grad_kv.index_add_(0, group.keys, both.view(-1, 2 * width))
+            _add_keys(grad_kv, both, group)
             _scatter(grad_q, d_queries, group, last_only=last_only)
         return grad_q, grad_kv, None, None
 
@@ -155,6 +155,23 @@ def _scatter(out: Tensor, rectangle: Tensor, group: Group, *, last_only: bool) -
         out[group.start : group.stop] = flat
     else:
         torch.index_select(flat, 0, group.cells, out=out[group.start : group.stop])
+
+
+IN_ORDER = ("cpu",)
+"""Types of device that add up many rows into one as quickly as into many."""
+
+
+def _add_keys(grad_kv: Tensor, both: Tensor, group: Group) -> None:
+    """Add the gradients [G, L+1, 2D] of a group's keys and values; but for row 0, `grad_kv` has none of theirs yet.
+
+    CUDA's repeatable index_add_ adds the thousands of the padded key one after the other: they are summed here. Of the
+    other rows each has one cell, and no gradient comes from filling.
+    """
+    if grad_kv.device.type in IN_ORDER:
+        grad_kv.index_add_(0, group.keys, both.view(-1, grad_kv.shape[1]))
+        return
+    grad_kv[0].add_(both[:, 0].sum(0))
+    _scatter(grad_kv[1:], both[:, 1:], group, last_only=False)
 
 
 def torch_attention(q: Tensor, kv: Tensor, batch: PackedBatch, how: Attention) -> Tensor:

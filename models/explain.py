@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.augment import Ragged, rank_within, share_of
-from models.packed import PackedBatch, pack
+from models.packed import PackedBatch, on_device, pack
 from models.sasrec import SASRec
 
 CHUNK_TOKENS = 1 << 15
@@ -61,7 +61,7 @@ def importances(
     cuts = np.flatnonzero(np.diff(np.cumsum(cost) // CHUNK_TOKENS)) + 1
     for chosen in np.split(order, cuts):
         lengths, starts = x.lengths[chosen], x.starts[chosen]
-        mine = torch.from_numpy(labels[chosen].astype(np.int64)).to(device)
+        (mine,) = on_device([labels[chosen].astype(np.int64)], device)
         if kind == "saliency":
             batch = pack(x.items, starts, lengths, max_len=model.config.max_len, device=device)
             value = saliency(model, batch, mine, explain)
@@ -69,8 +69,8 @@ def importances(
             long, first = np.repeat(lengths, lengths), np.repeat(starts, lengths)
             copies = pack(x.items, first, long, max_len=model.config.max_len, device=device)
             place = x.take(chosen).place
-            left_out = torch.from_numpy(np.cumsum(long) - long + place).to(device)
-            value = occlusion(model, copies, left_out, mine[torch.from_numpy(x.take(chosen).owner).to(device)], explain)
+            left_out, owner = on_device([np.cumsum(long) - long + place, x.take(chosen).owner], device)
+            value = occlusion(model, copies, left_out, mine[owner], explain)
         raw[x.rows(chosen)] = value.cpu().numpy()
     totals = np.bincount(x.owner, weights=np.abs(raw), minlength=len(x.lengths))
     return (raw / np.maximum(totals, np.finfo(np.float32).tiny)[x.owner]).astype(np.float32)

@@ -21,6 +21,14 @@ from models.config import Precision
 
 _ONEDNN: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
+BUSY_ELEMENTS = 1 << 25
+"""Numbers alive at a time off the processor, where large products keep the device busy: 128 MiB in float32."""
+
+
+def alive_at_once(device: torch.device, on_cpu: int) -> int:
+    """How many numbers of a product that is made piece by piece are alive at a time: on the processor `on_cpu`."""
+    return on_cpu if device.type == "cpu" else BUSY_ELEMENTS
+
 
 def round_up(rows: int) -> int:
     """`rows`, or up to 6 % more, such that few distinct numbers occur: oneDNN compiles and keeps a kernel per shape."""
@@ -40,7 +48,11 @@ def native_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cuda":
+        return True
+    with torch.cuda.device(device):  # torch asks the current one
+        native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return native
 
 
 def bf16_results(device: torch.device) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,7 +20,7 @@ from models.gradients import take
 from models.kernels import binary_cross_entropy as binary_kernel
 from models.kernels import cross_entropy as kernel
 from models.kernels import liger
-from models.linear import add_product_tn, product_nt, round_up
+from models.linear import add_product_tn, alive_at_once, product_nt, round_up
 from models.negatives import Negatives
 from models.sampled import (
     bce_halves_rows,
@@ -34,8 +35,6 @@ from models.sce import Buckets, centres, sce
 
 CHUNK_ELEMENTS = 1 << 20
 """Logits alive at a time: 4 MiB in float32, which stays in a processor's cache."""
-CUDA_CHUNK_ELEMENTS = 1 << 25
-"""The same on CUDA, where large products keep the device busy: 128 MiB."""
 LEAST_ROWS = 64
 """Rows of a chunk, however large the catalogue: every chunk reads and writes the gradients of the whole table."""
 RECYCLED_ELEMENTS = 1 << 23
@@ -50,7 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rows = hidden.shape[0]
         items = table[:n_items]
         on_cpu = hidden.device.type == "cpu"
-        step = min(rows, max(LEAST_ROWS, (CHUNK_ELEMENTS if on_cpu else CUDA_CHUNK_ELEMENTS) // n_items))
+        step = min(rows, max(LEAST_ROWS, alive_at_once(hidden.device, CHUNK_ELEMENTS) // n_items))
         buffer = None
         if on_cpu and step * n_items > RECYCLED_ELEMENTS:
             buffer = hidden.new_empty(round_up(step), n_items)
@@ -82,8 +81,8 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """`cross_entropy` in torch alone, on any device.
 
-    Memory beside the gradients: the logits of a chunk, at most `CHUNK_ELEMENTS` numbers (on CUDA `CUDA_CHUNK_ELEMENTS`,
-    twice), or `LEAST_ROWS` rows of them where those are more: as much as 64 columns of the table.
+    Memory beside the gradients: the logits of a chunk, at most `CHUNK_ELEMENTS` numbers (off the processor twice
+    `BUSY_ELEMENTS`), or `LEAST_ROWS` rows of them where those are more: as much as 64 columns of the table.
     """
     loss: Tensor = _ChunkedCrossEntropy.apply(hidden, table, targets, n_items, precision)  # type: ignore[no-untyped-call]
     return loss
@@ -118,8 +117,8 @@ class LossInput:
     n_items: int
     n_scored: int
     """Rows of the table that the full softmax counts: the items, and with `rank_non_items` two more."""
-    last: Tensor
-    """[B] last row of each sequence; sequences lie end to end, longest first."""
+    lengths: NDArray[np.int64]
+    """[B] rows of each sequence; sequences lie end to end, longest first."""
     negatives: Negatives | None = None
     """Drawn items: of rows (bce, gbce) or of sequences (ce_sampled)."""
     buckets: Buckets | None = None
@@ -129,7 +128,7 @@ class LossInput:
     precision: Precision = "fp32"
 
 
-Loss = tuple[Tensor, dict[str, Tensor]]
+Loss = tuple[Tensor, dict[str, Tensor | float]]
 """A mean with gradient, and diagnostics (detached)."""
 
 
@@ -162,8 +161,8 @@ def gbce(config: LossConfig, given: LossInput) -> Loss:
 def ce_sampled(config: LossConfig, given: LossInput) -> Loss:
     """Softmax over the target and k unseen items, the same for all positions of a user (CE-, spec 2.4)."""
     assert given.negatives is not None
-    lengths = np.diff(given.last.cpu().numpy(), prepend=-1)
-    return per_sequence(given.hidden, given.table, given.targets, lengths, given.negatives, ce_sampled_rows), {}
+    tensors = given.hidden, given.table, given.targets
+    return per_sequence(*tensors, given.lengths, given.negatives, ce_sampled_rows), {}
 
 
 def scalable_ce(config: LossConfig, given: LossInput) -> Loss:
@@ -172,7 +171,7 @@ def scalable_ce(config: LossConfig, given: LossInput) -> Loss:
     centre = centres(given.hidden, given.buckets, given.generator)
     rows = given.n_items + (given.n_scored > given.n_items)  # the reference leaves its padding out, not its unused row
     loss, selected = sce(given.hidden, given.table, given.targets, rows, given.buckets, centre)
-    return loss, {"sce_selected": selected.float().mean(), "sce_buckets": torch.tensor(float(given.buckets.count))}
+    return loss, {"sce_selected": selected.float().mean(), "sce_buckets": float(given.buckets.count)}
 
 
 LOSSES: dict[str, Callable[[LossConfig, LossInput], Loss]] = {

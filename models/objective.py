@@ -62,7 +62,7 @@ class Objective(nn.Module):
         """Whether the loss needs other views."""
         return self.aux.counts
 
-    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The loss with gradient, and its parts (detached)."""
         batch = step.batch
         hidden = self.model(batch, step.dropout)
@@ -74,17 +74,17 @@ class Objective(nn.Module):
                 targets=step.targets,
                 n_items=self.model.n_items,
                 n_scored=self.model.n_scored,
-                last=batch.last,
+                lengths=batch.lengths,
                 negatives=step.negatives,
                 buckets=self.buckets,
                 generator=step.centres,
                 precision=self.precision,
             ),
         )
-        parts = {"prediction": prediction.detach(), **named}
+        parts: dict[str, Tensor | float] = {"prediction": prediction.detach(), **named}
         views = step.views
         if views is not None and views.partner_share is not None:
-            parts["partner_share"] = torch.tensor(views.partner_share)
+            parts["partner_share"] = views.partner_share
         if views is None or len(views.anchors) < 2:
             return prediction, parts
 
@@ -98,6 +98,6 @@ class Objective(nn.Module):
 
         anchor = hidden.index_select(0, batch.last.index_select(0, views.anchors))
         given = AuxInput(anchor=anchor, encode=encode, projector=self.projector)
-        term, named = AUXILIARIES[self.aux.kind](self.aux, given)
-        parts |= {"auxiliary": term.detach(), **named}
+        term, told = AUXILIARIES[self.aux.kind](self.aux, given)
+        parts |= {"auxiliary": term.detach(), **told}
         return prediction + self.aux.alpha * term, parts

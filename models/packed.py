@@ -5,6 +5,7 @@ rectangles: sequences of similar length form a group [G, L], the shorter ones fi
 mask hides the filling from every real query.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,15 @@ class Group:
     """[stop-start] cell of each row (the inverse of `rows`); None: exact rectangle."""
     keys: Tensor
     """[G*(L+1)] row + 1 of each key, 0 for the padded key that leads each sequence."""
-    filled: Tensor | None
-    """[G, L+1] True where a cell is filling; None: exact rectangle."""
+
+    @property
+    def filled(self) -> Tensor | None:
+        """[G, L+1] True where a cell is filling; None: exact rectangle."""
+        if self.rows is None:
+            return None
+        filled = self.keys.view(self.count, self.length + 1) == 0
+        filled[:, 0] = False
+        return filled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,8 @@ class PackedBatch:
 
     count: int
     """n, the number of tokens."""
+    lengths: NDArray[np.int64]
+    """[B] tokens of each sequence, on the processor."""
     items: Tensor
     """[m] item ids; m >= n, the rows beyond n belong to no sequence and only make matrix shapes repeat."""
     positions: Tensor
@@ -83,15 +93,60 @@ class Attention:
         return self.generator is not None and self.p > 0
 
 
+IN_PLACE = ("cpu",)
+"""Types of device whose tensors can lie where numpy's arrays do."""
+
+
+def on_device(arrays: Sequence[NDArray[np.int64]], device: torch.device) -> tuple[Tensor, ...]:
+    """The arrays as tensors: on the processor where they lie, elsewhere as parts of one copy.
+
+    To CUDA from pinned memory, so that nobody waits; torch keeps that until the copy is done.
+    """
+    if device.type in IN_PLACE:
+        return tuple(torch.from_numpy(array) for array in arrays)
+    on_cuda, sizes = device.type == "cuda", [array.size for array in arrays]
+    buffer = torch.empty(sum(sizes), dtype=torch.int64, pin_memory=on_cuda)
+    np.concatenate([array.ravel() for array in arrays], out=buffer.numpy())
+    parts = torch.split(buffer.to(device, non_blocking=on_cuda), sizes)
+    return tuple(part.view(array.shape) for part, array in zip(parts, arrays, strict=True))
+
+
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """[sum(lengths)] starts[0], starts[0]+1, ..., starts[1], ...: one run per sequence."""
     offsets = np.cumsum(lengths) - lengths
     return np.repeat(starts - offsets, lengths) + np.arange(int(lengths.sum()), dtype=np.int64)
 
 
-def _groups(lengths: NDArray[np.int64], offsets: NDArray[np.int64], device: torch.device) -> tuple[Group, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """A group whose arrays are not on the device yet; see `Group`."""
+
+    first: int
+    count: int
+    length: int
+    start: int
+    stop: int
+    arrays: tuple[NDArray[np.int64], ...]
+    """keys, and rows and cells where the group is no exact rectangle."""
+
+    def group(self, sent: Iterator[Tensor]) -> Group:
+        """The group with the next of the tensors that were sent."""
+        keys = next(sent)
+        exact = len(self.arrays) == 1
+        return Group(
+            first=self.first,
+            count=self.count,
+            length=self.length,
+            start=self.start,
+            stop=self.stop,
+            keys=keys,
+            rows=None if exact else next(sent),
+            cells=None if exact else next(sent),
+        )
+
+
+def _cuts(lengths: NDArray[np.int64], offsets: NDArray[np.int64]) -> Iterator[_Cut]:
     """Cut lengths (descending) into groups of similar length."""
-    groups: list[Group] = []
     first = 0
     while first < len(lengths):
         longest = int(lengths[first])
@@ -102,22 +157,15 @@ def _groups(lengths: NDArray[np.int64], offsets: NDArray[np.int64], device: torc
         real = cells < mine[:, None]
         row = np.where(real, offsets[first:stop, None] + cells, 0)
         keys = np.concatenate([np.zeros((len(mine), 1), np.int64), np.where(real, row + 1, 0)], axis=1)
-        ragged = not real.all()
-        groups.append(
-            Group(
-                first=first,
-                count=len(mine),
-                length=longest,
-                start=int(offsets[first]),
-                stop=int(offsets[stop - 1] + mine[-1]),
-                rows=torch.from_numpy(row.ravel()).to(device) if ragged else None,
-                cells=torch.from_numpy(np.flatnonzero(real)).to(device) if ragged else None,
-                keys=torch.from_numpy(keys.ravel()).to(device),
-                filled=torch.from_numpy(np.pad(~real, ((0, 0), (1, 0)))).to(device) if ragged else None,
-            )
+        yield _Cut(
+            first=first,
+            count=len(mine),
+            length=longest,
+            start=int(offsets[first]),
+            stop=int(offsets[stop - 1] + mine[-1]),
+            arrays=(keys.ravel(),) if real.all() else (keys.ravel(), row.ravel(), np.flatnonzero(real)),
         )
         first = stop
-    return tuple(groups)
 
 
 def pack(
@@ -135,11 +183,21 @@ def pack(
     positions = ranges(max_len - lengths, lengths)
     count = len(source)
     tail = (0, round_up(count) - count)
+    cuts = tuple(_cuts(lengths, offsets))
+    arrays = [
+        np.pad(flat[source].astype(np.int64), tail),
+        np.pad(positions, tail),
+        offsets + lengths - 1,
+        max_len - lengths,
+        *(array for cut in cuts for array in cut.arrays),
+    ]
+    sent = iter(on_device(arrays, device))
     return PackedBatch(
         count=count,
-        items=torch.from_numpy(np.pad(flat[source].astype(np.int64), tail)).to(device),
-        positions=torch.from_numpy(np.pad(positions, tail)).to(device),
-        last=torch.from_numpy(offsets + lengths - 1).to(device),
-        pads=torch.from_numpy((max_len - lengths).astype(np.float32)).to(device),
-        groups=_groups(lengths, offsets, device),
+        lengths=lengths,
+        items=next(sent),
+        positions=next(sent),
+        last=next(sent),
+        pads=next(sent).to(torch.float32),
+        groups=tuple(cut.group(sent) for cut in cuts),
     )

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.gradients import take
-from models.linear import product_nt, round_up
+from models.linear import alive_at_once, product_nt, round_up
 from models.negatives import DRAW_ELEMENTS, Negatives
+from models.packed import on_device, ranges
 
 CHUNK_ELEMENTS = 1 << 20
-"""Scores, or numbers of gathered embeddings, alive at a time."""
+"""Scores, or numbers of gathered embeddings, alive at a time on the processor; elsewhere `BUSY_ELEMENTS`."""
 DENSE_FACTOR = 24
 """Up to this many items per negative it is cheaper to score the whole catalogue than to gather k embeddings."""
 
@@ -80,8 +81,9 @@ class _PerRow(torch.autograd.Function):
         start = 0
         while start < n:
             drawn = negatives(start, n)
-            for first in range(0, drawn.shape[0], _step(drawn.shape[1], n_items, hidden.shape[1])):
-                some = drawn[first : first + _step(drawn.shape[1], n_items, hidden.shape[1])]
+            step = _step(drawn.shape[1], n_items, hidden)
+            for first in range(0, drawn.shape[0], step):
+                some = drawn[first : first + step]
                 mine = slice(start + first, start + first + some.shape[0])
                 total += _block(hidden, table, targets, n_items, some, rows, mine, grad_hidden, grad_table)
             start += drawn.shape[0]
@@ -98,9 +100,10 @@ def _dense(k: int, n_items: int) -> bool:
     return n_items <= DENSE_FACTOR * k
 
 
-def _step(k: int, n_items: int, dim: int) -> int:
+def _step(k: int, n_items: int, hidden: Tensor) -> int:
     """Rows of a block."""
-    return max(1, CHUNK_ELEMENTS // (n_items if _dense(k, n_items) else k * dim))
+    alive = alive_at_once(hidden.device, CHUNK_ELEMENTS)
+    return max(1, alive // (n_items if _dense(k, n_items) else k * hidden.shape[1]))
 
 
 def _block(
@@ -163,6 +166,7 @@ class _PerSequence(torch.autograd.Function):
         grad_hidden, grad_table = torch.zeros_like(hidden), torch.zeros_like(table)
         total = hidden.new_zeros(())
         offsets = np.concatenate([[0], np.cumsum(lengths)])
+        alive = alive_at_once(hidden.device, CHUNK_ELEMENTS)
         sequence = 0
         while sequence < len(lengths):
             drawn = negatives(sequence, len(lengths))
@@ -170,21 +174,23 @@ class _PerSequence(torch.autograd.Function):
             first = 0
             while first < drawn.shape[0]:
                 longest = int(lengths[sequence + first])
-                count = min(drawn.shape[0] - first, max(1, CHUNK_ELEMENTS // (k * max(dim, longest))))
+                count = min(drawn.shape[0] - first, max(1, alive // (k * max(dim, longest))))
                 some = drawn[first : first + count]
                 block = lengths[sequence + first : sequence + first + count]
                 mine = slice(int(offsets[sequence + first]), int(offsets[sequence + first + count]))
-                real = torch.from_numpy(np.arange(longest) < block[:, None]).to(hidden.device)
+                (real,) = on_device([ranges(np.arange(count) * longest, block)], hidden.device)
                 square = hidden.new_zeros(count, longest, dim)
-                square[real] = hidden[mine]
+                square.view(-1, dim).index_copy_(0, real, hidden[mine])
                 others = table[some.reshape(-1)].view(count, k, dim)
                 positive = table[targets[mine]]
                 scores = torch.bmm(square, others.transpose(1, 2))
-                loss, by_p, by_n = _gradients(rows, (hidden[mine] * positive).sum(1), scores[real])
+                own = scores.view(-1, k).index_select(0, real)
+                loss, by_p, by_n = _gradients(rows, (hidden[mine] * positive).sum(1), own)
                 total += loss
                 weights = scores.zero_()
-                weights[real] = by_n
-                grad_hidden[mine] = by_p[:, None] * positive + torch.bmm(weights, others)[real]
+                weights.view(-1, k).index_copy_(0, real, by_n)
+                mixed = torch.bmm(weights, others).view(-1, dim).index_select(0, real)
+                grad_hidden[mine] = by_p[:, None] * positive + mixed
                 grad_table.index_add_(0, targets[mine], by_p[:, None] * hidden[mine])
                 by_other = torch.bmm(weights.transpose(1, 2), square)
                 grad_table.index_add_(0, some.reshape(-1), by_other.view(count * k, dim))

@@ -10,9 +10,10 @@ from torch.autograd.function import once_differentiable
 
 from models.gradients import take
 from models.kernels import buckets as kernel
+from models.linear import alive_at_once
 
 CHUNK_ELEMENTS = 1 << 22
-"""Inner products or logits alive at a time."""
+"""Inner products or logits alive at a time on the processor; elsewhere `BUSY_ELEMENTS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +45,14 @@ def centres(hidden: Tensor, buckets: Buckets, generator: torch.Generator) -> Ten
 
 def _largest(centre: Tensor, rows: Tensor, k: int) -> Tensor:
     """[n_b, k] the rows [m, D] with the largest inner product with each centre."""
-    step = max(1, CHUNK_ELEMENTS // rows.shape[0])
+    step = max(1, alive_at_once(rows.device, CHUNK_ELEMENTS) // rows.shape[0])
     return torch.cat([(c @ rows.t()).topk(k, dim=1).indices for c in torch.split(centre, step)])
 
 
 def _at_once(hidden: Tensor, positions: Tensor, items: Tensor) -> int:
     """How many buckets are worked on at a time."""
-    return max(1, CHUNK_ELEMENTS // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
+    alive = alive_at_once(hidden.device, CHUNK_ELEMENTS)
+    return max(1, alive // (items.shape[1] * max(positions.shape[1], hidden.shape[1])))
 
 
 def bucket_sums(hidden: Tensor, table: Tensor, positions: Tensor, items: Tensor) -> Tensor:
@@ -80,8 +82,10 @@ def add_bucket_gradients(
         kernel.add_fused_gradients(grad_hidden, grad_table, hidden, table, positions, items, chosen, total)
         return
     step = _at_once(hidden, positions, items)
-    for x, y, mine in zip(*(torch.split(part, step) for part in (positions, items, chosen)), strict=True):
-        order = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, : int(mine.sum(1).max())]
+    parts = [torch.split(part, step) for part in (positions, items, chosen)]
+    widths = torch.stack([mine.sum(1).max() for mine in parts[2]]).tolist()  # all at once: it stops the device
+    for x, y, mine, width in zip(*parts, widths, strict=True):
+        order = mine.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
         x, mine = x.gather(1, order), mine.gather(1, order)
         h, e = hidden[x], table[y]
         weights = (torch.bmm(h, e.transpose(1, 2)) - total[x][:, :, None]).exp() * mine[:, :, None]
@@ -91,7 +95,7 @@ def add_bucket_gradients(
 
 def _present(items: Tensor, targets: Tensor, n_items: int) -> Tensor:
     """[n_b, b_x] whether each target [n_b, b_x] is among its bucket's items [n_b, b_y]."""
-    step = max(1, CHUNK_ELEMENTS // n_items)
+    step = max(1, alive_at_once(items.device, CHUNK_ELEMENTS) // n_items)
     parts = []
     for y, target in zip(torch.split(items, step), torch.split(targets, step), strict=True):
         member = torch.zeros(y.shape[0], n_items, dtype=torch.bool, device=items.device)
@@ -127,13 +131,14 @@ class _Scalable(torch.autograd.Function):
         first.scatter_reduce_(0, positions.view(-1), torch.where(wins, bucket, count).reshape(-1), "amin")
         chosen = first[positions] == bucket  # [n_b, b_x], one True for each selected position
         selected = first < count
-        number = int(selected.sum())
+        number = selected.sum()
 
         own = table[targets]
         right = (hidden * own).sum(1)
         total = torch.where(selected, best, 0.0) + right
-        counted = torch.zeros_like(selected)
-        counted[positions[chosen]] = present[chosen]
+        n = len(targets)
+        place = torch.where(chosen, positions, n).reshape(-1)  # the others share the row that is left out
+        counted = torch.zeros(n + 1, dtype=torch.bool, device=hidden.device).scatter_(0, place, present.view(-1))[:n]
         weight = torch.where(counted, 0.0, (right - total).exp()) - 1  # of the target beside the bucket's items
         weight = torch.where(selected, weight, 0.0)[:, None]
         grad_hidden = weight * own
@@ -141,7 +146,9 @@ class _Scalable(torch.autograd.Function):
         add_bucket_gradients(grad_hidden, grad_table, hidden, table, positions, items, chosen, total)
         ctx.grads = grad_hidden.div_(number), grad_table.div_(number)
         ctx.mark_non_differentiable(selected)
-        return best[selected].sum() / number, selected
+        if hidden.device.type == "cpu":
+            return best[selected].sum() / number, selected
+        return torch.where(selected, best, 0.0).sum() / number, selected  # a selection would stop the device
 
     @staticmethod
     @once_differentiable

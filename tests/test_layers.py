@@ -47,6 +47,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
     "harness.adam": (set(), {"torch"}),
+    "harness.device": (VALUES, {"torch"}),
     "harness.memory": (set(), set()),
     "harness.fits": (VALUES, set()),
     "harness.train": (
@@ -68,6 +69,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         | {
             "models",
             "harness.train",
+            "harness.device",
             "harness.evaluate",
             "harness.memory",
             "harness.metrics",
@@ -89,7 +91,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.store": (VALUES | STORE | {"harness.options", "harness.validation"}, {"sqlalchemy"}),
     "harness.exchange": (VALUES | STORE | {"harness.store"}, {"sqlalchemy"}),
     "harness.options": ({"models.config"}, {"pydantic"}),
-    "harness.executors": (VALUES | {"harness.trial", "harness.prepare"}, set()),
+    "harness.executors": (VALUES | {"harness.memory", "harness.trial", "harness.prepare"}, set()),
     "harness.local_executor": (VALUES | {"harness.executors"}, set()),
     "harness.ray_cluster": (VALUES | {"harness.executors", "harness"}, {"ray"}),
     "harness.ray_executor": (VALUES | {"harness.executors", "harness.ray_cluster"}, {"ray", "torch"}),
@@ -134,7 +136,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.serve": (
         VALUES
         | {"models", "harness.checkpoint", "harness.evaluate", "harness.histories", "harness.prepare"}
-        | {"harness.options", "harness.rules", "harness.store", "harness.trial", "studies"},
+        | {"harness.options", "harness.rules", "harness.store", "harness.device", "studies"},
         {"torch", "numpy"},
     ),
     "harness.serve_cli": ({"harness"}, {"typer"}),

@@ -3,6 +3,7 @@
 # submit it again: what is done is kept, and unfinished trials go on after their last whole epoch.
 # Before the first: btsr-data download all --accept-terms --data-dir ~/btsr-runs/data (about 4.4 GB; Yelp has terms that
 # no sweep accepts for you).
+# With GPUs: pip install ".[cuda]" into the environment, and add #SBATCH --gpus-per-task=1 here and --gpus-per-trial 0.25 below.
 #SBATCH --job-name=btsr
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -32,6 +32,29 @@ def _function() -> Callable[..., Tensor] | KernelUnavailable:
     return found
 
 
+@cache
+def _failure(device: torch.device) -> str | None:
+    """Why Liger's call fails on this device, such as Triton's without a compiler; None where a small one works.
+
+    A process tries once. Raises OutOfMemoryError, which says nothing about Liger.
+    """
+    try:
+        function = _function()
+        if isinstance(function, KernelUnavailable):
+            return str(function)
+        with torch.enable_grad():
+            hidden, table = (torch.ones(rows, 16, device=device, requires_grad=True) for rows in (2, 3))
+            targets = torch.zeros(2, dtype=torch.int64, device=device)
+            loss = function(hidden, table, targets, reduction="mean", accum_dtype=torch.float32, chunk_mem_const=1)
+            torch.autograd.grad(loss, (hidden, table))[1].sum().item()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever Triton, its compiler or the driver raises
+        words = str(error).strip().splitlines() or ["no message"]
+        return f"Liger fails on this device: {type(error).__name__}: {words[0]}"
+    return None
+
+
 def available(device: torch.device, precision: Precision = "fp32") -> KernelReport:
     """What `liger_cross_entropy` would use on this device, as `liger_ce`, or `torch` and why."""
     if device.type not in DEVICES:
@@ -42,10 +65,8 @@ def available(device: torch.device, precision: Precision = "fp32") -> KernelRepo
         return KernelReport(name="torch", reason=str(off))
     if precision == "bf16" and not native_bf16(device):
         return KernelReport(name="torch", reason="the device has no bf16 products")
-    function = _function()
-    if isinstance(function, KernelUnavailable):
-        return KernelReport(name="torch", reason=str(function))
-    return KernelReport(name="liger_ce")
+    reason = _failure(device)
+    return KernelReport(name="liger_ce") if reason is None else KernelReport(name="torch", reason=reason)
 
 
 def usable(hidden: Tensor, table: Tensor, precision: Precision = "fp32") -> bool:

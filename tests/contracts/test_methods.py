@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -136,7 +137,7 @@ def test_permuting_users_leaves_the_prediction_loss(loss: str) -> None:
             targets=targets[rows],
             n_items=20,
             n_scored=20,
-            last=torch.tensor([2, 5, 8, 11]),
+            lengths=np.full(4, 3),
             negatives=lambda a, b: mine[a:b],
             buckets=Buckets(count=3, b_x=5, b_y=8, mix_x=False),
             generator=torch.Generator().manual_seed(1),

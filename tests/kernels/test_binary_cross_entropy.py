@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -148,7 +149,7 @@ def test_training_uses_it_and_falls_back(kind: str, reduction: str, monkeypatch:
             targets=targets,
             n_items=61,
             n_scored=61,
-            last=torch.tensor([39]),
+            lengths=np.array([40]),
             negatives=handing_out(negatives),
         )
         return prediction_loss(config, given)[0]

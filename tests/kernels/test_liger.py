@@ -64,9 +64,11 @@ class StandIn:
 
 @pytest.fixture(autouse=True)
 def looked_for_anew() -> Iterator[None]:
-    liger._function.cache_clear()
+    for found in (liger._function, liger._failure):
+        found.cache_clear()
     yield
-    liger._function.cache_clear()
+    for found in (liger._function, liger._failure):
+        found.cache_clear()
 
 
 @pytest.fixture
@@ -78,6 +80,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
         setattr(module, CALL, stand_in)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(liger, "DEVICES", ("cpu", "cuda"))
+    assert liger._failure(CPU) is None and stand_in.calls.pop(), "tried once"
     return stand_in
 
 
@@ -175,17 +178,48 @@ def test_without_it_torch_computes(absent: None, monkeypatch: pytest.MonkeyPatch
 
 def test_provenance_names_it(installed: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = EncoderConfig()
-    assert kernels_used(CUDA, encoder, LossConfig(), "fp32") == "liger_ce"
+    assert kernels_used(CPU, encoder, LossConfig(), "fp32") == "liger_ce"
     assert kernels_used(CUDA, encoder, LossConfig(kind="ce_sampled", negatives=4), "fp32") == "torch"
     monkeypatch.setattr(liger, "native_bf16", lambda _: False)
-    assert kernels_used(CUDA, encoder, LossConfig(), "bf16") == "torch (the device has no bf16 products)"
+    assert kernels_used(CPU, encoder, LossConfig(), "bf16") == "torch (the device has no bf16 products)"
     monkeypatch.setenv("BTSR_KERNELS", "off")
-    assert kernels_used(CUDA, encoder, LossConfig(), "fp32") == "torch (switched off by BTSR_KERNELS=off)"
+    assert kernels_used(CPU, encoder, LossConfig(), "fp32") == "torch (switched off by BTSR_KERNELS=off)"
 
 
 def test_provenance_says_what_is_missing(absent: None) -> None:
     used = kernels_used(CUDA, EncoderConfig(), LossConfig(), "fp32")
     assert used.startswith("torch (") and "liger_kernel" in used and used.endswith("install the extra 'cuda')")
+
+
+def test_where_it_cannot_run_torch_computes_and_provenance_says_why(
+    installed: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton compiles at the first call, and needs a C compiler for that."""
+    tried: list[Tensor] = []
+
+    def fails(hidden: Tensor, *_: Tensor, **__: Any) -> Tensor:
+        tried.append(hidden)
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    monkeypatch.setattr(liger, "_function", lambda: fails)
+    liger._failure.cache_clear()
+    hidden, table, targets = problem(30, 8, 50)
+    agrees(by_liger(hidden, table, targets, 50), reference(hidden, table, targets, 50), loss=1e-6, grads=1e-5)
+    used = kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32")
+    assert used == "torch (Liger fails on this device: RuntimeError: Failed to find C compiler.)"
+    assert len(tried) == 1, "a process tries once"
+
+
+def test_a_full_card_is_not_taken_for_a_fault_of_liger(installed: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Tensor, **__: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(liger, "_function", lambda: full)
+        liger._failure.cache_clear()
+        with pytest.raises(torch.OutOfMemoryError):
+            liger.available(CPU)
+    assert liger.available(CPU).name == "liger_ce", "the next trial tries again"
 
 
 def test_our_own_kernel_comes_first_on_the_processor(stand_in: StandIn, native: None) -> None:
@@ -214,7 +248,7 @@ for logits in (1 << 25, 1 << 11):
         loss, *grads = reference(*case)
         agrees(by_liger(*case, factor=3.0), (loss, *(3 * g for g in grads)), loss=1e-6, grads=1e-5)
         agrees(by_liger(*case, "bf16"), (loss, *grads), loss=1e-2, grads=2e-2)
-assert len(used) == 12, len(used)
+assert len(used) == 13, len(used)  # and the one that it was tried with
 """
 
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ def test_rows_that_are_no_items_are_counted_only_where_it_is_asked_for(kind: str
             targets=targets,
             n_items=17,
             n_scored=n_scored,
-            last=torch.tensor([22]),
+            lengths=np.array([23]),
             buckets=Buckets(count=1, b_x=23, b_y=19, mix_x=False),
             generator=torch.Generator().manual_seed(1),
         )
@@ -96,7 +97,7 @@ def test_gradients_are_handed_out_once(kind: str, monkeypatch: pytest.MonkeyPatc
         targets=torch.randint(17, (23,), generator=generator),
         n_items=17,
         n_scored=17,
-        last=torch.tensor([11, 22]),
+        lengths=np.array([12, 11]),
         negatives=lambda first, stop: torch.randint(17, (stop - first, 3), generator=generator),
         buckets=Buckets(count=2, b_x=12, b_y=9, mix_x=False),
         generator=generator,

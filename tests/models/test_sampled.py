@@ -110,3 +110,21 @@ def test_per_sequence_equals_autograd(chunk: int, monkeypatch: pytest.MonkeyPatc
 
 def test_blocks_of_draws_have_at_least_one_row() -> None:
     assert rows_at_once(1 << 30) == 1 and rows_at_once(1) > 1000
+
+
+def test_one_list_for_a_sequence_never_waits_for_the_device() -> None:
+    """On torch's device without numbers, whatever needs one fails."""
+    hidden, table = (torch.randn(rows, 5, device="meta", requires_grad=True) for rows in (23, 18))
+    targets, lengths = torch.zeros(23, dtype=torch.int64, device="meta"), np.array([9, 5, 5, 2, 1, 1])
+
+    def drawn(first: int, stop: int) -> Tensor:
+        return torch.zeros(stop - first, 4, dtype=torch.int64, device="meta")
+
+    loss = per_sequence(hidden, table, targets, lengths, drawn, ce_sampled_rows)
+    assert [grad.shape for grad in torch.autograd.grad(loss, (hidden, table))] == [hidden.shape, table.shape]
+
+
+@pytest.mark.parametrize("n_items", [100, 10**6], ids=["dense", "gathered"])
+def test_another_device_gets_larger_pieces(n_items: int) -> None:
+    on_cpu, elsewhere = (sampled._step(10, n_items, torch.empty(1, 8, device=name)) for name in ("cpu", "meta"))
+    assert elsewhere // on_cpu == 32

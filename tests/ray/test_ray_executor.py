@@ -5,6 +5,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -100,12 +101,18 @@ def test_a_larger_share_takes_more_of_both(context: RunContext) -> None:
     ]
 
 
-@pytest.mark.parametrize(("device", "share", "wanted"), [("cuda", 1, 0.25), ("cuda", 8, 1.0), ("cpu", 1, None)])
+@pytest.mark.parametrize(
+    ("device", "share", "gib", "wanted"),
+    [("cuda", 1, 16, 0.25 - 1 / 32), ("cuda", 8, 16, 1 - 1 / 32), ("cuda", 1, 1, 0.125), ("cpu", 1, 16, None)],
+)
 def test_a_trial_may_use_its_share_of_a_gpus_memory(
-    device: str, share: int, wanted: float | None, context: RunContext, monkeypatch: pytest.MonkeyPatch
+    device: str, share: int, gib: int, wanted: float | None, context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the half GiB that CUDA itself takes, unless that were most of it."""
     set_to: list[float] = []
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", set_to.append)
+    card = SimpleNamespace(total_memory=gib << 30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: card)
     actor = _trainable(work.deterministic, replace(context, device=device), 0.25)
     spec = SPECS[0].canonical_json()
     made = actor({"key": SPECS[0].key, "spec": spec, "share": share})

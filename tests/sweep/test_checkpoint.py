@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import checkpoint
+from harness import checkpoint, trial
 from harness.checkpoint import BEST, LAST, Checkpoint, forget, tidy
 from harness.config import DataConfig, TrainConfig, TrialSpec
 from harness.errors import StoreError
@@ -73,6 +73,17 @@ def test_a_trial_cut_off_anywhere_ends_like_one_that_was_not(name: str, tmp_path
     evaluated = run_trial(spec, SPLIT, checkpoints=tmp_path)
     assert content(evaluated) == content(whole) and evaluated.epochs == result.epochs, "all trained: only evaluated"
     assert evaluated.provenance.started == result.provenance.started
+
+
+def test_a_trial_that_goes_on_elsewhere_names_all_it_ran_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = SPECS["bt_sr"]
+    for number, (device, kernels) in enumerate((("Card A", "one"), ("Card B", "two"), ("Card A", "two")), 1):
+        monkeypatch.setattr(trial, "shown", lambda _, name=device: name)
+        monkeypatch.setattr(trial, "kernels_used", lambda *_, name=kernels: name)
+        cut_off(spec, tmp_path, number)
+    found = run_trial(spec, SPLIT, checkpoints=tmp_path).provenance
+    assert (found.device, found.kernels) == ("Card A; then Card B", "one; then two")
+    assert run_trial(spec, SPLIT).provenance.device == "Card A"
 
 
 def test_torn_and_foreign_checkpoints_are_not_gone_on_with(tmp_path: Path) -> None:

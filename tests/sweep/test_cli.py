@@ -414,9 +414,10 @@ def test_help_stands_under_headings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("device", "says"),
     [
-        ("nonsense", "--device nonsense: use cpu, cuda, mps, xpu"),
+        ("nonsense", "--device nonsense: use cpu or cuda"),
+        ("mps", "on other devices, such as mps and xpu, torch lacks the random draws of training"),
         ("meta", "--device meta: use cpu"),
-        ("cuda:9", "device 'cuda:9' cannot be used here"),
+        ("cuda:9", "device 'cuda:9' cannot be used here (torch finds "),
     ],
 )
 def test_a_device_that_is_not_there_is_one_line_and_nothing_is_made(device: str, says: str, tmp_path: Path) -> None:

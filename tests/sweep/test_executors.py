@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from harness.config import TrialSpec
 from harness.errors import ConfigError
 from harness.executors import Event, Executor, RunContext, Task, TrialStarted, Work
 from harness.local_executor import LocalExecutor
+from harness.memory import give_back_gpu
 from harness.paths import RunPaths
 from harness.values import EpochEvent, Outcome, TrialFailure, TrialPruned, TrialResult
 from tests.store import fake
@@ -153,6 +157,56 @@ def test_a_large_share_runs_alone(context: RunContext) -> None:
     assert order[:3] == [TrialStarted(key=SPECS[0].key), SPECS[0], TrialStarted(key=SPECS[1].key)]
     assert order[big + 1] == SPECS[1], "nothing begins beside it"
     assert len(order) == 8
+
+
+def test_no_idle_worker_keeps_memory_from_a_large_share(context: RunContext) -> None:
+    driver = Listed(SPECS)
+    driver.tasks[2] = replace(driver.tasks[2], share=4)
+    LocalExecutor(1, work.reports_its_process).run(driver, context)
+    words = [getattr(end, "error", "") for end in outcomes(driver.events).values()]
+    first, second, large, last = (error.removeprefix("ValueError: ").split()[0] for error in words)
+    assert first == second and large == last and first != large
+
+
+class Tensors:
+    """What a trial holds."""
+
+
+@pytest.mark.parametrize("end", ["result", "error"])
+def test_a_trials_gpu_memory_is_given_back_when_nothing_holds_it_any_more(
+    end: str, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensors]] = []
+    given_back: list[bool] = []
+
+    def empty_cache() -> None:
+        given_back.append(held[-1]() is None)
+
+    card = SimpleNamespace(is_initialized=lambda: True, empty_cache=empty_cache)
+    torch: Any = SimpleNamespace(cuda=card)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+    def holds(spec: TrialSpec, context: RunContext) -> work.Steps:
+        mine = Tensors()
+        held.append(weakref.ref(mine))
+        if end == "error":
+            raise MemoryError("CUDA out of memory")
+        return (yield from work.deterministic(spec, context))
+
+    assert len(outcomes(news(FakeExecutor(holds), context))) == 4
+    assert given_back == [True] * 4
+
+
+def test_nothing_is_given_back_where_no_gpu_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def emptied() -> None:
+        raise AssertionError("this would begin to use the GPU")
+
+    card = SimpleNamespace(is_initialized=lambda: False, empty_cache=emptied)
+    torch: Any = SimpleNamespace(cuda=card)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    give_back_gpu()
+    monkeypatch.delitem(sys.modules, "torch")
+    give_back_gpu()
 
 
 class Broken(Listed):

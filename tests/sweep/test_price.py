@@ -76,8 +76,12 @@ def test_a_calibration_sees_validations_whatever_the_cadence(tmp_path: Path, mon
     monkeypatch.setattr("harness.price.CALIBRATION_SECONDS", math.inf)
     context = RunContext(paths=RunPaths(work_dir=tmp_path))
     said: list[str] = []
+    monkeypatch.setattr("harness.memory.give_back_gpu", lambda: said.append("what its GPU held is given back"))
     found = calibrate(plan(context.paths, max_epochs=20, validate_every=10), context, CELLS[1:], said.append)
-    assert said == ["measuring 1 of 1: synthetic sasrec_ce, 5 epochs or two minutes"]
+    assert said == [
+        "measuring 1 of 1: synthetic sasrec_ce, 5 epochs or two minutes",
+        "what its GPU held is given back",
+    ]
     (note,) = json.loads((tmp_path / "prices.json").read_text())
     assert note["seconds_valid"] > 0 and note["epochs"] == CALIBRATION_EPOCHS
     assert found[CELLS[0]].seconds == pytest.approx(20 * note["seconds_train"] + 2 * note["seconds_valid"])
@@ -163,7 +167,7 @@ def test_as_many_trials_at_once_as_a_start_would_run(
 ) -> None:
     monkeypatch.setattr(executors, "_MINE", set(range(8)))
     monkeypatch.setattr("harness.launch.unbind", lambda: None)
-    monkeypatch.setattr("harness.trial.gpu_count", lambda: gpus_here)
+    monkeypatch.setattr("harness.device.gpu_count", lambda: gpus_here)
     assert at_once(Cluster(**asked)) == trials
 
 
@@ -180,7 +184,6 @@ def test_processors_that_this_process_may_not_use_are_not_counted(monkeypatch: p
     [
         ("ray", "cuda", Cluster(), "--device cuda: add --gpus-per-trial 0.25 \\(or 1\\), or --workers N"),
         ("ray", "cuda:1", Cluster(), "--device cuda:1: add --workers N"),
-        ("ray", "mps", Cluster(), "--device mps: add --workers N"),
         ("local", "cuda", Cluster(), "--device cuda: add --workers N"),
         ("ray", "cuda", Cluster(gpus=0.25), None),
         ("local", "cuda", Cluster(workers=1), None),
@@ -196,7 +199,7 @@ def test_cores_do_not_say_how_many_trials_share_a_card(kind: Any, device: str, r
 
 
 def test_a_gpu_that_is_left_alone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.trial.gpu_count", lambda: 1)
+    monkeypatch.setattr("harness.device.gpu_count", lambda: 1)
     monkeypatch.setattr("harness.launch.GPU_FILES", (str(tmp_path / "driver"),))
     assert idle_gpu("ray", Cluster(), device=None) is None, "no driver, torch is not asked"
     (tmp_path / "driver").touch()
@@ -206,7 +209,7 @@ def test_a_gpu_that_is_left_alone_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert idle_gpu("ray", Cluster(), device="cpu") is None, "it was asked for"
     assert idle_gpu("ray", Cluster(gpus=0.5), device=None) is None
     assert idle_gpu("ray", Cluster(address="auto"), device=None) is None, "the cluster's are not known"
-    monkeypatch.setattr("harness.trial.gpu_count", lambda: 0)
+    monkeypatch.setattr("harness.device.gpu_count", lambda: 0)
     assert idle_gpu("ray", Cluster(), device=None) is None
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness import device as module
 from harness import provenance, trial
 from harness.errors import ConfigError
 from harness.launch import check_device, device_name
@@ -76,22 +77,61 @@ def test_a_gpus_name_and_memory_are_noted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20 * device.index)
-    assert trial._uuid(gpu) == "GPU-abc" and asked == [gpu] and trial._uuid(torch.device("cpu")) is None
+    assert module.uuid(gpu) == "GPU-abc" and asked == [gpu] and module.uuid(torch.device("cpu")) is None
     trained = SimpleNamespace(epochs=(), batch_size=8)
     noted = {"precision": "fp32", "kernels": "", "threads": 1, "command": "", "started": "", "seconds": {}}
     for where, device, mib in ((gpu, "Card 1", 3.0), (torch.device("cpu"), "cpu", None)):
-        found = trial._provenance(trained, where, **noted, joules=7.5)  # type: ignore[arg-type]
+        assert module.shown(where) == device
+        found = trial._provenance(trained, where, device=device, **noted, joules=7.5)  # type: ignore[arg-type]
         assert (found.device, found.gpu_peak_mib, found.joules) == (device, mib, 7.5)
 
 
 def test_gpus_are_counted_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "device_of", torch.device)
-    monkeypatch.setattr(trial, "gpu_count", lambda: 1)
+    monkeypatch.setattr(torch, "zeros", None)  # no GPU is touched
+    monkeypatch.setattr(module, "gpu_count", lambda: 1)
     check_device("cuda", gpus=1.0)
-    monkeypatch.setattr(trial, "gpu_count", lambda: 0)
+    for name, says in (("cuda:1", "torch finds 1 GPU"), ("cuda:x", "nvalid device string")):
+        with pytest.raises(ConfigError, match=f"device '{name}' cannot be used here .*{says}.*: use --device cpu"):
+            check_device(name)
+    monkeypatch.setattr(module, "gpu_count", lambda: 0)
     with pytest.raises(ConfigError, match="--gpus-per-trial 0.25: torch finds no GPU on this machine: drop it"):
         check_device("cuda", gpus=0.25)
     assert device_name(None, gpus=0.25) == "cuda" and device_name(None, gpus=0.0) == "cpu"
     for more in (1.5, 2.0):
         with pytest.raises(ConfigError, match=f"--gpus-per-trial {more:g}: a trial trains on one GPU"):
             device_name(None, gpus=more)
+
+
+@pytest.mark.parametrize(("driver", "listed", "counted"), [(True, 3, 3), (False, 3, 0)])
+def test_gpus_that_the_driver_cannot_use_are_not_counted(
+    driver: bool, listed: int, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: listed)
+    assert module.gpu_count() == counted
+
+
+def test_tf32_that_cannot_be_switched_off_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "gpu_count", lambda: 1)
+    monkeypatch.setenv(module.TF32, "0")
+    check_device("cuda")
+    monkeypatch.setenv(module.TF32, "1")
+    assert module.device_of("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="NVIDIA_TF32_OVERRIDE=1 makes float32 products TF32 .*: unset it"):
+        check_device("cuda")
+
+
+@pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
+def test_float32_is_float32_on_cuda_and_the_callers_setting_comes_back(before: str) -> None:
+    """TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1, as NVIDIA's containers have it, makes torch begin with tf32."""
+    matmul = torch.backends.cuda.matmul
+    found = matmul.fp32_precision
+    matmul.allow_tf32, matmul.fp32_precision = before == "tf32", before
+    try:
+        with module.full_float32(torch.device("cpu")):
+            assert matmul.fp32_precision == before
+        with module.full_float32(torch.device("cuda", 0)):
+            assert (matmul.allow_tf32, matmul.fp32_precision) == (False, "ieee")
+        assert (matmul.allow_tf32, matmul.fp32_precision) == (before == "tf32", before)
+    finally:
+        matmul.allow_tf32, matmul.fp32_precision = found == "tf32", found

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness import device as devices
 from harness import trial
 from harness.config import TrialSpec
 from harness.errors import TrialError
@@ -228,7 +229,8 @@ def determinism() -> tuple[Any, ...]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-        os.environ.get(trial.CUBLAS),
+        torch.backends.cuda.matmul.fp32_precision,
+        os.environ.get(devices.CUBLAS),
     )
 
 
@@ -236,14 +238,14 @@ def determinism() -> tuple[Any, ...]:
 def test_on_cuda_a_trial_asks_for_deterministic_algorithms(
     workspace: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(trial.CUBLAS, raising=False)
+    monkeypatch.delenv(devices.CUBLAS, raising=False)
     if workspace:
-        monkeypatch.setenv(trial.CUBLAS, workspace)
+        monkeypatch.setenv(devices.CUBLAS, workspace)
     before = determinism()
-    with trial._repeatable(torch.device("cuda", 0)):
-        assert determinism() == (True, True, False, workspace or ":4096:8")
+    with devices.repeatable(torch.device("cuda", 0)):
+        assert determinism() == (True, True, False, "ieee", workspace or ":4096:8")
     assert determinism() == before
-    with trial._repeatable(CPU):
+    with devices.repeatable(CPU):
         assert determinism() == before
 
 
@@ -261,9 +263,39 @@ def test_a_trial_makes_its_model_with_the_settings_that_it_trains_with(monkeypat
             assert entered == ["cpu"]
             super().__init__(spec, split, device)
 
-    monkeypatch.setattr(trial, "_repeatable", repeatable)
+    monkeypatch.setattr(trial, "repeatable", repeatable)
     monkeypatch.setattr(trial, "Training", Watched)
     assert run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1}), SPLIT).best_epoch == 1 and not entered
+
+
+def test_each_step_of_a_trial_has_its_own_current_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between it is the caller's, or that of another trial in the same thread."""
+    current: list[torch.device] = []
+
+    @contextmanager
+    def made_current(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        try:
+            yield
+        finally:
+            current.pop()
+
+    class Watched(Training):
+        def epoch(self) -> EpochLog:
+            assert current == [CPU]
+            return super().epoch()
+
+    monkeypatch.setattr(trial, "current", made_current)
+    monkeypatch.setattr(trial, "Training", Watched)
+    one, two = (trial.trial_steps(spec_of(seed=seed), SPLIT) for seed in (1, 2))
+    for steps in (one, two, one, two):
+        next(steps)
+        assert not current
+    two.close()
+    one.close()
+    with pytest.raises(TrialError):
+        run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1, "lr": 1e36}), SPLIT)
+    assert run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1}), SPLIT).best_epoch == 1 and not current
 
 
 MEMORY = """

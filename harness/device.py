@@ -1,0 +1,111 @@
+"""The device that trials run on: which there are, and the arithmetic that it is held to meanwhile."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from harness.errors import ConfigError
+
+TF32 = "NVIDIA_TF32_OVERRIDE"
+"""Where it is 1, NVIDIA's libraries round float32 products to TF32 whatever a program asks for."""
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""What cuBLAS reads when it starts; with a fixed workspace its products repeat bit for bit."""
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `name` means; raises ConfigError where this machine does not have it, or forces TF32 on it."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise _unusable(name, str(error).splitlines()[0]) from error
+    _check_tf32(device)
+    return device
+
+
+def check_listed(name: str) -> None:
+    """`device_of`, but for a GPU without touching it, which would take some of its memory and may shut others out."""
+    if name.split(":")[0] != "cuda":
+        device_of(name)
+        return
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise _unusable(name, str(error).splitlines()[0]) from error
+    there = gpu_count()
+    if (device.index or 0) >= there:
+        raise _unusable(name, f"torch finds {there or 'no'} GPU{'s' * (there > 1)}")
+    _check_tf32(device)
+
+
+def _unusable(name: str, reason: str) -> ConfigError:
+    return ConfigError(f"device '{name}' cannot be used here ({reason}): use --device cpu")
+
+
+def _check_tf32(device: torch.device) -> None:
+    if device.type == "cuda" and os.environ.get(TF32, "") not in {"", "0"}:
+        raise ConfigError(f"{TF32}={os.environ[TF32]} makes float32 products TF32 whatever is asked for: unset it")
+
+
+def gpu_count() -> int:
+    """GPUs of this machine that torch can use; none of them is touched."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def shown(device: torch.device) -> str:
+    """What the provenance calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def uuid(device: torch.device) -> str | None:
+    """What a GPU is called whatever CUDA_VISIBLE_DEVICES makes its number; None for another device."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one, on which Triton starts its kernels whatever their tensors lie on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """On CUDA, float32 products without TF32, which NVIDIA's containers switch on; the caller's setting comes back."""
+    if device.type != "cuda":
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.allow_tf32 = False  # sets both of torch's switches, which must agree
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before == "tf32"
+        matmul.fp32_precision = before
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On CUDA, torch's deterministic algorithms in place of sums in any order, and no TF32; the settings come back.
+
+    Enter before the process's first product: cuBLAS reads its setting once. Processors need and get nothing.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic  # a module whose attribute is a property
+    filled, workspace = settings.fill_uninitialized_memory, os.environ.get(CUBLAS)
+    os.environ.setdefault(CUBLAS, ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False  # nothing here reads memory before it is written
+    try:
+        with full_float32(device):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        settings.fill_uninitialized_memory = filled
+        if workspace is None:
+            os.environ.pop(CUBLAS, None)
