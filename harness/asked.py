@@ -13,7 +13,7 @@ from harness.choices import option, what_is_wrong
 from harness.config import PAPER_DATASETS, REDUCED_SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import dataset_of
 from harness.errors import BtsrError, ConfigError
-from harness.fits import check_term
+from harness.fits import check_settings
 from harness.options import SEARCH_ENDS, WINNERS
 from harness.paths import RunPaths
 from studies import STUDIES, StudyFunction, default_datasets, study_function
@@ -139,7 +139,7 @@ def study_asked(function: StudyFunction, options: StudyOptions, name: str, *, se
         dataset_of(data)
     _refuse_idle(built, options)
     for spec in _trials(built):
-        check_term(spec)
+        check_settings(spec)
     _refuse_deaf(built, options, lambda silent: _built(function, silent, name), searched=searched)
     return built
 

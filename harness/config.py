@@ -204,16 +204,6 @@ class TrialSpec(Frozen):
     def _settings_agree(self) -> Self:
         if self.aux.kind != "none" and self.train.batch_size < 2:
             raise ValueError(f"batch_size=1 leaves aux.kind='{self.aux.kind}' nothing to compare: use at least 2")
-        if self.encoder.rank_non_items and self.aux.masks:
-            raise ValueError(
-                f"rank_non_items would rank the mask item, which views of aux.kind='{self.aux.kind}' have in them: "
-                "drop it, or choose a term without masked views"
-            )
-        if not self.encoder.dropout and self.aux.differ_by_dropout:
-            raise ValueError(
-                f"dropout=0 makes two views of aux.kind='{self.aux.kind}' the same, which differ by dropout alone: use "
-                "more, or choose other views"
-            )
         return self
 
     @cached_property
