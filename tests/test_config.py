@@ -109,7 +109,10 @@ def test_what_is_no_contradiction_is_taken(change: dict[str, Any]) -> None:
         ({"encoder": {"rank_non_items": True}, "aux": {"kind": "cl4srec", "alpha": 0.1}}, "would rank the mask item"),
         ({"encoder": {"rank_non_items": True}, "aux": {"kind": "ec4srec", "alpha": 0.1}}, "would rank the mask item"),
         ({"encoder": {"rank_non_items": True}, "aux": BT | {"bt_view": "mask"}}, "would rank the mask item"),
-        ({"encoder": {"dropout": 0}, "aux": {"kind": "duorec_released", "alpha": 0.1}}, "dropout=0 of .* makes two views"),
+        (
+            {"encoder": {"dropout": 0}, "aux": {"kind": "duorec_released", "alpha": 0.1}},
+            "dropout=0 of .* makes two views",
+        ),
         ({"encoder": {"dropout": 0}, "aux": BT | {"bt_view": "dropout"}}, "dropout=0 of .* makes two views"),
         ({"encoder": {"dropout": 0}, "aux": BT | {"extra_dropout_view": True}}, "dropout=0 of .* makes two views"),
     ],
