@@ -184,7 +184,7 @@ def _steps(
 
 
 def _with(names: list[str], name: str) -> list[str]:
-    return names if name in names else [*names, name]
+    return names if names[-1:] == [name] else [*names, name]
 
 
 def _metrics(ranks: Mapping[Part, UserRanks], sample: Sample, split: Split) -> tuple[Metric, ...]:

@@ -80,10 +80,10 @@ def sweep_command(
 
 
 def _searching(study: str, profile: Profile, datasets: Sequence[str], tried: Sequence[TrialSpec]) -> list[str]:
-    """The methods that a search has trials of, where its study has spaces of others, too."""
+    """The methods that a search has trials of, where they are not those that its study has spaces of by itself."""
     spaces = STUDIES[study](StudyOptions(datasets=tuple(datasets), profile=profile)).search
-    mine = tuple(dict.fromkeys(spec.method for spec in tried))
-    return ["--methods", ",".join(mine)] if {space.base.method for space in spaces} - {*mine} else []
+    usual, mine = {space.base.method for space in spaces}, tuple(dict.fromkeys(spec.method for spec in tried))
+    return ["--methods", ",".join(mine)] if usual and usual != {*mine} else []
 
 
 def _kept(typed: str, datasets: Sequence[str]) -> list[str]:

@@ -239,7 +239,7 @@ def _effects(evidence: Evidence, design: Design, metrics: Sequence[Metric], meas
 def _apart(evidence: Evidence, switch: Switch, base: Group, variant: Group) -> str:
     """What the runs of both do not share; of the precision and the kernels nothing where the precision is switched."""
     sides = [ran(evidence.store, group) for group in (base, variant)]
-    if switch.setting == "train.precision":
+    if any(one.setting == "train.precision" for one in switch.parts or (switch,)):
         sides = [tuple(replace(run, precision="", kernels="") for run in side) for side in sides]
     return apart(*sides)
 

@@ -8,7 +8,7 @@ those of the base losses with BT that are named, which are tuned as BT-SR is.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec
+from harness.config import Range, SearchSpace, Study, StudyOptions, TrialSpec, is_file
 from studies.points import MORE, TABLE2
 from studies.profiles import trial, varied
 from studies.table1 import EVERY, named, pairs
@@ -43,10 +43,12 @@ NEGATIVES: Mapping[float, tuple[int, ...]] = {
     4096: (256, 1024, 4096),
 }
 """Of the row's number of negatives: a quarter, as many and four times as many, but no more than 1,024 where the row has
-no more: ML-1M has 3,411 items."""
+no more: ML-1M has 3,411 items. On a user's file, whose items nobody knows here, none has more than the row."""
+
+NUMBER = "loss.negatives"
 
 AXES: Mapping[str, tuple[str, Three]] = {
-    "sasrec_bce": ("loss.negatives", NEGATIVES.__getitem__),
+    "sasrec_bce": (NUMBER, NEGATIVES.__getitem__),
     "sasrec_ce": ("train.weight_decay", among(0.0, 1e-5, 1e-4)),
     "sasrec_sce": ("loss.sce_b_y", among(64, 256, 1024)),
     "cl4srec": ("aux.alpha", CONTRAST),
@@ -54,7 +56,7 @@ AXES: Mapping[str, tuple[str, Three]] = {
     "ec4srec": ("aux.alpha", CONTRAST),
     "bt_sr": ("aux.alpha", among(0.1, 0.2, 0.4)),
     "sasrec_gbce": ("loss.gbce_t", among(0.5, 0.75, 0.9)),
-    "sasrec_ce_sampled": ("loss.negatives", NEGATIVES.__getitem__),
+    "sasrec_ce_sampled": (NUMBER, NEGATIVES.__getitem__),
     "duorec_released": ("aux.alpha", CONTRAST),
 }
 """Method -> what matters most to it, and its three values."""
@@ -111,6 +113,11 @@ def tuned_as(method: str) -> str:
     return method if method in AXES else "bt_sr"
 
 
+def fewer(row: int) -> tuple[int, ...]:
+    """A row's number of negatives, a quarter and a sixteenth of it."""
+    return (row // 16, row // 4, row)
+
+
 def grid(base: TrialSpec) -> tuple[TrialSpec, ...]:
     """The row and the eight other points around it."""
     row, (path, three) = base.flat(), AXES[tuned_as(base.method)]
@@ -118,7 +125,7 @@ def grid(base: TrialSpec) -> tuple[TrialSpec, ...]:
     points = (
         varied(base, encoder={"dropout": dropout}, **{part: {name: value}})
         for dropout in DROPOUT(row["encoder.dropout"])
-        for value in three(row[path])
+        for value in (three(row[path]) if path != NUMBER or not is_file(base.data.dataset) else fewer(row[path]))
     )
     return (base, *[spec for spec in points if spec.key != base.key])
 

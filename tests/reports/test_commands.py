@@ -86,7 +86,9 @@ def test_a_search_of_some_methods() -> None:
     """Without --methods it would search the others, too."""
     some = STUDIES["tune"](StudyOptions(datasets=("ml1m",), methods=("bt_sr",))).specs
     every = STUDIES["tune"](StudyOptions(datasets=("ml1m",))).specs
-    for tried, words in ((some, "--methods bt_sr "), (every, "")):
+    more = STUDIES["tune"](StudyOptions(datasets=("ml1m",), methods=("sasrec_gbce",))).specs
+    named = ",".join(dict.fromkeys(spec.method for spec in (*every, *more)))
+    for tried, words in ((some, "--methods bt_sr "), (every, ""), ((*every, *more), f"--methods {named} ")):
         told = sweep_command("tune_tpe", "released", ("ml1m",), tried[:1], DB, tried)
         assert told == (
             f"btsr-sweep --study tune --dataset ml1m --profile released --search tpe --trials 9 {words}--out 'runs/a b'"

@@ -215,6 +215,14 @@ def test_every_method_is_tuned_equally_around_its_row() -> None:
     assert {spec.loss.negatives for spec in most} == {256, 1024, 4096}
 
 
+def test_a_file_is_tuned_with_no_more_negatives_than_its_row_has() -> None:
+    """It may have few items, and more negatives than items are refused."""
+    of_a_file = build("tune", datasets=("plays.csv",), methods=("sasrec_bce",))
+    assert {spec.loss.negatives for spec in of_a_file.specs} == {16, 64, 256}
+    (space,) = of_a_file.search
+    assert space.ranges["loss.negatives"].high == 256
+
+
 def test_a_setting_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValidationError, match="alpha"):
         trial("bt_sr", "ml1m", ALL, 37, alpha=-1.0)

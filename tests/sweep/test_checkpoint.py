@@ -82,7 +82,7 @@ def test_a_trial_that_goes_on_elsewhere_names_all_it_ran_on(tmp_path: Path, monk
         monkeypatch.setattr(trial, "kernels_used", lambda *_, name=kernels: name)
         cut_off(spec, tmp_path, number)
     found = run_trial(spec, SPLIT, checkpoints=tmp_path).provenance
-    assert (found.device, found.kernels) == ("Card A; then Card B", "one; then two")
+    assert (found.device, found.kernels) == ("Card A; then Card B; then Card A", "one; then two")
     assert run_trial(spec, SPLIT).provenance.device == "Card A"
 
 
