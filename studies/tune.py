@@ -46,6 +46,7 @@ NEGATIVES: Mapping[float, tuple[int, ...]] = {
 no more: ML-1M has 3,411 items. On a user's file, whose items nobody knows here, none has more than the row."""
 
 NUMBER = "loss.negatives"
+"""The field that the number of items bounds."""
 
 AXES: Mapping[str, tuple[str, Three]] = {
     "sasrec_bce": (NUMBER, NEGATIVES.__getitem__),
@@ -122,10 +123,12 @@ def grid(base: TrialSpec) -> tuple[TrialSpec, ...]:
     """The row and the eight other points around it."""
     row, (path, three) = base.flat(), AXES[tuned_as(base.method)]
     part, _, name = path.partition(".")
+    unknown = path == NUMBER and is_file(base.data.dataset)
+    values = fewer(row[path]) if unknown else three(row[path])
     points = (
         varied(base, encoder={"dropout": dropout}, **{part: {name: value}})
         for dropout in DROPOUT(row["encoder.dropout"])
-        for value in (three(row[path]) if path != NUMBER or not is_file(base.data.dataset) else fewer(row[path]))
+        for value in values
     )
     return (base, *[spec for spec in points if spec.key != base.key])
 
