@@ -72,7 +72,7 @@ struct Worker {
     if (!count) return;
     const Problem q{hidden, table, nullptr, nullptr, nullptr, count, long(g.b_y), long(g.dim), 1};
     const long width = q.width(), panels = q.panels(), panel = ITEMS * width;
-    const Mask last(q);
+    const Mask<M> last(q);
     float norm2 = 0;
     for (long p = 0; p < panels; ++p)
       norm2 = std::max(norm2, pack_panel<M>(q, p, across + p * panel, along + p * panel));
@@ -90,7 +90,7 @@ struct Worker {
     }
   }
 
-  void sum_tile(const Given& g, const Problem& q, const Mask& last, float norm2, long bucket, long first, long tile) {
+  void sum_tile(const Given& g, const Problem& q, const Mask<M>& last, float norm2, long bucket, long first, long tile) {
     const long width = q.width(), panels = q.panels(), groups = ceil_div(tile, ROWS);
     const bool plain = bounded(pack_rows<M>(q, first, tile, rows), norm2);
     std::fill(tile_sums, tile_sums + groups * ROWS, Vec{});
@@ -104,16 +104,15 @@ struct Worker {
     }
     for (long p = 0; p < panels; ++p)
       for (long r = 0; r < groups; ++r) {
-        Vec block[ROWS][COLUMNS];
-        logits<M>(block, start + r * ROWS, rows + r * width * ROWS, across + p * width * ITEMS, width);
-        exponentials<M>(block, p + 1 < panels ? nullptr : &last, tile_sums + r * ROWS, weights, weights);
+        weigh<M>(start + r * ROWS, rows + r * width * ROWS, across + p * width * ITEMS, width,
+                 p + 1 < panels ? nullptr : &last, tile_sums + r * ROWS, weights, weights);
       }
     for (long r = 0; r < tile; ++r)
       g.sums[bucket * g.b_x + first + r] =
           float(std::log(double(sum(tile_sums[r]))) - double(start[r]) / double(LOG2_E));
   }
 
-  void weigh_tile(const Given& g, const Problem& q, const Mask& last, long first, long tile) {
+  void weigh_tile(const Given& g, const Problem& q, const Mask<M>& last, long first, long tile) {
     const long width = q.width(), panels = q.panels(), groups = ceil_div(tile, ROWS);
     pack_rows<M>(q, first, tile, rows);
     for (long r = 0; r < groups * ROWS; ++r) {
@@ -124,10 +123,9 @@ struct Worker {
     }
     for (long p = 0; p < panels; ++p) {
       for (long r = 0; r < groups; ++r) {
-        Vec block[ROWS][COLUMNS];
         float* by_item = weights + r * ROWS * ITEMS;
-        logits<M>(block, start + r * ROWS, rows + r * width * ROWS, across + p * width * ITEMS, width);
-        exponentials<M>(block, p + 1 < panels ? nullptr : &last, tile_sums, by_item, by_item);
+        weigh<M>(start + r * ROWS, rows + r * width * ROWS, across + p * width * ITEMS, width,
+                 p + 1 < panels ? nullptr : &last, tile_sums, by_item, by_item);
         add_grad_rows<M>(grad_rows + r * ROWS * width, width, p > 0, by_item, along + p * ITEMS * width);
       }
       add_grad_items<M>(grad_items + p * ITEMS * width, width, first > 0, weights, paired, groups * ROWS);

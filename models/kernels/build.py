@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,8 +28,8 @@ HOME = Path(__file__).resolve().parent
 NAME = "btsr_kernels"
 SOURCES = (
     *("attention.cpp", "binary_cross_entropy.cpp", "buckets.cpp", "cross_entropy.cpp"),
-    *("feed_forward.cpp", "norm_linear.cpp"),
-    *("rows.h", "shares.h", "softmax.h", "tile.h"),
+    *("feed_forward.cpp", "norm_linear.cpp", "ready.cpp"),
+    *("amx.h", "rows.h", "shares.h", "softmax.h", "tile.h"),
 )
 FLAGS = ("-O3", "-fopenmp")
 ANSWER_SECONDS = 60.0
@@ -53,10 +54,18 @@ class Variant:
 
 _AVX512 = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "fma3")
 _AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma")
+_BF16 = (*_AVX512, "avx512_bf16")
+_BF16_FLAGS = (*_AVX512_FLAGS, "-mavx512bf16")
+AMX = "amxbf16"
 VARIANTS = (
     Variant(
-        name="avx512bf16", needs=(*_AVX512, "avx512_bf16"), flags=(*_AVX512_FLAGS, "-mavx512bf16"), width=16, bf16=True
+        name=AMX,
+        needs=(*_BF16, "amx_tile", "amx_bf16"),
+        flags=(*_BF16_FLAGS, "-mamx-tile", "-mamx-bf16"),
+        width=16,
+        bf16=True,
     ),
+    Variant(name="avx512bf16", needs=_BF16, flags=_BF16_FLAGS, width=16, bf16=True),
     Variant(name="avx512", needs=_AVX512, flags=_AVX512_FLAGS, width=16, bf16=False),
     Variant(name="avx2", needs=("avx2", "fma3"), flags=("-mavx2", "-mfma"), width=8, bf16=False),
 )
@@ -85,13 +94,18 @@ def cache_folder() -> Path:
         raise KernelUnavailable("no home folder to keep built kernels in: set BTSR_CACHE") from error
 
 
+def fitting() -> tuple[Variant, ...]:
+    """The variants that this processor can run, best first. Raises KernelUnavailable where there is none."""
+    has = torch.cpu.get_capabilities()
+    fit = tuple(variant for variant in VARIANTS if all(has.get(name) for name in variant.needs))
+    if not fit:
+        raise KernelUnavailable(f"no kernel for this processor ({platform.machine()} without AVX2 and FMA)")
+    return fit
+
+
 def choose() -> Variant:
     """The best variant that this processor can run. Raises KernelUnavailable."""
-    has = torch.cpu.get_capabilities()
-    for variant in VARIANTS:
-        if all(has.get(name) for name in variant.needs):
-            return variant
-    raise KernelUnavailable(f"no kernel for this processor ({platform.machine()} without AVX2 and FMA)")
+    return fitting()[0]
 
 
 def _compiler() -> str:
@@ -187,14 +201,29 @@ def _built(variant: Variant, folder: Path) -> Path:
     return target
 
 
-def _obtain(folder: Path) -> Library:
-    variant = choose()
+def _load(variant: Variant, folder: Path) -> Library:
+    """Raises KernelUnavailable."""
     try:
-        return Library(variant=variant, handle=ctypes.CDLL(str(_built(variant, folder))))
+        library = Library(variant=variant, handle=ctypes.CDLL(str(_built(variant, folder))))
     except (Timeout, subprocess.TimeoutExpired) as error:
         raise KernelUnavailable(f"building the kernels takes more than {WAIT_SECONDS:.0f} s") from error
     except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         raise KernelUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
+    if not library.handle.ready():
+        raise KernelUnavailable(f"the system does not let this process run the {variant.name} kernels")
+    return library
+
+
+def _obtain(folder: Path) -> Library:
+    """The best variant there is: an old compiler or system may lack AMX alone. Raises KernelUnavailable."""
+    best, *others = fitting()
+    try:
+        return _load(best, folder)
+    except KernelUnavailable as missing:
+        for variant in others if best.name == AMX else ():
+            with suppress(KernelUnavailable):
+                return _load(variant, folder)
+        raise missing
 
 
 @cache

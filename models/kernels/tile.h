@@ -106,7 +106,12 @@ INLINE void transpose(Vec (&t)[WIDTH]) {
 
 // Products of float32 numbers.
 struct Float32 {
+  struct Session {};                           // what a thread holds while it multiplies
   typedef float Element;                       // what is multiplied at a time
+  static constexpr bool TILES = false;         // whether the processor's own tiles are multiplied
+  static constexpr int GROUP = ROWS;           // rows of a block of logits
+  static constexpr int PANEL = ITEMS;          // items of a block of logits
+  static constexpr int STEP = WIDTH;           // widths are rounded up to a multiple
   static constexpr int PACK = 1;               // numbers of the summed dimension in an element
   static constexpr long TILE = 64;             // rows that a thread works on at a time
   static constexpr long MANY_ITEMS = 1 << 14;  // beyond, keeping a tile's exponentials costs more than new logits
@@ -119,16 +124,22 @@ struct Float32 {
   static INLINE void along(const float* x, long, float* to) { store(to, load(x)); }
 
   // Keep exponentials as operands of both gradients; here one copy serves as either.
-  static INLINE void keep(const Vec (&p)[1][COLUMNS], float*, float* to) {
+  template <int C>
+  static INLINE void keep(const Vec (&p)[1][C], float*, float* to) {
 #pragma GCC unroll 8
-    for (int c = 0; c < COLUMNS; ++c) store(to + c * WIDTH, p[0][c]);
+    for (int c = 0; c < C; ++c) store(to + c * WIDTH, p[0][c]);
   }
 };
 
 #if defined(__AVX512BF16__)
 // Products of numbers rounded to bfloat16, two at a time, summed in float32.
 struct BFloat16 {
+  struct Session {};
   typedef uint32_t Element;
+  static constexpr bool TILES = false;
+  static constexpr int GROUP = ROWS;
+  static constexpr int PANEL = ITEMS;
+  static constexpr int STEP = WIDTH;
   static constexpr int PACK = 2;
   static constexpr long TILE = 128;
   static constexpr long MANY_ITEMS = 1 << 16;
@@ -146,13 +157,14 @@ struct BFloat16 {
     _mm512_storeu_si512(to, pairs(_mm512_cvtneps_pbh(load(x)), _mm512_cvtneps_pbh(load(x + row))));
   }
 
-  // by_row: [2, ITEMS/2] pairs of items; by_item: [ITEMS] pairs of rows.
-  static INLINE void keep(const Vec (&p)[2][COLUMNS], uint32_t* by_row, uint32_t* by_item) {
+  // by_row: [2, C * WIDTH/2] pairs of items; by_item: [C * WIDTH] pairs of rows.
+  template <int C>
+  static INLINE void keep(const Vec (&p)[2][C], uint32_t* by_row, uint32_t* by_item) {
 #pragma GCC unroll 8
-    for (int c = 0; c < COLUMNS; ++c) {
+    for (int c = 0; c < C; ++c) {
       const __m256bh even = _mm512_cvtneps_pbh(p[0][c]), odd = _mm512_cvtneps_pbh(p[1][c]);
       _mm256_storeu_si256((__m256i*)(by_row + c * 8), (__m256i)even);
-      _mm256_storeu_si256((__m256i*)(by_row + ITEMS / 2 + c * 8), (__m256i)odd);
+      _mm256_storeu_si256((__m256i*)(by_row + (C + c) * 8), (__m256i)odd);
       _mm512_storeu_si512(by_item + c * WIDTH, pairs(even, odd));
     }
   }

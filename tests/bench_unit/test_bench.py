@@ -19,7 +19,7 @@ from harness.errors import ConfigError
 from harness.evaluate import evaluate as evaluate_ours
 from models.barlow import barlow_twins as barlow_twins_ours
 from models.config import EncoderConfig
-from models.kernels.build import KernelUnavailable, choose
+from models.kernels.build import KernelUnavailable, load
 from models.packed import pack
 from models.sasrec import SASRec
 from tests.bench import limits, reference
@@ -272,7 +272,7 @@ def test_tiny_trials_differ_and_are_those_of_a_smaller_study() -> None:
 
 def test_the_rate_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
-        variant = choose()
+        variant = load().variant
     except KernelUnavailable as missing:
         pytest.skip(str(missing))
     monkeypatch.setattr("tests.bench.limits.TRIES", 1)

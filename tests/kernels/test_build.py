@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,30 @@ def test_the_best_variant_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) -
         assert choose() == variant
 
 
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("lacking", ["compiler", "system"])
+def test_without_tiles_the_next_build_is_taken(
+    lacking: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, narrow_cache: str
+) -> None:
+    """AMX needs a newer compiler than the others, and a system that hands out its registers."""
+    narrow = next(v for v in VARIANTS if v.name == "avx2")
+    wide = replace(narrow, name=build.AMX, flags=(*narrow.flags, "-mno-such-tiles") if lacking == "compiler" else ())
+    monkeypatch.setattr(build, "VARIANTS", (wide, narrow))
+    monkeypatch.setenv("BTSR_CACHE", narrow_cache)
+    if lacking == "system":
+        stub = tmp_path / "stub.cpp"
+        stub.write_text('extern "C" int ready() { return 0; }')
+        refusing = tmp_path / "refusing.so"
+        subprocess.run(["c++", "-shared", "-fPIC", "-o", refusing, stub], check=True)
+        built = build._built
+        monkeypatch.setattr(build, "_built", lambda v, folder: refusing if v == wide else built(v, folder))
+        with pytest.raises(KernelUnavailable, match=f"does not let this process run the {build.AMX} kernels"):
+            build._load(wide, tmp_path)
+    build._outcome.cache_clear()
+    assert load().variant == narrow
+    build._outcome.cache_clear()
+
+
 def test_a_build_is_named_after_what_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = {key_of(variant, compiler) for variant in VARIANTS for compiler in ("g++ 12", "g++ 13")}
     monkeypatch.setattr(torch, "__version__", "0.0")
@@ -164,7 +189,7 @@ def test_a_build_is_named_after_what_makes_it(monkeypatch: pytest.MonkeyPatch, t
         (tmp_path / name).write_bytes((build.HOME / name).read_bytes() + b"\n")
     monkeypatch.setattr(build, "HOME", tmp_path)
     names.add(key_of(VARIANTS[0], "g++ 12"))
-    assert len(names) == 9
+    assert len(names) == 2 * len(VARIANTS) + 3
 
 
 def test_where_builds_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

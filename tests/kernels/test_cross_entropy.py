@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.kernels.build import VARIANTS
+from models.kernels.build import AMX, VARIANTS, load
 from models.kernels.cross_entropy import Order, Precision, available, fused_cross_entropy, usable
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -227,3 +227,20 @@ def test_the_narrow_build_computes_the_same(monkeypatch: pytest.MonkeyPatch, nar
         hidden, table, targets = problem(*shape, scale=scale)
         wanted = reference(hidden, table, targets, shape[2])
         agrees(fused(hidden, table, targets, shape[2], "fp32", order), wanted, loss=1e-5, grads=1e-4)
+
+
+def test_vectors_and_tiles_compute_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the processor has AMX, the build for those without it."""
+    if load().variant.name != AMX:
+        pytest.skip("no AMX here: the other tests run the vectors")
+    cases = [
+        (*problem(*shape, scale=scale), order)
+        for shape, scale, order in itertools.product(((700, 64, 1000), (129, 50, 49)), (0.3, 9.0), ORDERS)
+    ]
+    tiles = [fused(hidden, table, targets, len(table) - 1, "bf16", order) for hidden, table, targets, order in cases]
+    monkeypatch.setattr("models.kernels.build.VARIANTS", tuple(v for v in VARIANTS if v.name != AMX))
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    assert available("bf16").name == "fused_ce_avx512bf16"
+    for (hidden, table, targets, order), made in zip(cases, tiles, strict=True):
+        wanted = fused(hidden, table, targets, len(table) - 1, "bf16", order)
+        agrees(made, tuple(t.double() for t in wanted), loss=1e-5, grads=1e-3)

@@ -1,0 +1,113 @@
+// Products of bfloat16 numbers on the matrix units of Intel's processors (AMX): tiles of 16 x 16 sums, 32 deep.
+#pragma once
+#include <algorithm>
+
+#include "tile.h"
+
+#if defined(__AMX_BF16__)
+// Eight tile registers: 0 to 3 are sums, 4 and 5 rows of a, 6 and 7 columns of b.
+struct Amx : BFloat16 {
+  static constexpr bool TILES = true;
+  static constexpr int GROUP = 32;
+  static constexpr int PANEL = 64;
+  static constexpr long TILE = 256;
+  static constexpr int STEP = 32;
+
+  // The thread's tile registers, as long as the object lives.
+  struct Session {
+    Session() {
+      struct {
+        uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        uint16_t bytes[16] = {};  // of a row
+        uint8_t rows[16] = {};
+      } shape;
+      for (int i = 0; i < 8; ++i) {
+        shape.bytes[i] = 64;
+        shape.rows[i] = 16;
+      }
+      _tile_loadconfig(&shape);
+    }
+    ~Session() { _tile_release(); }
+    Session(const Session&) = delete;
+  };
+
+  // Rounds rows 2 i and 2 i + 1 of exponentials: by_row [2, C * WIDTH/2] pairs of items, by_item [C * WIDTH] pairs of
+  // rows, for items in the order of `place`.
+  template <int C>
+  static INLINE void keep(const Vec (&p)[2][C], uint32_t* by_row, uint32_t* by_item) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c += 2) {
+      const __m512i even = (__m512i)_mm512_cvtne2ps_pbh(p[0][c + 1], p[0][c]);
+      const __m512i odd = (__m512i)_mm512_cvtne2ps_pbh(p[1][c + 1], p[1][c]);
+      _mm512_storeu_si512(by_row + c * 8, even);
+      _mm512_storeu_si512(by_row + (C + c) * 8, odd);
+      _mm512_storeu_si512(by_item + c * WIDTH, _mm512_unpacklo_epi16(even, odd));
+      _mm512_storeu_si512(by_item + (c + 1) * WIDTH, _mm512_unpackhi_epi16(even, odd));
+    }
+  }
+  static INLINE long place(long item) {  // among 32: unpacking takes fours from each 128 bits
+    return (item & ~31) | (item & 4) << 2 | (item & 24) >> 1 | (item & 3);
+  }
+
+  static INLINE long item(long place) { return (place & ~31) | (place & 12) << 1 | (place & 16) >> 2 | (place & 3); }
+
+  // One row of `dim` floats (null: zeros) times `factor` as width/2 elements.
+  static INLINE void row(const float* x, float factor, long dim, long width, uint32_t* to) {
+    for (long d = 0; d < width; d += 2 * WIDTH) {
+      Vec own[2] = {};
+      if (x)
+        for (int j = 0; j < 2; ++j)
+          for (long i = d + j * WIDTH; i < std::min(d + (j + 1) * WIDTH, dim); ++i) own[j][i % WIDTH] = x[i] * factor;
+      across(reinterpret_cast<const float*>(own), to + d / 2);
+    }
+  }
+
+  // 32 rows of WIDTH floats, `row` floats apart, each times its factor, as pairs of rows, turned: [WIDTH, 16].
+  static INLINE void turn_pairs(const float* x, long row, const float* factor, uint32_t* to, long step) {
+    Vec t[WIDTH];
+    for (int r = 0; r < WIDTH; ++r) {
+      const Vec own[2] = {load(x + 2 * r * row) * factor[2 * r], load(x + (2 * r + 1) * row) * factor[2 * r + 1]};
+      along(reinterpret_cast<const float*>(own), WIDTH, reinterpret_cast<uint32_t*>(t + r));
+    }
+    transpose(t);
+    for (int r = 0; r < WIDTH; ++r) store(reinterpret_cast<float*>(to + r * step), t[r]);
+  }
+
+  // out (+)= a b: out [32, columns], a [32, depth], b [depth, columns] with rows out_row, a_row, b_row elements apart;
+  // columns is a multiple of 32, depth of 16.
+  static INLINE void product(float* out, long out_row, long columns, bool add, const uint32_t* a, long a_row,
+                             const uint32_t* b, long b_row, long depth) {
+    for (long c = 0; c < columns; c += 32) {
+      float *upper = out + c, *lower = upper + 16 * out_row;
+      if (add) {
+        _tile_loadd(0, upper, out_row * 4);
+        _tile_loadd(1, upper + 16, out_row * 4);
+        _tile_loadd(2, lower, out_row * 4);
+        _tile_loadd(3, lower + 16, out_row * 4);
+      } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      }
+      for (long k = 0; k < depth; k += 16) {
+        _tile_loadd(4, a + k, a_row * 4);
+        _tile_loadd(6, b + k * b_row + c, b_row * 4);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, b + k * b_row + c + 16, b_row * 4);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, a + 16 * a_row + k, a_row * 4);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      _tile_stored(0, upper, out_row * 4);
+      _tile_stored(1, upper + 16, out_row * 4);
+      _tile_stored(2, lower, out_row * 4);
+      _tile_stored(3, lower + 16, out_row * 4);
+    }
+  }
+};
+typedef Amx Half;
+#elif defined(__AVX512BF16__)
+typedef BFloat16 Half;
+#endif
