@@ -12,6 +12,8 @@ struct Amx : BFloat16 {
   static constexpr int PANEL = 64;
   static constexpr long TILE = 256;
   static constexpr int STEP = 32;
+  static constexpr long CHUNK = 64;
+  static constexpr long CHUNK_STEP = 32;
 
   // The thread's tile registers, as long as the object lives.
   struct Session {
@@ -62,28 +64,28 @@ struct Amx : BFloat16 {
     }
   }
 
-  // 32 rows of WIDTH floats, `row` floats apart, each times its factor, as pairs of rows, turned: [WIDTH, 16].
+  // 32 rows of WIDTH floats, `row` floats apart, each times its factor (null: 1), as pairs of rows, turned: [WIDTH, 16].
   static INLINE void turn_pairs(const float* x, long row, const float* factor, uint32_t* to, long step) {
     Vec t[WIDTH];
     for (int r = 0; r < WIDTH; ++r) {
-      const Vec own[2] = {load(x + 2 * r * row) * factor[2 * r], load(x + (2 * r + 1) * row) * factor[2 * r + 1]};
+      Vec own[2] = {load(x + 2 * r * row), load(x + (2 * r + 1) * row)};
+      if (factor) own[0] *= factor[2 * r], own[1] *= factor[2 * r + 1];
       along(reinterpret_cast<const float*>(own), WIDTH, reinterpret_cast<uint32_t*>(t + r));
     }
     transpose(t);
     for (int r = 0; r < WIDTH; ++r) store(reinterpret_cast<float*>(to + r * step), t[r]);
   }
 
-  // out (+)= a b: out [32, columns], a [32, depth], b [depth, columns] with rows out_row, a_row, b_row elements apart;
-  // columns is a multiple of 32, depth of 16.
-  static INLINE void product(float* out, long out_row, long columns, bool add, const uint32_t* a, long a_row,
-                             const uint32_t* b, long b_row, long depth) {
+  // out = start + a b: out [32, columns], a [32, depth], b [depth, columns] with rows out_row, a_row, b_row elements
+  // apart; columns is a multiple of 32, depth of 16. Rows of start (null: zeros) are start_row apart, with 0 one row.
+  static INLINE void product(float* out, long out_row, long columns, const float* start, long start_row,
+                             const uint32_t* a, long a_row, const uint32_t* b, long b_row, long depth) {
     for (long c = 0; c < columns; c += 32) {
-      float *upper = out + c, *lower = upper + 16 * out_row;
-      if (add) {
-        _tile_loadd(0, upper, out_row * 4);
-        _tile_loadd(1, upper + 16, out_row * 4);
-        _tile_loadd(2, lower, out_row * 4);
-        _tile_loadd(3, lower + 16, out_row * 4);
+      if (start) {
+        _tile_loadd(0, start + c, start_row * 4);
+        _tile_loadd(1, start + c + 16, start_row * 4);
+        _tile_loadd(2, start + c + 16 * start_row, start_row * 4);
+        _tile_loadd(3, start + c + 16 * start_row + 16, start_row * 4);
       } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -100,6 +102,7 @@ struct Amx : BFloat16 {
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
       }
+      float *upper = out + c, *lower = upper + 16 * out_row;
       _tile_stored(0, upper, out_row * 4);
       _tile_stored(1, upper + 16, out_row * 4);
       _tile_stored(2, lower, out_row * 4);

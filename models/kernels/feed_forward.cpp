@@ -55,10 +55,10 @@ struct FeedForward {
         outer_drop{q.outer_words, q.least, q.keep_scale} {}
 
   void forward(const Worker<M>& w, long start, long count) const {
-    const long rows = tiled(count), at = start * q.dim, size = count * q.dim, wide = start * q.wide;
+    const long rows = tiled<M>(count), at = start * q.dim, size = count * q.dim, wide = start * q.wide;
     const bool kept = q.hidden;
     float* hat = kept ? q.first_hat + at : w.hat;
-    output.forward(filled(q.attended + at, count, q.dim, w.b), rows, w.a, w.room);
+    output.forward(filled<M>(q.attended + at, count, q.dim, w.b), rows, w.a, w.room);
     add(q.skip + at, size, w.a);
     first.standardise(w.a, count, hat, kept ? q.first_std + start : w.inverse_std);
     first.scale(hat, count, w.b);
@@ -81,7 +81,7 @@ struct FeedForward {
   }
 
   void backward(const Worker<M>& w, long start, long count, int t) const {
-    const long rows = tiled(count), at = start * q.dim, size = count * q.dim, wide = start * q.wide;
+    const long rows = tiled<M>(count), at = start * q.dim, size = count * q.dim, wide = start * q.wide;
     const float* grad = q.grad_result + at;  // of g
     if (second) {
       second.backward(grad, q.second_hat + at, q.second_std + start, count, w.a, t);
@@ -105,7 +105,7 @@ struct FeedForward {
     if (!q.skip_normed) add(grad, size, w.b);
     clear(w.b, count, rows, q.dim);
     std::copy(w.b, w.b + size, q.grad_skip + at);
-    output.backward(w.b, filled(q.attended + at, count, q.dim, w.c), rows, w.a, t, w.room);
+    output.backward(w.b, filled<M>(q.attended + at, count, q.dim, w.c), rows, w.a, t, w.room);
     std::copy(w.a, w.a + size, q.grad_attended + at);
   }
 
@@ -118,9 +118,9 @@ struct FeedForward {
     workers = arena.take<Worker<M>>(q.threads);
     for (int t = 0; t < q.threads; ++t) {
       Worker<M> w{};
-      for (float** each : {&w.a, &w.b, &w.c, &w.hat}) *each = arena.take<float>(CHUNK * q.dim);
-      for (float** each : {&w.wide, &w.hidden}) *each = arena.take<float>(CHUNK * q.wide);
-      w.inverse_std = arena.take<float>(CHUNK);
+      for (float** each : {&w.a, &w.b, &w.c, &w.hat}) *each = arena.take<float>(M::CHUNK * q.dim);
+      for (float** each : {&w.wide, &w.hidden}) *each = arena.take<float>(M::CHUNK * q.wide);
+      w.inverse_std = arena.take<float>(M::CHUNK);
       w.room.place(arena, std::max(q.dim, q.wide));
       if (scratch) workers[t] = w;
     }
@@ -132,9 +132,10 @@ struct FeedForward {
     for (auto* map : maps) map->pack();
 #pragma omp parallel num_threads(q.threads)
     {
+      [[maybe_unused]] const typename M::Session session;
       each_share(q.threads, [&](int t) {
         each_sum([&](const Sums& sums) { sums.clear(t); });
-        each_chunk(q.count, t, q.threads, [&](long start, long count) {
+        each_chunk<M>(q.count, t, q.threads, [&](long start, long count) {
           if (q.grad_result) backward(workers[t], start, count, t);
           else forward(workers[t], start, count);
         });
@@ -153,7 +154,7 @@ struct FeedForward {
 extern "C" size_t feed_forward(const Problem* problem, char* scratch) {
   if (!problem->bf16) return FeedForward<Float32>(*problem).run(scratch);
 #if defined(__AVX512BF16__)
-  return FeedForward<BFloat16>(*problem).run(scratch);
+  return FeedForward<Half>(*problem).run(scratch);
 #else
   return 0;
 #endif

@@ -51,24 +51,24 @@ struct NormLinear {
       norm.standardise(w.x, count, hat, q.hat ? q.inverse_std + first : w.inverse_std);
       norm.scale(hat, count, w.x);
     }
-    clear(w.x, count, tiled(count), q.dim);
+    clear(w.x, count, tiled<M>(count), q.dim);
   }
 
   void load_lead(const Worker<M>& w) const {
-    clear(w.x, 0, ITEM_ROWS, q.dim);
+    clear(w.x, 0, tiled<M>(1), q.dim);
     if (norm) std::copy(norm.bias, norm.bias + q.dim, w.x);
   }
 
   void apply(const Worker<M>& w, long count, float* to) const {
-    const bool whole = count == tiled(count);
-    map.forward(w.x, tiled(count), whole ? to : w.y, w.room);
+    const bool whole = count == tiled<M>(count);
+    map.forward(w.x, tiled<M>(count), whole ? to : w.y, w.room);
     if (!whole) std::copy(w.y, w.y + count * q.out, to);
   }
 
   void backward(const Worker<M>& w, long first, long count, int t) const {
     load_chunk(w, first, count);
-    const float* dy = filled(q.grad_product + (q.lead + first) * q.out, count, q.out, w.y);
-    map.backward(dy, w.x, tiled(count), w.grad, t, w.room);
+    const float* dy = filled<M>(q.grad_product + (q.lead + first) * q.out, count, q.out, w.y);
+    map.backward(dy, w.x, tiled<M>(count), w.grad, t, w.room);
     if (q.grad_normed) add(q.grad_normed + first * q.dim, count * q.dim, w.grad);
     if (norm) norm.backward(w.grad, q.hat + first * q.dim, q.inverse_std + first, count, w.grad, t);
     for (long i = 0; i < count; ++i)
@@ -82,7 +82,7 @@ struct NormLinear {
         load_lead(w);
         apply(w, 1, q.product);
       }
-      each_chunk(q.count, t, q.threads, [&](long first, long count) {
+      each_chunk<M>(q.count, t, q.threads, [&](long first, long count) {
         load_chunk(w, first, count);
         if (q.normed) std::copy(w.x, w.x + count * q.dim, q.normed + first * q.dim);
         apply(w, count, q.product + (q.lead + first) * q.out);
@@ -92,10 +92,10 @@ struct NormLinear {
     for (const Sums* sums : {&map.grad_weight, &map.grad_bias, &norm.grad_weight, &norm.grad_bias}) sums->clear(t);
     if (q.lead && t == 0) {
       load_lead(w);
-      map.backward(filled(q.grad_product, 1, q.out, w.y), w.x, tiled(1), w.grad, t, w.room);
+      map.backward(filled<M>(q.grad_product, 1, q.out, w.y), w.x, tiled<M>(1), w.grad, t, w.room);
       if (norm) add(w.grad, q.dim, norm.grad_bias.of(t));
     }
-    each_chunk(q.count, t, q.threads, [&](long first, long count) { backward(w, first, count, t); });
+    each_chunk<M>(q.count, t, q.threads, [&](long first, long count) { backward(w, first, count, t); });
   }
 
   size_t run(char* scratch) {
@@ -105,11 +105,11 @@ struct NormLinear {
     workers = arena.take<Worker<M>>(q.threads);
     for (int t = 0; t < q.threads; ++t) {
       Worker<M> w{};
-      w.x = arena.take<float>(CHUNK * q.dim);
-      w.y = arena.take<float>(CHUNK * q.out);
-      w.grad = arena.take<float>(CHUNK * q.dim);
-      w.hat = arena.take<float>(CHUNK * q.dim);
-      w.inverse_std = arena.take<float>(CHUNK);
+      w.x = arena.take<float>(M::CHUNK * q.dim);
+      w.y = arena.take<float>(M::CHUNK * q.out);
+      w.grad = arena.take<float>(M::CHUNK * q.dim);
+      w.hat = arena.take<float>(M::CHUNK * q.dim);
+      w.inverse_std = arena.take<float>(M::CHUNK);
       w.room.place(arena, std::max(q.dim, q.out));
       if (scratch) workers[t] = w;
     }
@@ -117,6 +117,7 @@ struct NormLinear {
     map.pack();
 #pragma omp parallel num_threads(q.threads)
     {
+      [[maybe_unused]] const typename M::Session session;
       each_share(q.threads, [&](int t) { share(t); });
       if (q.grad_product)
         each_share(q.threads, [&](int t) {
@@ -135,7 +136,7 @@ struct NormLinear {
 extern "C" size_t norm_linear(const Problem* problem, char* scratch) {
   if (!problem->bf16) return NormLinear<Float32>(*problem).run(scratch);
 #if defined(__AVX512BF16__)
-  return NormLinear<BFloat16>(*problem).run(scratch);
+  return NormLinear<Half>(*problem).run(scratch);
 #else
   return 0;
 #endif

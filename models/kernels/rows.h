@@ -6,30 +6,34 @@
 #include <algorithm>
 #include <cmath>
 
+#include "amx.h"
 #include "shares.h"
 #include "tile.h"
 
-constexpr long CHUNK = 48;    // rows
 constexpr float EPS = 1e-8f;  // of layer norms; models/kernels/rows.py has the same
-static_assert(CHUNK % ITEM_ROWS == 0 && ITEM_ROWS % 2 == 0);
+static_assert(Float32::CHUNK % ITEM_ROWS == 0 && ITEM_ROWS % 2 == 0);
 
-inline long tiled(long rows) { return round_to(rows, ITEM_ROWS); }
+template <class M>
+long tiled(long rows) {
+  return round_to(rows, M::CHUNK_STEP);
+}
 
 // f(first, count) for the chunks of share t of `rows` rows.
-template <class F>
+template <class M, class F>
 void each_chunk(long rows, int t, int threads, F f) {
-  const long chunks = ceil_div(rows, CHUNK);
+  const long chunks = ceil_div(rows, M::CHUNK);
   for (long c = chunks * t / threads; c < chunks * (t + 1) / threads; ++c)
-    f(c * CHUNK, std::min(CHUNK, rows - c * CHUNK));
+    f(c * M::CHUNK, std::min(M::CHUNK, rows - c * M::CHUNK));
 }
 
 inline void clear(float* x, long from, long to, long width) { std::fill(x + from * width, x + to * width, 0.f); }
 
 // `count` rows of x as a chunk: x itself where it has whole tiles, else a copy in `room`.
-inline const float* filled(const float* x, long count, long width, float* room) {
-  if (count == tiled(count)) return x;
+template <class M>
+const float* filled(const float* x, long count, long width, float* room) {
+  if (count == tiled<M>(count)) return x;
   std::copy(x, x + count * width, room);
-  clear(room, count, tiled(count), width);
+  clear(room, count, tiled<M>(count), width);
   return room;
 }
 
@@ -75,8 +79,8 @@ struct Room {
 
   void place(Arena& arena, long width) {
     if (M::PACK == 1) return;
-    across = arena.take<typename M::Element>(CHUNK * width / M::PACK);
-    for (auto& each : along) each = arena.take<typename M::Element>(CHUNK * width / M::PACK);
+    across = arena.take<typename M::Element>(M::CHUNK * width / M::PACK);
+    for (auto& each : along) each = arena.take<typename M::Element>(M::CHUNK * width / M::PACK);
   }
 };
 
@@ -103,6 +107,12 @@ const typename M::Element* along(const float* x, long rows, long width, typename
 template <class M, int C = SPAN>
 void times(float* out, const float* start, long start_row, const typename M::Element* a, const typename M::Element* b,
            long rows, long depth, long columns, long from = 0) {
+  if constexpr (M::TILES) {
+    for (long r = 0; r < rows; r += M::CHUNK_STEP)
+      M::product(out + r * columns, columns, columns, start ? start + r * start_row : nullptr, start_row, a + r * depth,
+                 depth, b, columns, depth);
+    return;
+  }
   long c = from;
   for (; c + C * WIDTH <= columns; c += C * WIDTH)
     for (long r = 0; r < rows; r += ITEM_ROWS)
@@ -153,9 +163,20 @@ struct Affine {
   // Gradients of x (null: not wanted), weight and bias; what fills up dy is zero.
   void backward(const float* dy, const float* x, long rows, float* dx, int t, const Room<M>& room) const {
     if (dx) times<M>(dx, nullptr, 0, across<M>(dy, rows, out, room.across), straight, rows, out / M::PACK, in);
-    const Element *a = along<M>(dy, rows, out, room.along[0]), *b = along<M>(x, rows, in, room.along[1]);
-    for (long o = 0; o < out; o += GRADIENT_ROWS)
-      product<M, GRADIENT_ROWS>(grad_weight.of(t) + o * in, in, in, true, a + o, 1, out, b, in, rows / M::PACK);
+    float* sum = grad_weight.of(t);
+    const Element* b = along<M>(x, rows, in, room.along[1]);
+    if constexpr (M::TILES) {
+      Element* a = room.along[0];  // [out, rows / 2]
+      const long pairs = rows / 2;
+      for (long o = 0; o < out; o += WIDTH)
+        for (long r = 0; r < rows; r += 32) M::turn_pairs(dy + r * out + o, out, nullptr, a + o * pairs + r / 2, pairs);
+      for (long o = 0; o < out; o += M::GROUP)
+        M::product(sum + o * in, in, in, sum + o * in, in, a + o * pairs, pairs, b, in, pairs);
+    } else {
+      const Element* a = along<M>(dy, rows, out, room.along[0]);
+      for (long o = 0; o < out; o += GRADIENT_ROWS)
+        product<M, GRADIENT_ROWS>(sum + o * in, in, in, true, a + o, 1, out, b, in, rows / M::PACK);
+    }
     add_columns(dy, rows, out, grad_bias.of(t));
   }
 };

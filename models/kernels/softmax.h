@@ -182,7 +182,7 @@ INLINE void weigh(const float* start, const typename M::Element* rows, const typ
   if constexpr (M::TILES) {
     constexpr int COUNT = M::PANEL / WIDTH;
     alignas(64) float block[M::GROUP * M::PANEL];
-    M::product(block, M::PANEL, M::PANEL, false, rows, depth, across, M::PANEL, depth);
+    M::product(block, M::PANEL, M::PANEL, nullptr, 0, rows, depth, across, M::PANEL, depth);
     for (int r = 0; r < M::GROUP; r += 2) {
       Vec p[2][COUNT];
 #pragma GCC unroll 2
@@ -213,7 +213,7 @@ void raise_maxima(float* top, const typename M::Element* rows, const typename M:
   constexpr int COUNT = M::PANEL / WIDTH;
   Vec tile[M::GROUP][COUNT];
   if constexpr (M::TILES)
-    M::product(reinterpret_cast<float*>(tile), M::PANEL, M::PANEL, false, rows, depth, across, M::PANEL, depth);
+    M::product(reinterpret_cast<float*>(tile), M::PANEL, M::PANEL, nullptr, 0, rows, depth, across, M::PANEL, depth);
   else {
     const float zero[ROWS] = {};
     logits<M>(tile, zero, rows, across, depth);
@@ -231,7 +231,7 @@ template <class M>
 INLINE void add_grad_rows(float* grad, long width, bool add, const typename M::Element* by_row,
                           const typename M::Element* along) {
   constexpr long pairs = M::PANEL / M::PACK;
-  if constexpr (M::TILES) M::product(grad, width, width, add, by_row, pairs, along, width, pairs);
+  if constexpr (M::TILES) M::product(grad, width, width, add ? grad : nullptr, width, by_row, pairs, along, width, pairs);
   else
     for (int h = 0; h < ROWS; h += GRADIENT_ROWS)
       product<M, GRADIENT_ROWS>(grad + h * width, width, width, add, by_row + h * pairs, pairs, 1, along, width, pairs);
@@ -272,7 +272,8 @@ INLINE void add_grad_items(float* grad, long width, bool add, const typename M::
   if constexpr (M::TILES) {
     constexpr long pairs = M::TILE / M::PACK;
     for (long d = 0; d < width; d += M::GROUP)
-      M::product(grad + d * M::PANEL, M::PANEL, M::PANEL, add, rows + d * pairs, pairs, by_item, M::PANEL, depth);
+      M::product(grad + d * M::PANEL, M::PANEL, M::PANEL, add ? grad + d * M::PANEL : nullptr, M::PANEL, rows + d * pairs,
+                 pairs, by_item, M::PANEL, depth);
   } else
     for (int i = 0; i < ITEMS; i += ITEM_ROWS)
       product<M, ITEM_ROWS>(grad + i * width, width, width, add, by_item + i, 1, ITEMS, rows, width, depth);

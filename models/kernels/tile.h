@@ -112,6 +112,8 @@ struct Float32 {
   static constexpr int GROUP = ROWS;           // rows of a block of logits
   static constexpr int PANEL = ITEMS;          // items of a block of logits
   static constexpr int STEP = WIDTH;           // widths are rounded up to a multiple
+  static constexpr long CHUNK = 48;            // rows that the encoder's steps work on at a time
+  static constexpr long CHUNK_STEP = ITEM_ROWS;  // rounded up to a multiple
   static constexpr int PACK = 1;               // numbers of the summed dimension in an element
   static constexpr long TILE = 64;             // rows that a thread works on at a time
   static constexpr long MANY_ITEMS = 1 << 14;  // beyond, keeping a tile's exponentials costs more than new logits
@@ -140,6 +142,8 @@ struct BFloat16 {
   static constexpr int GROUP = ROWS;
   static constexpr int PANEL = ITEMS;
   static constexpr int STEP = WIDTH;
+  static constexpr long CHUNK = 48;
+  static constexpr long CHUNK_STEP = ITEM_ROWS;
   static constexpr int PACK = 2;
   static constexpr long TILE = 128;
   static constexpr long MANY_ITEMS = 1 << 16;
