@@ -5,6 +5,10 @@
 #include "tile.h"
 
 #if defined(__AMX_BF16__)
+// Rows of a tile are `row` 32-bit numbers apart. Some headers of GCC 11 take the first word of an address alone.
+#define LOAD_TILE(tile, from, row) _tile_loadd(tile, (from), ((row) * 4))
+#define STORE_TILE(tile, to, row) _tile_stored(tile, (to), ((row) * 4))
+
 // Eight tile registers: 0 to 3 are sums, 4 and 5 rows of a, 6 and 7 columns of b.
 struct Amx : BFloat16 {
   static constexpr bool TILES = true;
@@ -15,26 +19,24 @@ struct Amx : BFloat16 {
   static constexpr long CHUNK = 64;
   static constexpr long CHUNK_STEP = 32;
 
-  // The thread's tile registers, as long as the object lives.
+  // The thread's tile registers, as long as the object lives. Not by _tile_loadconfig: to GCC before 14 that reads
+  // eight bytes of the shape (PR 114098).
   struct Session {
     Session() {
       struct {
         uint8_t palette = 1, start_row = 0, reserved[14] = {};
-        uint16_t bytes[16] = {};  // of a row
-        uint8_t rows[16] = {};
+        uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};  // of a row
+        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
       } shape;
-      for (int i = 0; i < 8; ++i) {
-        shape.bytes[i] = 64;
-        shape.rows[i] = 16;
-      }
-      _tile_loadconfig(&shape);
+      static_assert(sizeof shape == 64);
+      asm volatile("ldtilecfg %0" ::"m"(shape));
     }
     ~Session() { _tile_release(); }
     Session(const Session&) = delete;
   };
 
-  // Rounds rows 2 i and 2 i + 1 of exponentials: by_row [2, C * WIDTH/2] pairs of items, by_item [C * WIDTH] pairs of
-  // rows, for items in the order of `place`.
+  // Rounds two rows of exponentials: by_row [2, C * WIDTH/2] pairs of items, by_item [C * WIDTH] pairs of rows, the items
+  // of the latter in the order of `place`.
   template <int C>
   static INLINE void keep(const Vec (&p)[2][C], uint32_t* by_row, uint32_t* by_item) {
 #pragma GCC unroll 8
@@ -50,7 +52,6 @@ struct Amx : BFloat16 {
   static INLINE long place(long item) {  // among 32: unpacking takes fours from each 128 bits
     return (item & ~31) | (item & 4) << 2 | (item & 24) >> 1 | (item & 3);
   }
-
   static INLINE long item(long place) { return (place & ~31) | (place & 12) << 1 | (place & 16) >> 2 | (place & 3); }
 
   // One row of `dim` floats (null: zeros) times `factor` as width/2 elements.
@@ -80,12 +81,14 @@ struct Amx : BFloat16 {
   // apart; columns is a multiple of 32, depth of 16. Rows of start (null: zeros) are start_row apart, with 0 one row.
   static INLINE void product(float* out, long out_row, long columns, const float* start, long start_row,
                              const uint32_t* a, long a_row, const uint32_t* b, long b_row, long depth) {
+    asm volatile("" ::: "memory");  // the headers do not say that loads of tiles read memory
     for (long c = 0; c < columns; c += 32) {
       if (start) {
-        _tile_loadd(0, start + c, start_row * 4);
-        _tile_loadd(1, start + c + 16, start_row * 4);
-        _tile_loadd(2, start + c + 16 * start_row, start_row * 4);
-        _tile_loadd(3, start + c + 16 * start_row + 16, start_row * 4);
+        const float *upper = start + c, *lower = upper + 16 * start_row;
+        LOAD_TILE(0, upper, start_row);
+        LOAD_TILE(1, upper + 16, start_row);
+        LOAD_TILE(2, lower, start_row);
+        LOAD_TILE(3, lower + 16, start_row);
       } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -93,23 +96,25 @@ struct Amx : BFloat16 {
         _tile_zero(3);
       }
       for (long k = 0; k < depth; k += 16) {
-        _tile_loadd(4, a + k, a_row * 4);
-        _tile_loadd(6, b + k * b_row + c, b_row * 4);
+        LOAD_TILE(4, a + k, a_row);
+        LOAD_TILE(6, b + k * b_row + c, b_row);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + k * b_row + c + 16, b_row * 4);
+        LOAD_TILE(7, b + k * b_row + c + 16, b_row);
         _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, a + 16 * a_row + k, a_row * 4);
+        LOAD_TILE(5, a + 16 * a_row + k, a_row);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
       }
       float *upper = out + c, *lower = upper + 16 * out_row;
-      _tile_stored(0, upper, out_row * 4);
-      _tile_stored(1, upper + 16, out_row * 4);
-      _tile_stored(2, lower, out_row * 4);
-      _tile_stored(3, lower + 16, out_row * 4);
+      STORE_TILE(0, upper, out_row);
+      STORE_TILE(1, upper + 16, out_row);
+      STORE_TILE(2, lower, out_row);
+      STORE_TILE(3, lower + 16, out_row);
     }
   }
 };
+#undef LOAD_TILE
+#undef STORE_TILE
 typedef Amx Half;
 #elif defined(__AVX512BF16__)
 typedef BFloat16 Half;

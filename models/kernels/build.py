@@ -16,13 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+
+from models.config import Precision
 
 HOME = Path(__file__).resolve().parent
 NAME = "btsr_kernels"
@@ -50,6 +51,12 @@ class Variant:
     """Float32 numbers in a vector."""
     bf16: bool
     """Whether the build has products of bfloat16 numbers."""
+    vectors: str | None = None
+    """Which variant's code multiplies float32 numbers, where it is another's."""
+
+    def instructions(self, precision: Precision) -> str:
+        """What names the code that computes in this precision, for provenance."""
+        return self.name if precision == "bf16" else self.vectors or self.name
 
 
 _AVX512 = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "fma3")
@@ -64,6 +71,7 @@ VARIANTS = (
         flags=(*_BF16_FLAGS, "-mamx-tile", "-mamx-bf16"),
         width=16,
         bf16=True,
+        vectors="avx512bf16",
     ),
     Variant(name="avx512bf16", needs=_BF16, flags=_BF16_FLAGS, width=16, bf16=True),
     Variant(name="avx512", needs=_AVX512, flags=_AVX512_FLAGS, width=16, bf16=False),
@@ -76,12 +84,18 @@ class KernelUnavailable(Exception):
     """The kernels cannot be used here; the message says why."""
 
 
+class VariantUnavailable(KernelUnavailable):
+    """One variant cannot be had from this compiler or system; a lesser one may."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """The loaded kernels."""
 
     variant: Variant
     handle: ctypes.CDLL
+    missed: str | None = None
+    """Why it is not the processor's best variant."""
 
 
 def cache_folder() -> Path:
@@ -101,11 +115,6 @@ def fitting() -> tuple[Variant, ...]:
     if not fit:
         raise KernelUnavailable(f"no kernel for this processor ({platform.machine()} without AVX2 and FMA)")
     return fit
-
-
-def choose() -> Variant:
-    """The best variant that this processor can run. Raises KernelUnavailable."""
-    return fitting()[0]
 
 
 def _compiler() -> str:
@@ -183,17 +192,26 @@ def _compile(variant: Variant, target: Path) -> None:
         os.replace(built, target)
 
 
-def _built(variant: Variant, folder: Path) -> Path:
-    """The library in the cache, built if need be. Raises KernelUnavailable, OSError, or what takes too long."""
+def _knows(variant: Variant) -> bool:
+    """Whether the compiler knows the flags of a variant: a look at them, so that no process builds in vain."""
+    words = [*shlex.split(os.environ.get("CXX", "c++")), *variant.flags, "-E", "-x", "c++", os.devnull]
     try:
-        compiler = _compiler()
-    except KernelUnavailable:
-        kept = sorted(folder.glob(f"{_stem(variant)}-*.so"))
-        if not kept:
-            raise
-        return kept[0]
+        done = subprocess.run(words, capture_output=True, timeout=ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _built(variant: Variant, compiler: str | KernelUnavailable, folder: Path) -> Path:
+    """The library in the cache, built if need be. Raises KernelUnavailable, OSError, or what takes too long."""
+    if isinstance(compiler, KernelUnavailable):
+        if kept := sorted(folder.glob(f"{_stem(variant)}-*.so")):
+            return kept[0]
+        raise VariantUnavailable(str(compiler)) from compiler
     target = folder / f"{key_of(variant, compiler)}.so"
     if not target.exists():
+        if not _knows(variant):
+            raise VariantUnavailable(f"the C++ compiler does not know the flags of {variant.name}")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
             if not target.exists():
@@ -201,29 +219,37 @@ def _built(variant: Variant, folder: Path) -> Path:
     return target
 
 
-def _load(variant: Variant, folder: Path) -> Library:
+def _load(variant: Variant, compiler: str | KernelUnavailable, folder: Path) -> ctypes.CDLL:
     """Raises KernelUnavailable."""
     try:
-        library = Library(variant=variant, handle=ctypes.CDLL(str(_built(variant, folder))))
+        handle = ctypes.CDLL(str(_built(variant, compiler, folder)))
     except (Timeout, subprocess.TimeoutExpired) as error:
         raise KernelUnavailable(f"building the kernels takes more than {WAIT_SECONDS:.0f} s") from error
     except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         raise KernelUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
-    if not library.handle.ready():
-        raise KernelUnavailable(f"the system does not let this process run the {variant.name} kernels")
-    return library
+    if not handle.ready():
+        raise VariantUnavailable(f"the system does not let this process run the {variant.name} kernels")
+    return handle
 
 
 def _obtain(folder: Path) -> Library:
-    """The best variant there is: an old compiler or system may lack AMX alone. Raises KernelUnavailable."""
-    best, *others = fitting()
+    """The best variant that processor, compiler and system have. Raises KernelUnavailable."""
+    variants = fitting()
+    compiler: str | KernelUnavailable
     try:
-        return _load(best, folder)
-    except KernelUnavailable as missing:
-        for variant in others if best.name == AMX else ():
-            with suppress(KernelUnavailable):
-                return _load(variant, folder)
-        raise missing
+        compiler = _compiler()
+    except KernelUnavailable as none:
+        compiler = none
+    missed: VariantUnavailable | None = None
+    for variant in variants:
+        try:
+            handle = _load(variant, compiler, folder)
+        except VariantUnavailable as unavailable:
+            missed = missed or unavailable
+        else:
+            return Library(variant=variant, handle=handle, missed=None if missed is None else str(missed))
+    assert missed is not None
+    raise missed
 
 
 @cache

@@ -1,7 +1,8 @@
 // Softmax cross-entropy over a catalogue with both gradients, without the logits ever in memory.
 //
 // loss = mean over rows n of log sum_v exp(h_n . e_v) - h_n . e_(target n); gradients of h and e in the same call.
-// Tiles of logits live in registers, become exponentials there, and are the operand of both gradients' products.
+// Tiles of logits live in registers (with AMX in the first cache), become exponentials there, and are the operand of both
+// gradients' products.
 // Two orders of computation, the same sums:
 //   by_rows   every thread owns rows; a tile of rows keeps its exponentials of all items until their sums are known,
 //             so the logits are made once. Scratch grows with the catalogue times the threads.
@@ -15,12 +16,12 @@ namespace {
 
 template <class M>
 struct RowWorker {
-  typename M::Element* rows;     // [TILE/GROUP, depth, GROUP]
-  typename M::Element* scaled;   // [TILE/PACK, width]: h divided by the row's sum
+  typename M::Element* rows;     // as pack_rows lays them out
+  typename M::Element* scaled;   // as scale_rows lays them out: h divided by the row's sum
   typename M::Element* weights;  // [panels, TILE/PACK, PANEL]: exponentials of the tile
   typename M::Element* by_row;   // [GROUP, PANEL/PACK]
   float* grad_rows;              // [TILE, width]
-  float* grad_items;             // [panels * PANEL, width]
+  float* grad_items;             // [panels * PANEL, width], at grad_place
   Vec* sums;                     // [TILE]
   float *start, *inverse;        // [TILE]
   float norm2;
@@ -135,7 +136,7 @@ struct ItemWorker {
   typename M::Element* weights;  // [TILE/PACK, PANEL]
   typename M::Element* by_row;   // [GROUP, PANEL/PACK]
   float* grad_rows;              // [CHUNK, width]: through this thread's items
-  float* grad_items;             // [PANEL, width]
+  float* grad_items;             // [PANEL, width], at grad_place
   Vec* sums;                     // [CHUNK]: of this thread's items
   float* top;                    // [CHUNK]: largest logit of this thread's items
   float table_norm2, rows_norm2;
@@ -161,8 +162,8 @@ size_t by_items(const Problem& q, char* scratch, double* loss) {
   const long chunk = std::min(CHUNK, round_to(q.rows, M::TILE));
   const int threads = q.threads;
   Arena arena{scratch};
-  Element* rows = arena.take<Element>(chunk * depth);           // [CHUNK/GROUP, depth, GROUP]
-  Element* scaled = arena.take<Element>(chunk / M::PACK * width);  // [CHUNK/PACK, width]: h divided by the sum
+  Element* rows = arena.take<Element>(chunk * depth);           // as pack_rows lays them out
+  Element* scaled = arena.take<Element>(chunk / M::PACK * width);  // as scale_rows does: h divided by the sum
   float* start = arena.take<float>(chunk);
   float* inverse = arena.take<float>(chunk);
   ItemWorker<M>* workers = arena.take<ItemWorker<M>>(threads);

@@ -52,12 +52,14 @@ def _function(library: Library) -> Any:
 def available(precision: Precision = "fp32") -> KernelReport:
     """What `fused_cross_entropy` would use on this processor; builds the kernels if they are not in the cache."""
     try:
-        variant = load().variant
+        library = load()
     except KernelUnavailable as missing:
         return KernelReport(name="torch", reason=str(missing))
+    variant = library.variant
     if precision == "bf16" and not variant.bf16:
-        return KernelReport(name="torch", reason=f"no bf16 kernel for {variant.name}: the processor lacks AVX512_BF16")
-    return KernelReport(name=f"fused_ce_{variant.name}")
+        cause = library.missed or "the processor lacks AVX512_BF16"
+        return KernelReport(name="torch", reason=f"no bf16 kernel for {variant.name}: {cause}")
+    return KernelReport(name=f"fused_ce_{variant.instructions(precision)}")
 
 
 def usable(hidden: Tensor, table: Tensor, precision: Precision = "fp32") -> bool:

@@ -11,10 +11,9 @@
 #include "tile.h"
 
 constexpr float EPS = 1e-8f;  // of layer norms; models/kernels/rows.py has the same
-static_assert(Float32::CHUNK % ITEM_ROWS == 0 && ITEM_ROWS % 2 == 0);
-
 template <class M>
 long tiled(long rows) {
+  static_assert(M::CHUNK % M::CHUNK_STEP == 0 && M::CHUNK_STEP % M::PACK == 0);
   return round_to(rows, M::CHUNK_STEP);
 }
 
@@ -107,19 +106,19 @@ const typename M::Element* along(const float* x, long rows, long width, typename
 template <class M, int C = SPAN>
 void times(float* out, const float* start, long start_row, const typename M::Element* a, const typename M::Element* b,
            long rows, long depth, long columns, long from = 0) {
-  if constexpr (M::TILES) {
+  if constexpr (M::TILES)
     for (long r = 0; r < rows; r += M::CHUNK_STEP)
       M::product(out + r * columns, columns, columns, start ? start + r * start_row : nullptr, start_row, a + r * depth,
                  depth, b, columns, depth);
-    return;
+  else {
+    long c = from;
+    for (; c + C * WIDTH <= columns; c += C * WIDTH)
+      for (long r = 0; r < rows; r += ITEM_ROWS)
+        product_tile<M, ITEM_ROWS, C>(out + r * columns + c, columns, start ? start + r * start_row + c : nullptr,
+                                      start_row, a + r * depth, depth, 1, b + c, columns, depth);
+    if constexpr (C > 1)
+      if (c < columns) times<M, C - 1>(out, start, start_row, a, b, rows, depth, columns, c);
   }
-  long c = from;
-  for (; c + C * WIDTH <= columns; c += C * WIDTH)
-    for (long r = 0; r < rows; r += ITEM_ROWS)
-      product_tile<M, ITEM_ROWS, C>(out + r * columns + c, columns, start ? start + r * start_row + c : nullptr,
-                                    start_row, a + r * depth, depth, 1, b + c, columns, depth);
-  if constexpr (C > 1)
-    if (c < columns) times<M, C - 1>(out, start, start_row, a, b, rows, depth, columns, c);
 }
 
 // y = x W^T + b. Widths are multiples of WIDTH * PACK.

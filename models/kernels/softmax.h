@@ -58,16 +58,12 @@ INLINE void pair_rows(const float* const (&row)[M::PACK], const float (&factor)[
   }
 }
 
-// WIDTH rows of M::PACK * WIDTH floats, `row` floats apart, times `factor`, as elements that pair neighbours, turned:
+// WIDTH rows of PACK * WIDTH floats, `row` floats apart, as elements that pair neighbours, turned:
 // element k of row i at to[k * step + i].
 template <class M>
-INLINE void turn_rows(const float* x, long row, Vec factor, typename M::Element* to, long step) {
+INLINE void turn_rows(const float* x, long row, typename M::Element* to, long step) {
   Vec t[WIDTH];
-  for (int r = 0; r < WIDTH; ++r) {
-    Vec own[M::PACK];
-    for (int j = 0; j < M::PACK; ++j) own[j] = load(x + r * row + j * WIDTH) * factor;
-    M::across(reinterpret_cast<const float*>(own), reinterpret_cast<typename M::Element*>(t + r));
-  }
+  for (int r = 0; r < WIDTH; ++r) M::across(x + r * row, reinterpret_cast<typename M::Element*>(t + r));
   transpose(t);
   for (int r = 0; r < WIDTH; ++r) store(reinterpret_cast<float*>(to + r * step), t[r]);
 }
@@ -88,7 +84,7 @@ float pack_panel(const Problem& q, long panel, typename M::Element* across, type
       const float* x = q.table + (first + i) * q.dim;
       for (long d = 0; d < width; d += STEP)
         for (int j = 0; j < STEP; j += WIDTH)
-          turn_rows<M>(x + j * q.dim + d, q.dim, broadcast(1.f), across + d / M::PACK * M::PANEL + i + j, M::PANEL);
+          turn_rows<M>(x + j * q.dim + d, q.dim, across + d / M::PACK * M::PANEL + i + j, M::PANEL);
       for (int j = 0; j < STEP; j += M::PACK)
         for (long d = 0; d < width; d += WIDTH)
           M::along(x + j * q.dim + d, q.dim, along + (i + j) / M::PACK * width + d);
@@ -175,7 +171,7 @@ __attribute__((noinline)) void exponentials(const Vec (&tile)[ROWS][COLUMNS], co
 }
 
 // One group of rows and one panel: exp(h . e) times 2^start, added to the rows' sums, as operands of both gradients;
-// by_row: [GROUP, PANEL/PACK], by_item: [GROUP/PACK, PANEL].
+// by_row: [GROUP, PANEL/PACK], by_item: [GROUP/PACK, PANEL], with AMX its items in the order of `place`.
 template <class M>
 INLINE void weigh(const float* start, const typename M::Element* rows, const typename M::Element* across, long depth,
                   const Mask<M>* mask, Vec* sums, typename M::Element* by_row, typename M::Element* by_item) {

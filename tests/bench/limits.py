@@ -23,7 +23,7 @@ DIM, BLOCKS = 64, 2
 
 
 def peak_rates() -> dict[Precision, float]:
-    """Operations a second on all cores, a multiply-add being two, by precision; empty without a compiler.
+    """Operations a second on all cores, a multiply-add being two, by precision; empty without kernels.
 
     The best of some tries: what else runs can only lower it.
     """

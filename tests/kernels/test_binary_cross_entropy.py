@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.config import LossConfig
 from models.kernels.binary_cross_entropy import fused_binary_cross_entropy, usable
-from models.kernels.build import VARIANTS, choose, load
+from models.kernels.build import VARIANTS, load
 from models.losses import LossInput, prediction_loss
 from models.negatives import Negatives
 from models.sampled import RowLoss, bce_halves_rows, bce_rows, binary_weights, gbce_rows
@@ -164,7 +164,7 @@ def test_training_uses_it_and_falls_back(kind: str, reduction: str, monkeypatch:
 
 
 def test_what_it_takes() -> None:
-    width = choose().width
+    width = load().variant.width
     assert usable(torch.ones(2, width), torch.ones(3, width))
     assert not usable(torch.ones(2, width + 1), torch.ones(3, width + 1))
     assert not usable(torch.ones(0, width), torch.ones(3, width))

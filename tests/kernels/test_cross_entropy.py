@@ -79,7 +79,7 @@ SHAPES = [(n, d, v) for n, d in itertools.product((1, 7, 129), (8, 16, 50, 64, 1
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
 def test_odd_shapes(precision: Precision, tolerance: float, order: Order) -> None:
     """Errors measured against what one row with a probability of 1 contributes: rounding is that of probabilities."""
-    for n, dim, n_items in [*SHAPES, (5000, 3, 97), (300, 200, 60), (257, 1, 49)]:
+    for n, dim, n_items in [*SHAPES, (5000, 3, 97), (4500, 64, 150), (300, 200, 60), (257, 1, 49)]:
         hidden, table, targets = problem(n, dim, n_items, extra=n % 3)
         loss, d_hidden, d_table = fused(hidden, table, targets, n_items, precision, order)
         wanted = reference(hidden, table, targets, n_items)
@@ -87,6 +87,15 @@ def test_odd_shapes(precision: Precision, tolerance: float, order: Order) -> Non
         assert (d_hidden - wanted[1]).abs().max() * n / table.abs().max() < tolerance, (n, dim, n_items)
         heaviest = torch.bincount(targets).max() / n
         assert (d_table - wanted[2]).abs().max() / (hidden.abs().max() * heaviest) < tolerance, (n, dim, n_items)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("order", ORDERS)
+def test_more_threads_than_work(precision: Precision, order: Order) -> None:
+    hidden, table, targets = problem(7, 64, 48)
+    torch.set_num_threads(5)
+    made = fused(hidden, table, targets, 48, precision, order)
+    agrees(made, reference(hidden, table, targets, 48), loss=1e-3, grads=1e-2)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
