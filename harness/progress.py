@@ -13,6 +13,8 @@ from harness.config import TrialSpec
 from harness.executors import Event, TrialStarted
 from harness.values import THEN, EpochEvent, EpochLog, Outcome, TrialFailure, TrialPruned, TrialResult
 
+SLOW = {"torch": "native kernels", "torch_ce": "a native cross-entropy"}
+"""What lacks where a trial's provenance names torch, and gives a reason."""
 SHOWN = "ndcg@10"
 """The validation metric that is shown."""
 
@@ -120,12 +122,13 @@ class Display:
             self._say(f"{words}: best epoch {outcome.best_epoch} of {len(outcome.epochs)}{shown}")
 
     def _tell_slow(self, kernels: str) -> None:
-        """Say once why trials run without native kernels, unless they were switched off."""
-        kernels = kernels.rpartition(THEN)[2]
-        if self._told_slow or not kernels.startswith("torch (") or "BTSR_KERNELS=off" in kernels:
+        """Say once why trials run without native kernels, or without that of the loss, unless switched off."""
+        name, _, rest = kernels.rpartition(THEN)[2].partition(" (")
+        if self._told_slow or name not in SLOW or not rest or "BTSR_KERNELS=off" in rest:
             return
         self._told_slow = True
-        words = f"trials run without native kernels, which makes them slower: {kernels[len('torch (') : -1]}"
+        head, more, _ = rest.partition("), ")
+        words = f"trials run without {SLOW[name]}, which makes them slower: {head if more else rest.removesuffix(')')}"
         self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _left(self) -> str:
