@@ -33,8 +33,8 @@ def among(*usual: float) -> Three:
 
 DROPOUT = among(0.1, 0.3, 0.5)
 
-CONTRAST = among(0.001, 0.01, 0.1)
-"""Weights of a contrastive term: the authors' on this core and the originals', see `studies.points.CONTRAST_WEIGHT`."""
+CONTRAST = among(0.0001, 0.001, 0.01)
+"""Weights of a contrastive term, see `studies.points.CONTRAST_WEIGHT`."""
 
 NEGATIVES: Mapping[float, tuple[int, ...]] = {
     64: (16, 64, 256),
@@ -74,7 +74,8 @@ PAPER: Mapping[str, Range] = {"train.weight_decay": Range(low=1e-5, high=1e-4, l
 WEIGHT = Range(low=0.01, high=0.5, log=True)
 """Of an auxiliary term; never 0, which would be another method."""
 
-CONTRAST_RANGE = Range(low=0.0005, high=0.5, log=True)
+CONTRAST_RANGE = Range(low=0.00005, high=0.2, log=True)
+"""Up to the originals' 0.1 and 0.2, which suit their prefixes."""
 
 SHARE, TEMPERATURE = Range(low=0.1, high=0.9), Range(low=0.05, high=2.0, log=True)
 
