@@ -1,5 +1,6 @@
 """On what the runs behind a table or figure were made: device, precision, kernels; and which of them differ."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +31,16 @@ def mixture(runs: Iterable[Ran]) -> str:
     kinds = {
         "devices": {run.device for run in made},
         "precisions": {run.precision for run in made},
-        "kernels": {run.kernels for run in made},
+        "kernels": _brief({run.kernels for run in made}),
     }
     return "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in kinds.items() if len(names) > 1)
+
+
+def _brief(kernels: set[str]) -> set[str]:
+    """The instruction sets that these descriptions name, where there are several; else the descriptions."""
+    words = [word for one in kernels for word in re.findall(r"\b(?:fused|torch|liger)\w*", re.sub(r"\(.*?\)", "", one))]
+    named = {word.rpartition("_")[2] if word.startswith("fused_") else word.partition("_")[0] for word in words}
+    return named if len(kernels) > 1 and len(named) > 1 else kernels
 
 
 def apart(*sides: Sequence[Ran]) -> str:
