@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def study_named(name: str) -> tuple[StudyFunction, tuple[str, ...]]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"study file {path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
     except Exception as error:

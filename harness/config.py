@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from harness.choices import Count, DataChoices, Filter, Repeats, SplitRule, Tie
 from harness.errors import unknown_name
@@ -199,6 +199,12 @@ class TrialSpec(Frozen):
     aux: AuxConfig = AuxConfig()
     train: TrainConfig = TrainConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = SEEDS[0]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked_again(cls, given: object, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """A specification inside a study is checked anew by its fields alone, without its cached key."""
+        return check({name: getattr(given, name) for name in cls.model_fields} if isinstance(given, cls) else given)
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from harness.choices import what_is_wrong
 from harness.errors import ELSEWHERE, StoreError, SweepLocked
 
 LOOKS, LOOK_SECONDS = 20, 0.01
@@ -193,9 +195,14 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def plain_errors(where: str | Path) -> Iterator[None]:
-    """Turn what the database driver says into a StoreError of one line."""
+    """Turn what the database driver says, and what makes a stored configuration none of ours, into a StoreError."""
     try:
         yield
+    except ValidationError as error:
+        raise StoreError(
+            f"database {shown(where)} holds a configuration that this btsr does not know ({what_is_wrong(error)}): use "
+            f"the btsr that wrote it, or {ELSEWHERE}"
+        ) from error
     except DBAPIError as error:
         reason = one_line(error.orig or error)
         hint = f"check its folder, the free space and that it can be written, or {ELSEWHERE}"

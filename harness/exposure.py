@@ -1,4 +1,4 @@
-"""What users are shown, apart from whether it is right: from stored top lists and the items' popularity; numpy only.
+"""What users are shown, apart from whether it is right: from stored top lists and the items' popularity.
 
 Novelty, Gini index, average popularity and popularity calibration (spec 6.8) of the first K of every list. They need
 neither the data nor a new training run.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
 from harness.metrics import CUTOFFS
 from harness.values import N_BUCKETS, Int32, Metric, Part, Split
@@ -75,12 +76,8 @@ def jensen_shannon(first: NDArray[np.integer], second: NDArray[np.integer]) -> N
     """[V] divergence in bits between the rows of two tables of counts [V, C]; no row is all zero."""
     p, q = (counts / counts.sum(1, keepdims=True) for counts in (first, second))
     middle = (p + q) / 2
-
-    def to_middle(share: NDArray[np.float64]) -> NDArray[np.float64]:
-        ratio = np.divide(share, middle, out=np.ones_like(middle), where=share > 0)
-        return np.asarray((share * np.log2(ratio)).sum(1))
-
-    return np.maximum(0.5 * (to_middle(p) + to_middle(q)), 0.0)
+    nats = (rel_entr(p, middle) + rel_entr(q, middle)).sum(1) / 2
+    return np.asarray(np.maximum(nats / np.log(2), 0.0))
 
 
 EXPOSURE: Mapping[str, Callable[[Shown, int], float | None]] = {

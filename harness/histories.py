@@ -100,7 +100,8 @@ def _read(path: Path, suffix: str) -> pd.DataFrame:
                 raise ValueError("its rows have more fields than its header names")
             return frame
         if suffix == ".parquet":
-            return pd.read_parquet(path)
+            frame = pd.read_parquet(path)
+            return frame.reset_index(drop=frame.index.names == [None])  # the file's order and all its columns
         with path.open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines if line.strip()]
         if not all(isinstance(row, dict) for row in rows):

@@ -130,13 +130,19 @@ class Served:
         """The best k unseen items of every user, best first; fewer where fewer are left.
 
         Histories are oldest first. Raises ConfigError for a K that the catalogue does not have, DataError for no
-        histories, an empty one, and for unknown items, which `skip_unknown` leaves out (with users that have no other).
+        histories, an empty one, ids that are no text, and for unknown items, which `skip_unknown` leaves out (with
+        users that have no other).
         """
         n_items = len(self.item_ids)
         if not 1 <= k <= n_items:
             raise ConfigError(f"K = {k}, but the catalogue of this model has {n_items} items: use 1 to {n_items}")
         if not histories:
             raise DataError("there are no histories to recommend for: give at least one user with an item")
+        for user, items in histories.items():
+            if isinstance(items, str) or not all(isinstance(item, str) for item in items):
+                raise DataError(
+                    f"the history of user '{user}' is no sequence of texts ({items!r:.60}): ids are text, ['16']"
+                )
         empty = next((user for user, items in histories.items() if not len(items)), None)
         if empty is not None:
             raise DataError(f"the history of user '{empty}' is empty: give at least one item, or leave the user out")
@@ -225,8 +231,8 @@ def without_checkpoint(row: TrialRow, study: str, paths: RunPaths, command: str)
 def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
     """The kept weights of a trial, on its data as prepared below `paths`, for which the raw file is not needed.
 
-    Raises ConfigError where none were kept, StoreError for a damaged file, DataError where the data here are others
-    than those that the model was trained on.
+    Raises ConfigError where none were kept, StoreError for a damaged file and for another trial's, DataError where the
+    data here are others than those that the model was trained on.
     """
     where = device_of(device)
     path = paths.checkpoints / key / BEST
@@ -235,12 +241,15 @@ def load_model(key: str, paths: RunPaths, *, device: str = "cpu") -> Served:
     try:
         found = read(path, device) or {}
         identity, spec = json.loads(found["identity"]), TrialSpec.model_validate_json(found["spec"])
+        trained, fingerprint = str(identity["key"]), str(identity["fingerprint"])
         weights = {name.removeprefix("model."): value for name, value in found["weights"].items()}
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{path} is damaged ({type(error).__name__}): keep it anew, see --keep-checkpoints") from error
-    split = prepared_as(str(identity["fingerprint"]), paths) or prepare(spec.data, paths)
+    if trained != key:
+        raise StoreError(f"{path} is the checkpoint of another trial ({trained}): keep its own, see --keep-checkpoints")
+    split = prepared_as(fingerprint, paths) or prepare(spec.data, paths)
     n_items = int(weights["table"].shape[0]) - rows_beyond_items(spec.encoder)
-    _check_catalogue(path, str(identity["fingerprint"]), n_items, split)
+    _check_catalogue(path, fingerprint, n_items, split)
     model = SASRec(spec.encoder, split.n_items, torch.Generator().manual_seed(0), spec.train.precision)
     model.load_state_dict({name: value for name, value in weights.items() if name in model.state_dict()})
     return Served(model=model.to(where), item_ids=tuple(split.item_ids.tolist()), device=where)

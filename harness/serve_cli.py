@@ -23,12 +23,13 @@ def recommend(
     study: Annotated[str | None, typer.Option(help="take the best model of this study, chosen on validation")] = None,
     trial: Annotated[str | None, typer.Option(help="take this trial: its key, or its beginning")] = None,
     mode: Annotated[
-        Literal["precise", "balanced", "diverse"],
+        Literal["precise", "balanced", "diverse"] | None,
         typer.Option(
             help="where on the front of validation ndcg@10 and cov@10: best ndcg@10; most coverage at 99 % or at 90 % "
-            "of it"
+            "of it",
+            show_default="precise",
         ),
-    ] = "precise",
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="of a study with several")] = None,
     method: Annotated[str | None, typer.Option(help="only this method, such as bt_sr")] = None,
     profile: Annotated[Profile | None, typer.Option(help="of a study with both")] = None,
@@ -48,8 +49,10 @@ def recommend(
     """
     if (study is None) == (trial is None):
         raise ConfigError("name either --study, to use its best model, or --trial with a key")
-    if trial is not None and (mode != "precise" or dataset or method or profile):
-        raise ConfigError("--trial names the model: leave out --mode, --dataset, --method and --profile")
+    if trial is not None and any(given is not None for given in (mode, dataset, method, profile, db)):
+        raise ConfigError("--trial names the model: leave out --mode, --dataset, --method, --profile and --db")
+    if output.resolve() == histories.resolve():
+        raise ConfigError(f"--output {output} is the file of the histories, which would be lost: name another file")
     named = file_key(dataset) if dataset and is_file(dataset) else dataset
     from harness.histories import known_format, read_histories, write_recommendations
 
@@ -61,14 +64,15 @@ def recommend(
     if study is not None:
         kept = kept_keys(paths)
         with open_results(paths) as store:
-            choice = choose_trial(store, study, mode=mode, dataset=named, profile=profile, method=method, kept=kept)
+            how = mode or "precise"
+            choice = choose_trial(store, study, mode=how, dataset=named, profile=profile, method=method, kept=kept)
             typed = store.provenance(choice.row.key).command
         key, aux = choice.row.key, choice.row.spec.aux
         if not quiet:
             dial = f", alpha {aux.alpha:g}, lambda {aux.lam:g}" if aux.kind != "none" else ""
             numbers = ", ".join(f"{name}@{at} {value:.4f}" for (name, at), value in choice.valid.items())
             typer.echo(
-                f"{mode}: {choice.row.spec.method}{dial}, seed {choice.row.spec.seed}, trial {key} (validation "
+                f"{how}: {choice.row.spec.method}{dial}, seed {choice.row.spec.seed}, trial {key} (validation "
                 f"{numbers}; {choice.settings} settings compared"
                 + (f"; the weights of {choice.passed_over} better seeds were not kept)" if choice.passed_over else ")"),
                 err=True,

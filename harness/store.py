@@ -304,7 +304,8 @@ class Store:
         table = schema.data
         there = [c for c in table.columns if self._version > 2 or c.name not in schema.ADDED_IN_3]
         row = self._one(select(*there).where(table.c.fingerprint == fingerprint), f"data {fingerprint}")
-        return data_of(row)
+        with database.plain_errors(self.where):
+            return data_of(row)
 
     def validation(self) -> ValidationReader:
         """The view of this store that selection code is given."""

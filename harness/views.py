@@ -28,7 +28,11 @@ class ViewSource:
         kind, view = self.aux.kind, self.aux.bt_view
         self.all_inputs = sequences.inputs(np.arange(len(sequences.starts))) if kind == "ec4srec" else None
         self.similar = most_co_occurring(sequences.windows(), n_items) if view == "substitute" else None
-        with_partner = kind in {"duorec", "ec4srec"} or (kind == "barlow_twins" and view == "supervised")
+        with_partner = (
+            kind == "duorec"
+            or (kind == "ec4srec" and self.aux.supervised_weight > 0)
+            or (kind == "barlow_twins" and view == "supervised")
+        )
         self.partners = None
         if with_partner:
             strangers = kind == "barlow_twins"

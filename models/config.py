@@ -13,9 +13,14 @@ ADDED: dict[str, JsonValue] = {"added": True}
 
 
 class Frozen(BaseModel):
-    """Base of every configuration: immutable, unknown fields refused, no NaN or infinity."""
+    """Base of every configuration: immutable, unknown fields refused, no NaN or infinity.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    A configuration inside another is checked again: `model_copy` and `model_construct` check nothing.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, revalidate_instances="always"
+    )
 
     def canonical(self) -> dict[str, Any]:
         """This configuration as plain JSON values, the form that is hashed into a trial's key.

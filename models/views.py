@@ -7,8 +7,6 @@ from models.augment import Ragged
 from models.negatives import draw_distinct
 from models.packed import ranges
 
-NO_OVERLAP = 0.01
-"""Sum of importances of a candidate that has no item in common with the anchor."""
 MOST_CANDIDATES = 64
 """Candidates looked at for one anchor; more are thinned out at random."""
 
@@ -80,8 +78,8 @@ def utilities(
 ) -> NDArray[np.float64]:
     """[P] exp(g) * o of each candidate sequence for anchor anchors[number] (spec 4.3).
 
-    g: sum of the candidate's importances at places whose items the anchor has too (0.01 if none); o: number of such
-    places over max_len. importance: aligned with x.items.
+    g: sum of the candidate's importances at places whose items the anchor has too; o: number of such places over
+    max_len, with none of which the product is 0 whatever g is. importance: aligned with x.items.
     """
     n_items = int(x.items.max()) + 1
     mine = x.take(anchors)
@@ -92,7 +90,7 @@ def utilities(
     common = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
     overlap = np.bincount(pair[common], minlength=len(candidates))
     g = np.bincount(pair[common], weights=importance[rows][common], minlength=len(candidates))
-    return np.exp(np.where(overlap > 0, g, NO_OVERLAP)) * overlap / max_len
+    return np.exp(g) * overlap / max_len
 
 
 def draw_by_explanation(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Generator
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -206,6 +207,13 @@ def test_bad_files_are_named(name: str, content: str, says: str, tmp_path: Path)
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
+def test_rows_of_parquet_are_taken_in_the_order_of_the_file(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": ["b", "a", "b", "a"], "item": ["1", "2", "3", "4"]})
+    for kept in (frame.iloc[::-1], frame.iloc[::-1].set_index("user")):
+        kept.to_parquet(tmp_path / "in.parquet")
+        assert list(read_histories(tmp_path / "in.parquet").items()) == [("a", ("4", "2")), ("b", ("3", "1"))]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file .*a.csv"):
         read_histories(tmp_path / "a.csv")
@@ -231,6 +239,9 @@ def test_impossible_requests(trained: tuple[RunPaths, Split]) -> None:
         recommend("ffff", {"u": [item]}, paths=paths)
     with pytest.raises(ConfigError, match="device 'nosuch' cannot be used"):
         recommend(key, {"u": [item]}, paths=paths, device="nosuch")
+    for history in (item, [1, 2], [item, None]):
+        with pytest.raises(DataError, match="the history of user 'u' is no sequence of texts .*: ids are text"):
+            recommend(key, {"u": cast(list[str], history)}, paths=paths)
 
 
 def test_other_catalogue_and_damage(trained: tuple[RunPaths, Split], tmp_path: Path) -> None:
@@ -242,6 +253,11 @@ def test_other_catalogue_and_damage(trained: tuple[RunPaths, Split], tmp_path: P
     other.keep_best(weights)
     with pytest.raises(DataError, match=f"another catalogue: .*data ffffffff.*data {split.fingerprint[:8]}"):
         recommend(spec().key, {"u": ["1"]}, paths=mine)
+    stranger = mine.checkpoints / spec(0.4).key
+    stranger.mkdir()
+    shutil.copy(paths.checkpoints / spec().key / BEST, stranger)
+    with pytest.raises(StoreError, match=f"is the checkpoint of another trial .{spec().key}.: keep its own"):
+        recommend(spec(0.4).key, {"u": ["1"]}, paths=mine)
     (other.folder / BEST).write_bytes(b"torn")
     with pytest.raises(StoreError, match="is damaged"):
         recommend(spec().key, {"u": ["1"]}, paths=mine)
@@ -320,13 +336,16 @@ def test_the_command_says_how_to_keep_weights(
     for wrong in (
         [],
         ["--study", "tiny", "--trial", "abc"],
-        ["--trial", "abc", "--mode", "diverse"],
+        ["--trial", spec().key, "--mode", "precise"],
+        ["--trial", spec().key, "--db", "nosuch.db"],
+        ["--trial", spec().key, "--output", source],
         ["--trial", ""],
         ["--trial", "/etc"],
         ["--trial", "*"],
     ):
-        assert run(monkeypatch, *wrong, *words) == 2
+        assert run(monkeypatch, *words, *wrong) == 2
         assert capsys.readouterr().err.startswith("btsr-recommend: ")
+        assert source.read_text() == f"user,item\nu,{split.item_ids[0]}\n"
 
 
 def test_help_names_every_option() -> None:

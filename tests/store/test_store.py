@@ -349,6 +349,20 @@ def test_another_schema_version_is_refused(store: Store, tmp_path: Path, version
         open_store(tmp_path / "btsr.db", create=True)
 
 
+def test_a_stored_configuration_that_is_none_is_named(store: Store, tmp_path: Path) -> None:
+    store.register_study(Study(name="later", title="", specs=(fake.spec(),)))
+    store.close()
+    connection = sqlite3.connect(tmp_path / "btsr.db")
+    with connection:
+        connection.execute("UPDATE study_trial SET spec = json_set(spec, '$.train.rounds', 3)")
+    connection.close()
+    with (
+        open_store(tmp_path / "btsr.db", read_only=True) as reader,
+        pytest.raises(StoreError, match="does not know .TrialSpec.train.rounds=3: Extra inputs.*: use the btsr that"),
+    ):
+        reader.study("later")
+
+
 def test_missing_and_unusable_places(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no results database .*btsr-sweep first"):
         open_store(tmp_path / "btsr.db", read_only=True)

@@ -89,9 +89,16 @@ CONTRADICTORY: dict[str, str] = {
     "weight.py": "def study(options):\n    return AuxConfig(alpha=0.1)\n",
     "single.py": "def study(options):\n    return varied(trial(*BT, options, 1), train={'batch_size': 1})\n",
     "loaded.py": "TERM = AuxConfig(kind='barlow_twins', alpha='much')\n",
+    "copied.py": "def study(options):\n    base = trial(*BT, options, 1)\n"
+    "    spec = base.model_copy(update={'aux': base.aux.model_copy(update={'alpha': -0.5})})\n"
+    "    return Study(name='copied', title='', specs=(spec,))\n",
+    "made.py": "def study(options):\n    loss = LossConfig.model_construct(kind='sce')\n"
+    "    spec = trial(*BT, options, 1).model_copy(update={'loss': loss})\n"
+    "    return Study(name='made', title='', specs=(spec,))\n",
 }
 """Study files whose settings cannot be, below these lines."""
 ABOVE = """
+from harness.config import Study
 from models.config import AuxConfig, LossConfig
 from studies.profiles import trial, varied
 BT = "bt_sr", "synthetic"
@@ -137,6 +144,8 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "weight.py"), "failed: AuxConfig: alpha set without an auxiliary term: use kind="),
         (("--study", "single.py"), "failed: TrialSpec: batch_size=1 leaves aux.kind='barlow_twins' nothing to"),
         (("--study", "loaded.py"), "cannot be loaded: AuxConfig.alpha='much': Input should be a valid number"),
+        (("--study", "copied.py"), "failed: Study.specs.0.aux.alpha=-0.5: Input should be greater than or equal to 0"),
+        (("--study", "made.py"), "failed: Study.specs.0.loss: kind='sce' needs sce_b_y"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
         (("--list",), "--executor has no effect with --list: drop one of them"),
@@ -290,7 +299,8 @@ def test_in_a_file_no_name_of_a_plan_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_two_real_trials_of_a_study_file(tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(TINY)
+    annotated = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    (tmp_path / "tiny.py").write_text(f"{annotated}@dataclass\nclass Size:\n    dim: int\n{TINY}")
     first = sweep(tmp_path, "--study", "tiny.py", "--workers", "2", "--out", "one")
     assert first.returncode == 0, first.stderr
     assert first.stdout == "tiny: 2 of 2 trials are done (2 now, 0 before) in one/btsr.db\n"

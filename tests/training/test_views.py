@@ -246,6 +246,14 @@ def test_the_share_of_partners_is_logged_where_all_anchors_are_dropped() -> None
     assert loss == Trainer(spec_of(), alone, CPU).run_epoch(1)[0]
 
 
+def test_a_part_of_ec4srec_without_weight_draws_and_logs_nothing() -> None:
+    for weight in (0.0, 0.5):
+        aux = ec(supervised_weight=weight, explain_start=1)
+        trainer = Trainer(spec_of(aux=aux, train={"batch_size": 16, "max_epochs": 1}), SPLIT, CPU)
+        _, parts = trainer.run_epoch(1)
+        assert "auxiliary" in parts and ("partner_share" in parts) == (weight > 0)
+
+
 def test_a_single_training_user_has_nothing_to_compare() -> None:
     one = markov_split(n_train=1)
     assert Trainer(spec_of(), one, CPU).batch_size == 1
