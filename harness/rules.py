@@ -120,23 +120,26 @@ def metric_of(words: str) -> Metric:
 
 
 def pick(rule: Rule, valid: Callable[[Metric], NDArray[np.float64]], dataset: str) -> int:
-    """The place that the rule chooses among validation values [settings] by metric; of equals the first.
+    """The place that the rule chooses among validation values [settings] by metric; of equals the one that has most to
+    spare of the limited metric, then the first.
 
     Raises ConfigError where none is within the limit.
     """
     goal = rule.sign * valid(rule.metric)
-    allowed = np.ones(len(goal), np.bool_)
+    allowed, spare = np.ones(len(goal), np.bool_), np.zeros(len(goal))
     if rule.limited is not None:
         values = valid(rule.limited)
         best = values.min() if rule.limited[0] in LOWER_IS_BETTER else values.max()
         limit = rule.limit * best if rule.of_best else rule.limit
-        allowed = values >= limit - 1e-12 if rule.at_least else values <= limit + 1e-12
+        spare = values - limit if rule.at_least else limit - values
+        allowed = spare >= -1e-12
         if not allowed.any():
             raise ConfigError(
                 f"no setting on {dataset} satisfies '{rule.words}': {rule.limited[0]}@{rule.limited[1]} on validation "
                 f"is {values.min():.4f} to {values.max():.4f}"
             )
-    return int(np.argmax(np.where(allowed, goal, -np.inf)))
+    foremost = allowed & (goal >= goal[allowed].max() - 1e-12)
+    return int(np.argmax(np.where(foremost, spare, -np.inf)))
 
 
 def pareto(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[int, ...]:

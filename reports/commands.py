@@ -19,6 +19,8 @@ POINTS = 20
 """Of a search that has none yet."""
 
 _COLUMNS = ("--user-col", "--item-col", "--time-col")
+DATA_HABITS = ("--tie", "--precision")
+_HABITS = ("--seeds", "--max-epochs", "--validate-every", *DATA_HABITS)
 _PLANNING = (
     *("--methods", "--seeds", "--tie", "--max-epochs", "--precision", "--validate-every"),
     *map(option, DataChoices.model_fields),
@@ -105,7 +107,7 @@ def extending_command(
 ) -> str:
     """The command that runs, beside the trials that a study of ours was asked for, the others that it has without
     --reduced."""
-    options = _options(study, profile, datasets, asked, narrow=False)
+    options = _options(study, profile, datasets, _of_today(study, profile, asked), narrow=False)
     words = unsaid() if options is None else [word for word in options if word != "--reduced"]
     return _command(study, profile, datasets, words, database) + " --extend"
 
@@ -119,8 +121,8 @@ def naming_command(
     method: str,
     unsaid: Callable[[], Sequence[str]],
 ) -> str:
-    """The command that runs a method of a study of ours beside the trials that the study was asked for."""
-    options = _options(study, profile, datasets, asked, narrow=False)
+    """The command that runs a method of a study of ours beside those of the trials `asked` for that it has."""
+    options = _options(study, profile, datasets, _of_today(study, profile, asked), narrow=False)
     words = unsaid() if options is None else options
     return _command(study, profile, datasets, [*words, "--methods", method], database) + " --extend"
 
@@ -155,6 +157,30 @@ def options_like(
         columns=next((spec.data.columns for spec in mine if any(spec.data.columns)), ("", "", "")),
     )
     return _tied(tie or (ties.pop() if len(ties) == 1 else None)) + _always(options)
+
+
+def habits(study: str, profile: Profile, asked: Sequence[TrialSpec]) -> dict[str, str]:
+    """Option -> value of how a study of ours was asked for, of seeds, epochs, validation, ties and precision; only what
+    all its data sets agree on."""
+    mine = _of_today(study, profile, asked)
+    found = []
+    for dataset in dict.fromkeys(spec.data.dataset for spec in mine):
+        here = [spec for spec in mine if spec.data.dataset == dataset]
+        words = shlex.join(_options(study, profile, (dataset,), here, narrow=False) or [])
+        found.append({(name, value) for name in _HABITS if (value := said(words, name)) is not None})
+    return dict(sorted(set.intersection(*found))) if found else {}
+
+
+def hears_seeds(study: str, profile: Profile, datasets: Sequence[str]) -> bool:
+    """Whether a study of ours is another with fewer seeds; --seeds is refused where it is not."""
+    few = StudyOptions(datasets=tuple(datasets), profile=profile, seeds=SEEDS[:1])
+    return _planned(study, few) != _planned(study, few.model_copy(update={"seeds": SEEDS}))
+
+
+def _of_today(study: str, profile: Profile, asked: Sequence[TrialSpec]) -> list[TrialSpec]:
+    """Those of the trials that a study of ours, as it is today, has."""
+    old = {spec.key for spec in unplanned(study, profile, asked)}
+    return [spec for spec in asked if spec.key not in old]
 
 
 def exact_command(

@@ -6,7 +6,7 @@ from harness.config import DataConfig, Profile, TrialSpec
 from harness.options import said
 from harness.store import Store
 from models.config import Precision
-from reports.commands import options_like
+from reports.commands import DATA_HABITS, habits, hears_seeds, options_like
 from studies import STUDIES
 
 
@@ -33,3 +33,17 @@ def usual_options(
 ) -> list[str]:
     """How these data were asked for before, in words of `btsr-sweep`."""
     return options_like(profile, datasets, trials_on(store, datasets, profile), tie=tie, precision=precision)
+
+
+def as_others(store: Store, study: str, profile: Profile, datasets: Sequence[str]) -> list[str]:
+    """Seeds and epochs as the first study that was asked for on these data sets has them, where this one hears them."""
+    for name in store.studies():
+        asked = [s for s in store.study(name).specs if s.data.dataset in datasets and s.profile == profile]
+        if found := habits(name, profile, asked):
+            return [
+                word
+                for option, value in found.items()
+                if option not in DATA_HABITS and (option != "--seeds" or hears_seeds(study, profile, datasets))
+                for word in (option, value)
+            ]
+    return []

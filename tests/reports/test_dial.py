@@ -79,6 +79,15 @@ def test_best_is_the_least_where_less_is_better() -> None:
     assert pick(rule_of("max gini@10 subject to cov@10 >= 0.5*best"), values.__getitem__, "ml1m") == 0
 
 
+def test_of_equals_none_that_another_dominates_is_picked() -> None:
+    """Coverage is a count: the last two have the same, and the limit is 0.198."""
+    values = {("cov", 10): np.array([0.3, 0.5, 0.5]), ("ndcg", 10): np.array([0.2, 0.1985, 0.199])}
+    assert pick(rule_of("balanced"), values.__getitem__, "ml1m") == 2
+    values[("gini", 10)] = np.array([0.7, 0.8, 0.75])
+    assert pick(rule_of("max cov@10 subject to gini@10 <= 0.9"), values.__getitem__, "ml1m") == 2
+    assert pick(rule_of("max cov@10"), values.__getitem__, "ml1m") == 1
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grid with the first seed, a line with two; on test the order of the settings is turned around."""

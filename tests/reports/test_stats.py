@@ -79,8 +79,9 @@ def test_paired_t_by_hand_and_by_scipy() -> None:
 
 
 def test_paired_t_without_variance_or_runs() -> None:
-    assert paired_t(np.array([0.1, 0.1, 0.1])) == 0.0
-    assert paired_t(np.array([0.3 - 0.2, 0.2 - 0.1])) == 0.0  # equal but for rounding
+    """Of counts, so few equal differences are no proof: 2 of 2^3 sign patterns are as extreme."""
+    assert paired_t(np.array([0.1, 0.1, 0.1])) == 0.25
+    assert paired_t(np.array([0.3 - 0.2, 0.2 - 0.1])) == 0.5  # equal but for rounding
     assert paired_t(np.zeros(5)) == 1.0
     assert paired_t(np.array([0.3])) is None
 
@@ -89,7 +90,7 @@ def test_five_runs_cannot_reach_less_than_a_sixteenth() -> None:
     better = _seeds_only(0.11, 0.12, 0.13, 0.14, 0.16)
     worse = _seeds_only(0.10, 0.10, 0.10, 0.10, 0.10)
     found = compare(better, worse)
-    assert found.p_exact == 0.0625 == found.least_exact
+    assert found.p_exact == 0.0625 == stats.least_exact(5)
     assert found.p_seeds is not None and found.p_seeds < 0.05
     assert found.note.startswith("not enough runs for an exact test: 5 runs cannot reach p < 0.0625")
     six = np.arange(1.0, 7.0)
@@ -195,7 +196,7 @@ def test_interval_of_coverage_is_students_t_over_seeds() -> None:
     found = interval(_seeds_only(*values))
     assert found == Interval(low=pytest.approx(low), high=pytest.approx(high), over="seeds")
     assert found.low <= 0.31 <= found.high < 0.5
-    assert interval(_seeds_only(0.3)) is None
+    assert interval(_seeds_only(0.3)) is None and interval(_seeds_only(0.3, 0.3)) is None
 
 
 def test_detectable_difference_is_found_with_the_promised_power() -> None:

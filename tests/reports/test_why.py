@@ -19,6 +19,7 @@ from reports.results import Request, gather
 from reports.tables import build
 from reports.why import _letter, origins, place_of, why
 from studies import STUDIES
+from studies.profiles import varied
 from tests.reports.world import data_config, result, spec, split_of, write
 
 
@@ -101,6 +102,29 @@ def test_a_column_that_the_study_does_not_ask_for_is_named_with_its_command(
         code, _, err = _said(monkeypatch, capsys, "--why", place, "--db", file)
         assert code == 2 and "nothing is behind " in err and expected in err and err.count("\n") == 1
     assert "--methods sasrec_bce+bt" in err
+
+
+def test_the_commands_of_a_row_follow_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One command where a plan holds all runs; runs of an earlier definition split it. CE has 50 epochs."""
+    specs = STUDIES["table2"](StudyOptions(datasets=("ml1m",), seeds=SEEDS[:2], max_epochs=60)).specs
+    split = split_of(specs[0].data, 50)
+    whole = [result(one, split, valid=1, test=1) for one in specs if one.method in {"bt_sr", "sasrec_ce", "duorec"}]
+    file = write(tmp_path / "whole.db", "table2", specs, whole, [split])
+    words = ("--why", "table 2, ml1m, hr@1")
+    start = "btsr-sweep --study table2 --dataset ml1m --profile released --methods "
+    _, out, _ = _said(monkeypatch, capsys, *words, "--db", file)
+    again = "--seeds 2 --max-epochs 60 --out again"
+    assert out.endswith(f"empty database:\n  {start}sasrec_ce,duorec,bt_sr {again}\n")
+    earlier = [varied(one, aux={"alpha": 0.7}) if one.method == "duorec" else one for one in specs]
+    there = [result(one, split, valid=1, test=1) for one in earlier if one.method in {"bt_sr", "sasrec_ce", "duorec"}]
+    file = write(tmp_path / "part.db", "table2", earlier, there, [split])
+    _, out, _ = _said(monkeypatch, capsys, *words, "--db", file)
+    told = out[out.index("empty database:") :].splitlines()[1:]
+    assert told == [f"  {start}sasrec_ce --seeds 2 --out again", "  btsr-sweep", f"  {start}bt_sr {again} --extend"]
+    _, _, err = _said(monkeypatch, capsys, *words[:1], "table 2, ml1m, hr@1, sasrec_gbce", "--db", file)
+    assert "--seeds 2 --max-epochs 60 --methods sasrec_gbce --db" in err, "as the others, for all the earlier trials"
 
 
 def test_improve_is_what_it_compares(
