@@ -154,6 +154,9 @@ def one_statement(connection: Connection, sql: str) -> CursorResult[Any]:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = 0  # prepares what it runs for the first time
         connection.execute(text("SET TRANSACTION READ ONLY"))
+    elif connection.dialect.name == "sqlite":
+        file: Any = connection.connection.driver_connection
+        file.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH makes the file that it names
     return connection.execution_options(no_parameters=True).exec_driver_sql(sql)
 
 

@@ -65,11 +65,28 @@ def popcal(shown: Shown, k: int) -> float | None:
     the input and of the first K; 0: as popular as what the user had, at most 1. None where inputs are not recorded."""
     if shown.inputs is None:
         return None
-    top = shown.top[:, :k]
-    of_item = np.append(shown.item_bucket, 0)[top]  # -1 takes the extra last entry
-    out = np.stack([(of_item == bucket).sum(1) for bucket in range(1, N_BUCKETS + 1)], axis=1)
+    out = _in_buckets(shown, k)
     some = out.sum(1) > 0
     return float(jensen_shannon(shown.inputs[some], out[some]).mean()) if some.any() else None
+
+
+def _in_buckets(shown: Shown, k: int) -> NDArray[np.int64]:
+    """[V, 3] how many of a user's first K are in each popularity bucket."""
+    of_item = np.append(shown.item_bucket, 0)[shown.top[:, :k]]  # -1 takes the extra last entry
+    return np.stack([(of_item == bucket).sum(1) for bucket in range(1, N_BUCKETS + 1)], axis=1)
+
+
+def exposure_by_user(name: str, shown: Shown, k: int) -> NDArray[np.float64] | None:
+    """[V] every user's value of a metric of EXPOSURE whose mean over the users is the metric. None for one that is no
+    such mean: the Gini index, and any where a list has fewer than K items."""
+    top = shown.top[:, :k]
+    if name == "gini" or (top < 0).any():
+        return None
+    if name == "popcal":
+        return None if shown.inputs is None else jensen_shannon(shown.inputs, _in_buckets(shown, k))
+    popularity = shown.popularity[top]
+    values = popularity if name == "arp" else -np.log2(np.maximum(popularity, 1) / shown.n_users)
+    return np.asarray(values.mean(axis=1))
 
 
 def jensen_shannon(first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.errors import ConfigError
 from harness.rules import Metric
 from harness.values import N_BUCKETS
-from reports.findings import candidates
+from reports.findings import chosen_of
 from reports.measure import Measurer
 from reports.names import dataset_title
 from reports.notes import column_words
@@ -46,7 +46,7 @@ class Bars:
 def bars(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> Bars:
     """One data set's bars. Raises ConfigError (with the command to run) where it has no result in these columns."""
     measurer = Measurer(evidence.store)
-    chosen = {column.key: choice for column in columns if (choice := candidates(evidence, dataset, column)) is not None}
+    chosen = chosen_of(evidence, dataset, columns)
     if not chosen:
         names = ", ".join(column.title for column in columns)
         raise ConfigError(

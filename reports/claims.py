@@ -16,13 +16,14 @@ from harness.values import Part
 from reports.groups import Group, replicated
 from reports.lines import line
 from reports.measure import Measurer
-from reports.names import dataset_title, method_title
+from reports.names import count, dataset_title, method_title
 from reports.opponents import Opponents, beside_the_term
 from reports.plans import BASE_LOSSES, OURS, TABLE1, TABLE2
 from reports.ran import Ran, apart, ran
 from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
+from reports.unasked import unasked
 
 Answer = Literal["yes", "no", "undecided", "not run"]
 BUCKETS = ("", "head", "mid", "tail")
@@ -228,13 +229,30 @@ class Claims:
             return self._missing(claim, dataset, "needs BT-SR and another method under one protocol")
         rival = max(others, key=lambda key: sign * self._mean(others[key], *metric, part="valid"))
         place = "best" if sign > 0 else "lowest"
-        how = f"against {method_title(rival)}, the {place} of the {len(others)} others on validation"
+        among = f"the {place} of the {count(len(others), 'other')}"
+        how = f"against {method_title(rival)}, {among} on validation"
         found = self._difference(claim, dataset, ours, others[rival], metric, how, sign)
         ahead = max(others, key=lambda key: sign * self._mean(others[key], *metric))
         if found.answer != "yes" or ahead == rival:
             return found
-        how = f"against {method_title(ahead)}, the {place} of the {len(others)} others on test, not on validation"
+        how = f"against {method_title(ahead)}, {among} on test, not on validation"
         return self._difference(claim, dataset, ours, others[ahead], metric, how, sign)
+
+    def remedies(self, found: Sequence[Claim]) -> Iterator[str]:
+        """What runs the claims that were not."""
+        for dataset in self._evidence.finished:
+            lacking = [c for c in found if c.dataset == dataset and c.answer == "not run"]
+            of_alpha = [c for c in lacking if "alpha_lambda" in c.how]
+            if of_alpha:
+                yield f"{dataset_title(dataset)}, claims about alpha: {self._evidence.remedy(dataset)}."
+            if len(of_alpha) == len(lacking):
+                continue
+            columns = (*TABLE2.columns, *TABLE1.columns[len(BASE_LOSSES) :])
+            absent = [column for column in columns if self._opponents.chosen(dataset, column) is None]
+            for group in unasked(self._evidence, TABLE1.study, (dataset,), absent):
+                if group.study:
+                    titles = ", ".join(column.title for column in group.columns)
+                    yield f"{dataset_title(dataset)}, claims about {titles}: run `{group.command}`."
 
     def powers(self) -> Iterator[str]:
         """What the runs at hand could find, for each data set that has BT-SR and its base."""
@@ -341,6 +359,7 @@ def claims(evidence: Evidence) -> Sheet:
             *_data_notes(evidence, found),
             *_apart_notes(found),
             *asked.powers(),
+            *asked.remedies(found),
             *several.values(),
             *([f"Nothing was run on {', '.join(absent)}."] if absent else []),
         ),

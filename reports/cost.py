@@ -32,8 +32,9 @@ def costs(store: Store) -> Sheet:
         header=HEADER,
         rows=tuple(rows),
         footnotes=(
-            "Expected: what the study's first start knew, from finished trials of the same kind or by --calibrate. "
-            "Seconds are those of one trial on one worker.",
+            "Expected: what the first start that had an estimate knew, by --calibrate or from finished trials of the "
+            "same kind; where these are of the study itself, they are among those that it is compared with. Seconds "
+            "are those of one trial on one worker.",
         ),
     )
 

@@ -32,8 +32,13 @@ def draw_separation(found: Sequence[Separation], title: str, caption: Sequence[s
             grid = figure.subplots(len(found), 3, squeeze=False, width_ratios=(1.25, 1.0, 1.25))
         for row, one in enumerate(found):
             shown = [model for model in one.models if model.key in SCORED]
-            _densities(grid[row, 0], shown, colors)
-            _overlaps(grid[row, 1], shown, 7.0 if width.narrow else 6.0)
+            if any(model.curves is not None for model in shown):
+                _densities(grid[row, 0], shown, colors)
+                _overlaps(grid[row, 1], shown, 7.0 if width.narrow else 6.0)
+            else:
+                for axes in grid[row, :2]:
+                    axes.set(xticks=(), yticks=())
+                    axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes)
             _spectra(grid[row, 2], one.models, colors, width)
             if width.narrow:
                 grid[row, 3].set_axis_off()

@@ -105,9 +105,10 @@ def _overview(number: int, axis: Axis, *, buckets: bool) -> Draw:
 def _common_caption(evidence: Evidence, found: Sequence[Line]) -> list[str]:
     """What all data sets share, then what each has of its own."""
     hollow = any(len(group.runs) < max(len(g.runs) for g in one.groups) for one in found for group in one.groups)
+    band = "; band: one sample std over seeds" if any(len(g.runs) > 1 for one in found for g in one.groups) else ""
     sentences = [
-        f"study {evidence.study}, profile {evidence.profile}; band: one sample std over seeds; dashed: best mean "
-        f"validation {SELECT_ON}{' of the filled points; hollow: fewer seeds' if hollow else ''}"
+        f"study {evidence.study}, profile {evidence.profile}{band}; dashed: best mean validation {SELECT_ON}"
+        f"{' of the filled points; hollow: fewer seeds' if hollow else ''}"
     ]
     for one in found:
         spec = one.groups[-1].spec

@@ -1,12 +1,14 @@
 """What a table is made of: one configuration by data set and column, chosen on validation, and its test numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.rules import LOWER_IS_BETTER, Metric
+from harness.rules import LOWER_IS_BETTER, Metric, family
 from harness.stored import DataRow
-from reports.groups import Choice, choose, replicated
+from harness.validation import ValidationReader
+from reports.groups import Choice, Group, choose, replicated
 from reports.measure import Measurer, refuse_beyond
+from reports.opponents import protocol
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.ran import Ran, ran
@@ -39,18 +41,58 @@ class Findings:
         return dataset not in self.data or same_population(dataset, self.data[dataset].n_test_users)
 
 
-def candidates(evidence: Evidence, dataset: str, column: ColumnPlan) -> Choice | None:
-    """The configuration that stands in a column: best on validation of those that fit. None where none has ended.
+def chosen_of(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> dict[str, Choice]:
+    """Column key -> the configuration that stands there: best on validation of those that fit. Without what never ran.
 
-    In a column of one alpha, of those with most seeds: beside a line over alpha with five seeds a study has a grid with
-    one, whose best lambda is easily the luckiest, and shows no spread.
+    All are of one precision where a column has both (`one_precision`). In columns of one alpha, configurations are of
+    those with most seeds: beside a line over alpha with five seeds a study has a grid with one, whose best lambda is
+    easily the luckiest, and shows no spread. Several such columns differ in alpha alone, where they can.
     """
+    there = one_precision({column.key: _fitting(evidence, dataset, column) for column in columns})
+    reader = evidence.store.validation()
+    chosen = {key: choose(groups, reader) for key, groups in there.items() if groups}
+    of_alpha = {column.key: there[column.key] for column in columns if column.alpha is not None and there[column.key]}
+    if len(of_alpha) > 1:
+        chosen |= _alike_but_for_alpha(of_alpha, reader)
+    return chosen
+
+
+def _fitting(evidence: Evidence, dataset: str, column: ColumnPlan) -> tuple[Group, ...]:
+    """Of another study only what was run under a protocol of this one."""
     groups = evidence.groups(dataset, column.fits)
     if not groups and column.anywhere:
-        groups = evidence.elsewhere(dataset, column.fits)
-    if column.alpha is not None:
-        groups = replicated(groups)
-    return choose(groups, evidence.store.validation()) if groups else None
+        here = {protocol(group.spec) for group in evidence.groups(dataset, lambda _: True)}
+        found = evidence.elsewhere(dataset, column.fits)
+        groups = tuple(group for group in found if not here or protocol(group.spec) in here)
+    return groups if column.alpha is None else replicated(groups)
+
+
+def one_precision(there: Mapping[str, tuple[Group, ...]]) -> dict[str, tuple[Group, ...]]:
+    """Of columns that have both precisions the groups in one alone: it is no hyperparameter to be tuned. That which
+    most columns have, then most runs, then fp32; other columns stay as they are."""
+    found = {key: {group.spec.train.precision for group in groups} for key, groups in there.items()}
+
+    def most(precision: str) -> tuple[int, int, bool]:
+        runs = [len(g.runs) for groups in there.values() for g in groups if g.spec.train.precision == precision]
+        return sum(precision in mine for mine in found.values()), sum(runs), precision == "fp32"
+
+    usual = max(set().union(*found.values()), key=most, default="fp32")
+    return {
+        key: tuple(g for g in groups if g.spec.train.precision == usual) if len(found[key]) > 1 else groups
+        for key, groups in there.items()
+    }
+
+
+def _alike_but_for_alpha(there: Mapping[str, tuple[Group, ...]], reader: ValidationReader) -> dict[str, Choice]:
+    """For columns of one alpha each, configurations with all else equal: of those the best in their mean on validation.
+    Nothing where there are none."""
+    places = [{(family(g.spec), g.spec.aux.lam): g for g in groups} for groups in there.values()]
+    shared = sorted(set.intersection(*map(set, places)))
+    found = [[choose([mine[place]], reader) for mine in places] for place in shared]
+    if not found:
+        return {}
+    best = max(found, key=lambda choices: sum(choice.score for choice in choices))
+    return {key: replace(choice, candidates=len(shared)) for key, choice in zip(there, best, strict=True)}
 
 
 def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()) -> Findings:
@@ -60,10 +102,9 @@ def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()
     """
     plan = plan.with_more({spec.method for spec in evidence.specs})
     chosen = {
-        (dataset, column.key): choice
+        (dataset, key): choice
         for dataset in evidence.datasets
-        for column in plan.columns
-        if (choice := candidates(evidence, dataset, column)) is not None
+        for key, choice in chosen_of(evidence, dataset, plan.columns).items()
     }
     data = {dataset: evidence.data(choice.group) for (dataset, _), choice in chosen.items()}
     refuse_beyond(metrics, data.values())

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from harness.errors import ConfigError
-from harness.exposure import EXPOSURE, Shown
+from harness.exposure import EXPOSURE, Shown, exposure_by_user
 from harness.geometry import GEOMETRY
 from harness.metrics import METRICS, USER_METRICS, Population
 from harness.rules import Metric, metric_of
@@ -51,7 +51,7 @@ def measure(
             return None
         by_user = np.stack([USER_METRICS[name](run.rank[users], k) for run in runs])
         return Measured(seeds=tuple(seeds), by_seed=by_user.mean(axis=1), by_user=by_user)
-    values = []
+    numbers, each = [], []
     inputs = data.input_buckets if part == "test" else None
     if name == "popcal" and inputs is None:
         raise ConfigError(
@@ -67,17 +67,25 @@ def measure(
                 item_bucket=data.bucket,
                 inputs=None if inputs is None else inputs[users],
             )
-            values.append(EXPOSURE[name](shown, k))
+            numbers.append(EXPOSURE[name](shown, k))
+            each.append(exposure_by_user(name, shown, k))
             continue
         population = Population(
             rank=run.rank[users], top=run.top[users], everyone=run.top, item_bucket=data.bucket, bucket=bucket
         )
-        values.append(METRICS[name](population, k))
+        numbers.append(METRICS[name](population, k))
     if not users.any():
         return None
-    there = [value for value in values if value is not None]
-    assert len(there) in {0, len(values)}, "a bucket is empty in all runs on one data set, or in none"
-    return Measured(seeds=tuple(seeds), by_seed=np.array(there)) if there else None
+    there = [value for value in numbers if value is not None]
+    assert len(there) in {0, len(numbers)}, "a bucket is empty in all runs on one data set, or in none"
+    if not there:
+        return None
+    known = [values for values in each if values is not None]
+    return Measured(
+        seeds=tuple(seeds),
+        by_seed=np.array(there),
+        by_user=np.stack(known) if len(known) == len(runs) else None,
+    )
 
 
 class Measurer:

@@ -9,6 +9,7 @@ from reports.findings import Findings
 from reports.names import count, dataset_title
 from reports.plans import PART_OF, PLANS, TablePlan
 from reports.results import Evidence
+from reports.unasked import Unasked, unasked
 
 
 def _unstarted(evidence: Evidence) -> tuple[str, ...]:
@@ -55,15 +56,28 @@ def missing_notes(found: Findings) -> Iterator[str]:
     if absent:
         narrowed = f" in {evidence.request.precision}" if evidence.request.precision else ""
         yield f"Never started{narrowed}: {', '.join(map(dataset_title, absent))}."
-    outside = [
-        column.title
-        for column in plan.columns
+    yield from _outside_notes(found)
+    yield from unnamed_notes(evidence)
+
+
+def _outside_notes(found: Findings) -> Iterator[str]:
+    """Columns of which the study was asked for nothing, and which study to ask where it never is."""
+    for group in _outside(found):
+        titles = ", ".join(column.title for column in group.columns)
+        there = f" (study {group.study} has them)" if group.study and not group.shown else ""
+        yield f"Not asked for in study {found.evidence.study}: {titles}{there}."
+
+
+def _outside(found: Findings) -> tuple[Unasked, ...]:
+    """What the study was not asked for and no other gives: on the data sets that have other columns."""
+    evidence = found.evidence
+    columns = [
+        column
+        for column in found.plan.columns
         if not any(column.fits(spec) for spec in evidence.specs)
         and not any(key == column.key for _, key in found.chosen)
     ]
-    if outside:
-        yield f"Not part of study {evidence.study}: {', '.join(outside)}."
-    yield from unnamed_notes(evidence)
+    return unasked(evidence, found.plan.study, evidence.finished, columns)
 
 
 def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
@@ -76,10 +90,11 @@ def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:
 
 
 def table_commands(found: Findings) -> tuple[str, ...]:
-    """What runs the missing cells of a table; of one whose own study never began, that study like the part there is."""
+    """What runs the missing cells of a table, then columns that its study was not asked for; of a table whose own study
+    never began, that study like the part there is."""
     evidence, plan = found.evidence, found.plan
     if PART_OF.get(plan.study) != evidence.study:
-        return commands(evidence)
+        return *commands(evidence), *(group.command for group in _outside(found) if group.study and group.shown)
     part = [spec for spec in evidence.specs if any(column.fits(spec) for column in PLANS[plan.number].columns)]
     begun = [dataset for dataset in evidence.datasets if any(spec.data.dataset == dataset for spec in part)]
     others = [dataset for dataset in evidence.datasets if dataset not in begun]

@@ -1,7 +1,7 @@
 """Footnotes of a table: everything that must stand beside its numbers (spec section 10, rule 2)."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from itertools import product
@@ -15,6 +15,7 @@ from reports.findings import Findings
 from reports.groups import SELECT_K, SELECT_NAME, SELECT_ON, Choice, Group
 from reports.missing import missing_notes
 from reports.names import count, dataset_title
+from reports.opponents import beside_the_term
 from reports.plans import IMPROVE
 from reports.published import published
 from reports.ran import odd_ones
@@ -120,6 +121,7 @@ def place_notes(found: Findings, *, seeds: bool = False) -> Iterator[str]:
         mine = {c.key: found.chosen[dataset, c.key] for c in found.plan.columns if (dataset, c.key) in found.chosen}
         yield _data_note(found, dataset, mine)
         yield from _method_notes(found, dataset, mine)
+        yield from _precision_note(found, dataset, mine)
         yield from _odd_note(found, dataset)
         if seeds:
             yield from _seeds_note(found, dataset, mine)
@@ -130,6 +132,22 @@ def place_notes(found: Findings, *, seeds: bool = False) -> Iterator[str]:
             )
     yield from _doubtful_notes(found)
     yield from missing_notes(found)
+
+
+def _precision_note(found: Findings, dataset: str, mine: Mapping[str, Choice]) -> Iterator[str]:
+    """That columns have runs of the other precision, too."""
+    shown = {key: choice.group.spec.train.precision for key, choice in mine.items()}
+    titles: dict[str, list[str]] = {}
+    for key, precision in shown.items():
+        column = found.plan.column(key)
+        there = {group.spec.train.precision for group in found.evidence.groups(dataset, column.fits)}
+        for other in there - {precision}:
+            titles.setdefault(other, []).append(column.title)
+    for name, names in titles.items():
+        yield (
+            f"{dataset_title(dataset)}: {', '.join(names)} also ran in {name}, which takes no part in the choice: "
+            f"--precision {name} shows it."
+        )
 
 
 def _test_notes(found: Findings, cells: Sequence[tuple[Cell, ...]]) -> Iterator[str]:
@@ -227,6 +245,9 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice, own: S
     if choice.left_out:
         compared = ", ".join(map(str, choice.compared))
         others += f", {choice.left_out} not run with the seeds compared ({compared}) left out"
+    beats = found.plan.column(key).beats
+    if len(beats) == 1 and (base := found.chosen.get((dataset, beats[0]))):
+        others += beside_the_term(base.group, group).replace("it also", f"{found.plan.column(beats[0]).title} also")
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
     return (

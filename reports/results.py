@@ -337,7 +337,7 @@ def never_started(store: Store, request: Request) -> StoreError:
     words = options_like(profile, datasets, before, tie=request.tie, precision=request.precision)
     words += as_others(store, request.study, profile, datasets)
     command = sweep_command(request.study, profile, datasets, (), store.shown, unsaid=lambda: words)
-    there = ", ".join(store.studies()) or "none"
+    there = f"{', '.join(store.studies())}; choose one by --study" if store.studies() else "none"
     return StoreError(f"{store.shown} has no study '{request.study}' (it has: {there}): run `{command}`")
 
 

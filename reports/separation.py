@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from harness.errors import ConfigError
 from harness.geometry import Densities, densities, effective_rank, overlap_hist, overlap_kde
-from reports.findings import candidates
+from reports.findings import chosen_of
 from reports.names import dataset_title
 from reports.notes import column_words
 from reports.plans import OURS, TABLE2, ColumnPlan
@@ -57,7 +57,7 @@ def separation(evidence: Evidence, dataset: str) -> Separation:
 
     Raises ConfigError (with the command to run) where it has no finished trial, or none that kept a sample.
     """
-    chosen = {column.key: choice for column in COLUMNS if (choice := candidates(evidence, dataset, column)) is not None}
+    chosen = chosen_of(evidence, dataset, COLUMNS)
     start = f"study {evidence.study}, profile {evidence.profile}, {dataset}: "
     if not chosen:
         names = ", ".join(column.title for column in COLUMNS)

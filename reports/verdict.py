@@ -149,8 +149,14 @@ def _counted(judged: Sequence[Judged]) -> str:
         return "The paper prints a number for none of these rows."
     counts = Counter(one.said for one in judged)
     few = sum(0 < one.n < FEW for one in judged)
-    return "; ".join(f"{said}: {times}" for said, times in sorted(counts.items())) + (
-        f". {few} of these cells {'rests' if few == 1 else 'rest'} on fewer than {FEW} seeds." if few else "."
+    doubtful = Counter(one.said for one in judged if one.printed.doubtful and one.ours is not None)
+    return (
+        "; ".join(f"{said}: {times}" for said, times in sorted(counts.items()))
+        + (f". {few} of these cells {'rests' if few == 1 else 'rest'} on fewer than {FEW} seeds." if few else ".")
+        + "".join(
+            f" Of '{said}' {times} {'is' if times == 1 else 'are'} against a doubtful printed value."
+            for said, times in sorted(doubtful.items())
+        )
     )
 
 

@@ -1,8 +1,6 @@
 """Where a number comes from: the runs behind it, their provenance, and the command that makes them."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import product
 from string import ascii_lowercase
 
 from harness.config import dataset_slug, is_file
@@ -10,16 +8,17 @@ from harness.errors import ConfigError, unknown_name
 from harness.geometry import GEOMETRY
 from harness.options import said
 from harness.rules import Metric, metric_name, metric_of
-from reports.commands import exact_command, naming_command, planned
+from reports.commands import exact_command
 from reports.findings import Findings, best_other
 from reports.groups import Choice
 from reports.names import dataset_title
 from reports.notes import settings
-from reports.plans import IMPROVE, OURS, TABLE2, ColumnPlan, TablePlan
+from reports.plans import IMPROVE, OURS, ColumnPlan, TablePlan
 from reports.published import published
 from reports.sheet import Sheet
 from reports.table import number
 from reports.tables import improve, plan_of
+from reports.unasked import unasked
 
 AGAIN_FOLDER = "again"
 AGAIN = f"{AGAIN_FOLDER}/btsr.db"
@@ -104,10 +103,10 @@ def why(found: Findings, dataset: str, metric: Metric, column: ColumnPlan | None
     notes: list[str] = []
     for c in there:
         choice = found.chosen[dataset, c.key]
-        mean = float(found.measured[dataset, c.key, metric].by_seed.mean())
+        mean, reduction = float(found.measured[dataset, c.key, metric].by_seed.mean()), choice.group.spec.loss.reduction
         notes.append(
-            f"{c.title}: {number(mean)}{_theirs(found, dataset, name, c.key)}; {settings(choice.group.spec)}; "
-            f"loss: {choice.group.spec.loss.reduction}; group {choice.group.key}."
+            f"{c.title}: {number(mean)}{_theirs(found, dataset, name, c.key)}; {settings(choice.group.spec)}"
+            f"{'' if reduction in settings(choice.group.spec) else f'; loss: {reduction}'}; group {choice.group.key}."
         )
     if column is IMPROVEMENT:
         change = improve(found, dataset, metric).value
@@ -152,15 +151,14 @@ def _to_run(found: Findings, dataset: str, column: ColumnPlan | None) -> str:
     """What gives a column a value: what its study lacks, else the command of a study that names its method."""
     evidence = found.evidence
     mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
-    if column is not None and column is not IMPROVEMENT and not any(map(column.fits, mine)):
-        where, like = (evidence.profile, (dataset,)), partial(evidence.usual_options, (dataset,))
-        studies = dict.fromkeys((evidence.study, found.plan.study, TABLE2.study))
-        for study, method in product(studies, reversed(column.methods)):
-            asked = planned(study, evidence.profile, dataset, method)
-            if asked and all(map(column.fits, asked)):
-                command = naming_command(study, *where, mine, evidence.store.shown, method, like)
-                here = column.anywhere or study == evidence.study
-                return f"run `{command}`" if here else f"ask with --study {study} after `{command}`"
+    wanted = [] if column is None else [column]
+    if column is IMPROVEMENT:
+        wanted = [c for c in found.plan.columns if c.key in {OURS, *found.plan.column(OURS).beats}]
+    absent = [c for c in wanted if not any(map(c.fits, mine))]
+    if absent and (column is not IMPROVEMENT or not evidence.runnable(dataset)):
+        (first, *_) = unasked(evidence, found.plan.study, (dataset,), absent)
+        if first.study:
+            return first.remedy
     return evidence.to_run((dataset,))
 
 

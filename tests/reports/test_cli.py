@@ -140,7 +140,10 @@ def test_mistakes(
         ),
         (("--table", 2, "--db", "mysql://me:secret@host/db"), "'mysql://me:***@host/db' is of a kind that is not supp"),
         (("--table", 2, "--db", tmp_path), "folder"),
-        (("--figure", 7, *here), "(it has: smoke): run `btsr-sweep --study alpha_lambda --dataset ml1m,yelp,"),
+        (
+            ("--figure", 7, *here),
+            "(it has: smoke; choose one by --study): run `btsr-sweep --study alpha_lambda --dataset ml1m,yelp,",
+        ),
         (("--page", occupied / "x.html", *here), "choose another --page"),
         (("--table", 2, "--db", foreign), "another program, not of btsr: name another database by --db"),
         (("--table", 2, "--db", empty), "run btsr-sweep first"),
@@ -252,7 +255,7 @@ def test_effects_of_the_studies_that_switch_and_of_any_that_is_named(
     told = capsys.readouterr()
     assert "study protocol, profile released" in told.out
     missing = "".join(
-        rf".*btsr.db has no study '{name}' \(it has: protocol\): run `btsr-sweep --study {name} "
+        rf".*btsr.db has no study '{name}' \(it has: protocol; choose one by --study\): run `btsr-sweep --study {name} "
         rf"--dataset \S+ --profile released --out {re.escape(str(tmp_path))}`\n"
         for name in ("precision", "augmentation")
     )
@@ -290,7 +293,8 @@ def test_what_table_1_lacks_is_run_by_its_own_study(
     out = " ".join(capsys.readouterr().out.split())
     like = "--seeds 2 --precision bf16"
     assert f"btsr-sweep --study table1 --dataset ml1m --profile released {like} --out {tmp_path}" in out
-    assert f"btsr-sweep --study table1 --dataset beauty --profile released --out {tmp_path}" in out
+    like = "--precision bf16 --seeds 2"
+    assert f"btsr-sweep --study table1 --dataset beauty --profile released {like} --out {tmp_path}" in out
     assert "--study table2" not in out
 
 
@@ -401,7 +405,9 @@ def test_what_only_an_earlier_definition_asked_for_is_told_and_not_run(
         store.record(result(two, split, valid=1, test=1))
     assert typed(monkeypatch, *here) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"`{both} --replace` forgets them" in said and said.count("btsr-sweep") == 1
+    assert f"`{both} --replace` forgets them" in said and said.count("btsr-sweep") == 2
+    others = f"--seeds 1 --methods sasrec_sce,cl4srec,duorec,ec4srec,bt_sr --out {tmp_path} --extend"
+    assert study.replace("--methods", others) in said, "what was not asked for"
 
 
 def test_a_k_above_the_catalogue_is_refused(

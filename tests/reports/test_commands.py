@@ -305,6 +305,7 @@ def test_one_precision_of_a_study_of_both(tmp_path: Path) -> None:
             precision: "\n".join(table(2, store, Request(study="table2", precision=precision)).footnotes)
             for precision in (None, "fp32", "bf16")
         }
-    assert "precision bf16" in notes[None] and "best of 2 configurations" in notes[None]
+    assert "precision fp32" in notes[None] and "best of 2 configurations" not in notes[None], "as the first"
+    assert "SASRec (CE) also ran in bf16, which takes no part in the choice: --precision bf16 shows it." in notes[None]
     for precision in ("fp32", "bf16"):
         assert f"precision {precision}" in notes[precision] and "best of 2" not in notes[precision]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError
+from harness.exposure import EXPOSURE
 from harness.geometry import GEOMETRY, geometry
 from harness.metrics import CUTOFFS, METRICS
 from harness.rules import LOWER_IS_BETTER, metric_name, metric_of
@@ -42,6 +43,12 @@ def test_every_stored_metric_is_measured_again_from_ranks(tmp_path: Path) -> Non
                     assert found is not None and found.seeds == (1235, 37)
                     assert found.by_seed.tolist() == pytest.approx(stored), (name, k, bucket)
                     assert (found.by_user is not None) == (name in {"hr", "ndcg", "mrr"})
+        for name in EXPOSURE:
+            found = measurer(group, name, 10)
+            assert found is not None and (found.by_user is None) == (name == "gini")
+            if found.by_user is not None:
+                assert found.by_user.shape == (2, 80)
+                assert found.by_user.mean(axis=1).tolist() == pytest.approx(found.by_seed.tolist())
         assert measurer(group, "hr", 7) is not None, "a K between the stored metrics"
         assert isinstance(group, Group)
 

@@ -99,7 +99,8 @@ def test_table_1_tests_every_base_against_itself_with_bt(three: Path) -> None:
     assert (ce.base, bce.base) == ("CE", "BCE") and ce.published == 0.0150
     assert _cell(found, "ndcg@10", "sasrec_sce+bt").value is None
     notes = "\n".join(found.footnotes)
-    assert "better than its base" in notes and "Not part of study table2: SCE, SCE+BT." in notes
+    assert "better than its base" in notes and "Not asked for in study table2: SCE." in notes
+    assert "Not asked for in study table2: SCE+BT (study table1 has them)." in notes
 
 
 def test_table_3_takes_its_baseline_from_another_study(three: Path) -> None:
@@ -149,6 +150,49 @@ def test_of_one_alpha_those_with_most_seeds_compete(tmp_path: Path) -> None:
     assert _cell(found, "ndcg@20", "bt_sr[alpha=0.1]").n == 2
     notes = "\n".join(found.footnotes)
     assert "Of one alpha, those with most seeds compete." in notes and "lambda 0.3" not in notes
+
+
+def test_two_values_of_alpha_differ_in_alpha_alone(tmp_path: Path) -> None:
+    """Both lines of the study cross at alpha 0.1, which alone has other lambdas; a luckier one is no comparison."""
+    split = split_of(data_config("yelp"), 60)
+    places = {(0.1, 0.05): 1.0, (0.4, 0.05): 1.0, (0.1, 0.0): 9.0, (0.1, 0.3): 5.0}
+    runs = [
+        result(spec("bt_sr", dataset="yelp", alpha=alpha, lam=lam, seed=seed), split, valid=valid, test=valid)
+        for (alpha, lam), valid in places.items()
+        for seed in (1235, 37)
+    ]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    notes = "\n".join(_read(file, 3, "alpha_lambda").footnotes)
+    assert "YELP, all columns: " in notes and "lambda 0.05, " in notes
+    assert "lambda 0," not in notes and "lambda 0.3" not in notes and "best of" not in notes
+    more = [
+        result(spec("bt_sr", dataset="yelp", alpha=0.4, lam=lam, seed=seed), split, valid=valid, test=valid)
+        for lam, valid in ((0.0, 0.1), (0.3, 2.0))
+        for seed in (1235, 37)
+    ]
+    write(file, "alpha_lambda", [run.spec for run in (*runs, *more)], more)
+    notes = "\n".join(_read(file, 3, "alpha_lambda").footnotes)
+    assert "lambda 0.3" in notes and notes.count("best of 3 configurations") == 2, "by the mean of both"
+
+
+def test_a_base_of_another_protocol_is_not_taken_from_another_study(tmp_path: Path) -> None:
+    split = split_of(data_config("yelp"), 60)
+    line = [
+        result(spec("bt_sr", dataset="yelp", alpha=a, seed=seed), split, valid=1, test=1)
+        for a in (0.1, 0.4)
+        for seed in (1235, 37)
+    ]
+    file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in line], line, [split])
+    for precision, there in (("bf16", False), ("fp32", True)):
+        base = result(spec("sasrec_bce", dataset="yelp", loss="bce", precision=precision), split, valid=1, test=1)
+        write(file, "table2", [base.spec], [base])
+        found = _read(file, 3, "alpha_lambda")
+        assert (_cell(found, "ndcg@20", "sasrec_bce").value is not None) is there
+        assert (_cell(found, "ndcg@20", "bt_sr[alpha=0.4]").test is not None) is there
+        command = (
+            "btsr-sweep --study table2 --dataset yelp --profile released --filter none --methods sasrec_bce --out "
+        )
+        assert any(told.startswith(command) for told in found.commands) is not there
 
 
 def test_one_seed_is_not_enough(tmp_path: Path) -> None:

@@ -224,8 +224,10 @@ def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     assert _table(partial).commands == (
         f"btsr-sweep --study table2 --dataset ml1m --profile released --out {out}",
         f"btsr-sweep --study table2 --dataset gowalla,beauty,kindle_store --profile released --out {out}",
+        "btsr-sweep --study table2 --dataset ml1m,yelp --profile released --filter none --methods "
+        f"sasrec_bce,sasrec_sce,cl4srec,duorec,ec4srec --out {out} --extend",
     )
-    assert "Not part of study table2: SASRec (BCE), SASRec (SCE), CL4SRec, DuoRec, EC4SRec." in notes
+    assert "Not asked for in study table2: SASRec (BCE), SASRec (SCE), CL4SRec, DuoRec, EC4SRec." in notes
     assert "B clamped to 100" in notes
     assert "profile released" in _table(partial).title
 
@@ -310,7 +312,7 @@ def test_versions_of_the_data_never_mix(tmp_path: Path) -> None:
         by_tie = _table(database, tie=tie)
         by_fingerprint = _table(database, fingerprints=(split.fingerprint[:4],))
         assert replace(by_tie, commands=()) == replace(by_fingerprint, commands=())
-        assert ["--tie random" in command for command in by_tie.commands] == [tie == "random"]
+        assert ["--tie random" in command for command in by_tie.commands] == [tie == "random"] * 2
         assert _cell(by_tie, "ml1m", "hr@10", "sasrec_ce").value == _metric(run, "hr", 10)
         assert f"ties {tie}" in _notes(by_tie)
         assert "incomplete" not in _notes(by_tie)
