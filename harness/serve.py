@@ -190,8 +190,8 @@ def full_key(paths: RunPaths, start: str) -> str:
     if found:
         raise ConfigError(f"{len(found)} kept checkpoints in {paths.checkpoints} begin with '{start}': type more of it")
     raise ConfigError(
-        f"{paths.checkpoints} has no kept checkpoint of trial '{start}': run its sweep with --keep-checkpoints "
-        f"--only {start} into a new folder by --out, then name that folder here"
+        f"{paths.checkpoints} has no kept checkpoint of trial '{start}': run its sweep with --keep-checkpoints --only "
+        "KEY into a new folder by --out, then name that folder here"
     )
 
 
