@@ -11,7 +11,7 @@ Filter = Literal["none", "one_pass", "one_pass_users_first", "at_once", "iterati
 Count = Literal["usual", "rows", "partners"]
 Repeats = Literal["keep", "first", "last", "exact"]
 SplitRule = Literal["temporal", "leave_one_out"]
-Tie = Literal["stable", "random"]
+Tie = Literal["stable", "random", "targets"]
 
 _Checked = TypeVar("_Checked", bound=Frozen)
 

@@ -86,7 +86,11 @@ class DataConfig(Frozen):
     min_user: Annotated[int, Field(ge=1, description="a user needs this many")] = 5
     quantile: Annotated[float, Field(gt=0, lt=1, description="the boundary is this quantile of all time stamps")] = 0.95
     tie: Annotated[
-        Tie, Field(description="order among equal times of a user: the raw file's rows, or drawn at random (seed 0)")
+        Tie,
+        Field(
+            description="order among equal times of a user: the raw file's rows; drawn at random (seed 0); targets: "
+            "the raw file's but for the targets, which are drawn among the last rows of equal time"
+        ),
     ] = "stable"
     count: Annotated[
         Count,

@@ -1,9 +1,12 @@
 """What the protocol's own choices are worth (spec 6.1, 1.2, 1.5): one switched at a time, for SASRec (CE) and BT-SR.
 
-Ties in time by the file's order or at random; padded keys attended to or masked; rows of the item table that are no
-items left out or ranked; T = 50 or 200.
+Ties in time by the file's order, at random, or by the file's order but for drawn targets; padded keys attended to or
+masked; rows of the item table that are no items left out or ranked; T = 50 or 200.
 """
 
+from typing import get_args
+
+from harness.choices import Tie
 from harness.config import Study, StudyOptions, TrialSpec
 from studies.profiles import switched_trials, varied
 
@@ -13,11 +16,11 @@ METHODS: tuple[str, ...] = ("sasrec_ce", "bt_sr")
 
 def switched(base: TrialSpec) -> tuple[TrialSpec, ...]:
     """The base, and the base with one choice made the other way."""
-    other_tie = "stable" if base.data.tie == "random" else "random"
+    other_ties = [tie for tie in get_args(Tie) if tie != base.data.tie]
     other_length = 50 if base.encoder.max_len != 50 else 200
     return (
         base,
-        varied(base, data={"tie": other_tie}),
+        *(varied(base, data={"tie": tie}) for tie in other_ties),
         varied(base, encoder={"mask_pad_keys": True}),
         varied(base, encoder={"rank_non_items": True}),
         varied(base, encoder={"max_len": other_length}),

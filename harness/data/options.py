@@ -37,7 +37,11 @@ EditionOption = Annotated[
     str, typer.Option(help="which edition of the raw data, see btsr-data list", rich_help_panel=DATA)
 ]
 TieOption = Annotated[
-    Tie, typer.Option(help="order among equal times: the raw file's, or at random (seed 0)", rich_help_panel=DATA)
+    Tie,
+    typer.Option(
+        help="order among equal times: the raw file's; at random (seed 0); or the file's with targets drawn at random",
+        rich_help_panel=DATA,
+    ),
 ]
 FilterOption = Annotated[
     Filter | None,

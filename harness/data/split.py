@@ -6,7 +6,7 @@ Arrays in, values out: no file is touched. Everything is vectorised: no loop ove
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Kept:
     """[n] likewise."""
     times: Int64
     """[n] Unix seconds."""
+    draws: NDArray[np.float64]
+    """[n] a number for every row, which draws among equal times."""
     user_names: NDArray[np.str_]
     """The raw ids by code."""
     item_names: NDArray[np.str_]
@@ -54,8 +56,10 @@ def split_rows(rows: pd.DataFrame, config: DataConfig) -> tuple[Split, Evidence]
     """Filter and split raw rows (columns user, item, time; in raw row order) exactly as spec 6.1, and check for leaks.
 
     The order of a user's rows is (time, raw row) for ``tie="stable"`` and (time, a number drawn with seed 0 for every
-    row that the filter leaves) for ``tie="random"``. Training users, evaluated users and items each stand in the
-    order of their raw ids: by value if all of them are decimal integers, else by code point.
+    row that the filter leaves) for ``tie="random"``. For ``tie="targets"`` it is that of stable but for the two targets
+    of an evaluated user: the last row is the one of the latest time with the largest number, the second last is so of
+    the rest. Training users, evaluated users and items each stand in the order of their raw ids: by value if all of
+    them are decimal integers, else by code point.
     ``split="leave_one_out"`` leaks the future by design: every user with three rows or more is evaluated on the last
     two and trained on the rest, unless a target is no training item; the boundary is then 0.
     Raises DataError when no row, no test user or no training sequence of two items is left.
@@ -81,13 +85,14 @@ def keep_rows(rows: pd.DataFrame, config: DataConfig) -> Kept:
     users, kept_user_names = _coded(user_codes[at], user_names)
     items, kept_item_names = _coded(item_codes[at], item_names)
     times = times[at]
-    tie = np.arange(len(at)) if config.tie == "stable" else np.random.default_rng(0).random(len(at))
-    order = np.lexsort((tie, times, users))
+    draws = np.random.default_rng(0).random(len(at))
+    order = np.lexsort((draws if config.tie == "random" else np.arange(len(at)), times, users))
     pairs = len(distinct(users * len(kept_item_names) + items))
     return Kept(
         users=users[order],
         items=items[order],
         times=times[order],
+        draws=draws[order],
         user_names=kept_user_names,
         item_names=kept_item_names,
         report={
@@ -107,9 +112,16 @@ def keep_rows(rows: pd.DataFrame, config: DataConfig) -> Kept:
 
 def split_kept(kept: Kept, config: DataConfig) -> tuple[Split, Evidence]:
     """The split of the rows that the filter left: see `split_rows`."""
-    users, items, times = kept.users, kept.items, kept.times
+    drawn = config.tie == "targets"
+    if drawn and config.split == "leave_one_out":
+        kept = _placed(kept, targets_last(kept.users, kept.times, kept.draws))
     parts = (_temporal if config.split == "temporal" else _leave_one_out)(kept, config)
     train, test = parts.train, parts.test
+    if drawn and config.split == "temporal":  # of rows whose items are known, as the targets are
+        place, at = np.arange(len(test)), np.flatnonzero(test)
+        place[at] = at[targets_last(kept.users[at], kept.times[at], kept.draws[at])]
+        kept = _placed(kept, place)
+    users, items, times = kept.users, kept.items, kept.times
     item_ids, item_of = _training_ids(kept.item_names, np.flatnonzero(np.bincount(items[train])))
     train_users, train_offsets = _runs(users[train])
     test_users, test_offsets = _runs(users[test])
@@ -158,6 +170,28 @@ def split_kept(kept: Kept, config: DataConfig) -> tuple[Split, Evidence]:
     proof = Evidence(**evidence)
     check_leaks(split, proof)
     return split, proof
+
+
+def targets_last(users: Int64, times: Int64, draws: NDArray[np.float64]) -> Int64:
+    """[n] the places of rows sorted by (user, time) such that every user's last two are drawn, others in their order.
+
+    The last is the row with the largest draw of those at the user's latest time; the second last is so of the rest.
+
+    >>> targets_last(np.array([7, 7, 7, 7]), np.array([1, 2, 2, 2]), np.array([0.9, 0.1, 0.3, 0.2])).tolist()
+    [0, 1, 3, 2]
+    """
+    rank = np.zeros(len(users), np.int8)
+    for of_last in (2, 1):
+        rest = np.flatnonzero(rank == 0)
+        order = rest[np.lexsort((draws[rest], times[rest], users[rest]))]
+        ends = np.append(np.diff(users[order]) != 0, True)[: len(order)]
+        rank[order[ends]] = of_last
+    return np.lexsort((np.arange(len(users)), rank, users))
+
+
+def _placed(kept: Kept, place: Int64) -> Kept:
+    """The same rows in another order."""
+    return replace(kept, **{name: getattr(kept, name)[place] for name in ("users", "items", "times", "draws")})
 
 
 def popularity_buckets(popularity: NDArray[np.integer[Any]]) -> NDArray[np.int8]:

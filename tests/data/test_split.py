@@ -185,12 +185,46 @@ class TestTies:
         assert sorted(train) == list("123456789") and train != list("531429876")
         assert sorted(test) == list("12468")
 
-    def test_random_keeps_the_order_of_time(self) -> None:
+    @pytest.mark.parametrize("tie", ["random", "targets"])
+    def test_the_order_of_time_is_kept(self, tie: str) -> None:
         rows = [(user, item, time + position) for position, (user, item, time) in enumerate(self.rows)]
         stable, _ = split_rows(frame(rows), unfiltered(quantile=0.7))
-        random, _ = split_rows(frame(rows), unfiltered(quantile=0.7, tie="random"))
-        assert parts(stable) == parts(random)
-        assert stable.fingerprint != random.fingerprint
+        drawn, _ = split_rows(frame(rows), unfiltered(quantile=0.7, tie=tie))
+        assert parts(stable) == parts(drawn)
+        assert stable.fingerprint != drawn.fingerprint
+
+    def test_targets_alone_are_drawn(self) -> None:
+        """Of twenty test users with five rows of one time; inputs and training stay in the order of the file."""
+        rows = [("u1", str(i), 10) for i in (5, 3, 1, 4, 2, 9, 8, 7, 6)] * 30
+        testers = [f"t{i:02}" for i in range(20)]
+        rows += [(user, str(i), 20 + (i in {2, 8})) for user in testers for i in (4, 6, 2, 8, 1)]
+        split, _ = split_rows(frame(rows), unfiltered(quantile=0.8, tie="targets"))
+        (train,), found = parts(split)
+        assert train == list("531429876") * 30
+        assert {tuple(sequence[3:]) for sequence in found} == {("2", "8"), ("8", "2")}, (
+            "the later ones, in either order"
+        )
+        assert {tuple(sequence[:3]) for sequence in found} == {("4", "6", "1")}
+        same_time = [(user, item, min(time, 20)) for user, item, time in rows]
+        split, _ = split_rows(frame(same_time), unfiltered(quantile=0.8, tie="targets"))
+        _, found = parts(split)
+        pairs = {tuple(sequence[3:]) for sequence in found}
+        assert len(pairs) > 8, "of 20 possible ones"
+        for sequence in found:
+            assert sequence[:3] == [item for item in "46281" if item not in sequence[3:]]
+
+    def test_targets_are_drawn_of_known_items_and_without_a_boundary(self) -> None:
+        """An unknown item of the latest time is no target. Leave-one-out trains on all but the drawn ones."""
+        rows = [("u1", str(i), 10) for i in range(1, 6)] * 9
+        rows += [(f"t{user:02}", item, 20) for user in range(12) for item in ("x", "1", "2", "3", "y")]
+        split, _ = split_rows(frame(rows), unfiltered(quantile=0.5, tie="targets"))
+        _, found = parts(split)
+        assert len(found) == 12 and all(sorted(sequence) == ["1", "2", "3"] for sequence in found)
+        assert len({sequence[-1] for sequence in found}) == 3
+        left_out, _ = split_rows(frame(rows), unfiltered(split="leave_one_out", tie="targets"))
+        train, test = parts(left_out)
+        for mine in (sequence for sequence in test if len(sequence) == 5):
+            assert mine[:3] in train and mine[:3] == [item for item in ("x", "1", "2", "3", "y") if item in mine[:3]]
 
 
 class TestFilters:

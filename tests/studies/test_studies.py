@@ -36,7 +36,7 @@ def test_the_number_of_trials() -> None:
     assert len(build("table2", reduced=True).specs) == 5 * 7 * 2
     assert len(build("table1").specs) == 5 * 6 * 5
     assert len(build("augmentation").specs) == 2 * 6 * 5
-    assert len(build("protocol").specs) == 2 * 2 * 5 * 5
+    assert len(build("protocol").specs) == 2 * 2 * 6 * 5
     assert len(build("precision").specs) == 2 * 2 * 2 * 5
     assert len(build("originals").specs) == 2 * 3 * 2 * 5
     assert len(build("tune").specs) == 5 * 7 * 9
@@ -251,7 +251,9 @@ def test_the_protocol_switches_one_thing_at_a_time() -> None:
         differences.append([
             (part, n) for part in ("data", "encoder", "train") for n in a[part] if a[part][n] != b[part][n]
         ])
+    assert {base.data.tie, *(spec.data.tie for spec in others)} == {"stable", "random", "targets"}
     assert differences == [
+        [("data", "tie")],
         [("data", "tie")],
         [("encoder", "mask_pad_keys")],
         [("encoder", "rank_non_items")],
