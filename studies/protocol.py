@@ -4,19 +4,17 @@ Ties in time by the file's order, at random, or by the file's order but for draw
 masked; rows of the item table that are no items left out or ranked; T = 50 or 200.
 """
 
-from typing import get_args
-
-from harness.choices import Tie
 from harness.config import Study, StudyOptions, TrialSpec
 from studies.profiles import switched_trials, varied
 
 DATASETS: tuple[str, ...] = ("ml1m", "beauty")
+TIES: tuple[str, ...] = ("stable", "random", "targets")
 METHODS: tuple[str, ...] = ("sasrec_ce", "bt_sr")
 
 
 def switched(base: TrialSpec) -> tuple[TrialSpec, ...]:
     """The base, and the base with one choice made the other way."""
-    other_ties = [tie for tie in get_args(Tie) if tie != base.data.tie]
+    other_ties = [tie for tie in TIES if tie != base.data.tie]
     other_length = 50 if base.encoder.max_len != 50 else 200
     return (
         base,

@@ -145,7 +145,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.asked": (VALUES | {"harness.data.catalogue", "harness.fits", "harness.options", "studies"}, {"pydantic"}),
     "harness.cli": ({"harness", "studies", "models.config", "reports.live"}, {"typer"}),
     "harness": ({"harness.errors", "harness.config"}, set()),
-    "studies": ({"models.config", "harness.config", "harness.errors", "harness.profiles", "studies"}, set()),
+    "studies": (
+        {"models.config", "harness.choices", "harness.config", "harness.errors", "harness.profiles", "studies"},
+        set(),
+    ),
     "reports.live": (
         VALUES | {"harness.ledger_page", "harness.rules", "reports"},
         {"numpy", "matplotlib", "seaborn"},
