@@ -155,15 +155,15 @@ def _built(function: StudyFunction, options: StudyOptions, name: str) -> Study:
     """What the function returns; what a study file does wrong is the user's error."""
     try:
         built: object = function(options)
+        if isinstance(built, Study):
+            return Study.model_validate(built)  # again: model_copy and model_construct check nothing
     except BtsrError:
         raise
     except Exception as error:
         if name in STUDIES:
             raise
         raise ConfigError(f"study file {name} failed: {_summary(error)}") from error
-    if not isinstance(built, Study):
-        raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
-    return built
+    raise ConfigError(f"study file {name}: study(options) returned {type(built).__name__}, not a Study")
 
 
 def _refuse_idle(built: Study, options: StudyOptions) -> None:

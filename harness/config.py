@@ -192,6 +192,10 @@ class TrainConfig(Frozen):
     ] = "fp32"
 
 
+_CACHED = ("key", "group")
+"""What a TrialSpec computes once."""
+
+
 class TrialSpec(Frozen):
     """One training run: everything that decides its numbers."""
 
@@ -208,7 +212,9 @@ class TrialSpec(Frozen):
     @classmethod
     def _checked_again(cls, given: object, check: ModelWrapValidatorHandler[Self]) -> Self:
         """A specification inside a study is checked anew by its fields alone, without its cached key."""
-        return check({name: getattr(given, name) for name in cls.model_fields} if isinstance(given, cls) else given)
+        if isinstance(given, cls):
+            given = {name: value for name, value in vars(given).items() if name not in _CACHED}
+        return check(given)
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -229,7 +235,7 @@ class TrialSpec(Frozen):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values, which has its own key."""
         copy = super().model_copy(update=update, deep=deep)
-        for name in ("key", "group"):
+        for name in _CACHED:
             copy.__dict__.pop(name, None)
         return copy
 

@@ -101,7 +101,8 @@ def _read(path: Path, suffix: str) -> pd.DataFrame:
             return frame
         if suffix == ".parquet":
             frame = pd.read_parquet(path)
-            return frame.reset_index(drop=frame.index.names == [None])  # the file's order and all its columns
+            lifted = [name for name in frame.index.names if name is not None and name not in frame.columns]
+            return frame.reset_index(lifted).reset_index(drop=True)  # the file's order, and all its columns
         with path.open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines if line.strip()]
         if not all(isinstance(row, dict) for row in rows):

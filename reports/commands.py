@@ -230,7 +230,7 @@ def _smallest(
 ) -> tuple[int, list[str]] | None:
     """Trials of the smallest plan with these methods (empty: those of the study) that has all these, and its words."""
     keys = {spec.key for spec in missing}
-    ties = sorted({spec.data.tie for spec in missing}, reverse=True)
+    ties = sorted({spec.data.tie for spec in missing}, key=lambda tie: (tie != "stable", tie))
     precisions = sorted({"fp32", *(spec.train.precision for spec in missing)}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
     usual = _usual(profile, datasets, missing).model_copy(update={"methods": methods})

@@ -209,7 +209,8 @@ def test_bad_files_are_named(name: str, content: str, says: str, tmp_path: Path)
 
 def test_rows_of_parquet_are_taken_in_the_order_of_the_file(tmp_path: Path) -> None:
     frame = pd.DataFrame({"user": ["b", "a", "b", "a"], "item": ["1", "2", "3", "4"]})
-    for kept in (frame.iloc[::-1], frame.iloc[::-1].set_index("user")):
+    turned = frame.iloc[::-1]
+    for kept in (turned, turned.set_index("user"), turned.set_index("user", drop=False)):
         kept.to_parquet(tmp_path / "in.parquet")
         assert list(read_histories(tmp_path / "in.parquet").items()) == [("a", ("4", "2")), ("b", ("3", "1"))]
 

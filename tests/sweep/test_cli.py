@@ -92,6 +92,11 @@ CONTRADICTORY: dict[str, str] = {
     "copied.py": "def study(options):\n    base = trial(*BT, options, 1)\n"
     "    spec = base.model_copy(update={'aux': base.aux.model_copy(update={'alpha': -0.5})})\n"
     "    return Study(name='copied', title='', specs=(spec,))\n",
+    "whole.py": "def study(options):\n    base = trial(*BT, options, 1)\n"
+    "    spec = base.model_copy(update={'aux': base.aux.model_copy(update={'alpha': -0.5})})\n"
+    "    return Study(name='whole', title='', specs=(base,)).model_copy(update={'specs': (spec,)})\n",
+    "stray.py": "def study(options):\n    spec = trial(*BT, options, 1).model_copy(update={'alpha': 0.5})\n"
+    "    return Study(name='stray', title='', specs=(spec,))\n",
     "made.py": "def study(options):\n    loss = LossConfig.model_construct(kind='sce')\n"
     "    spec = trial(*BT, options, 1).model_copy(update={'loss': loss})\n"
     "    return Study(name='made', title='', specs=(spec,))\n",
@@ -145,6 +150,8 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "single.py"), "failed: TrialSpec: batch_size=1 leaves aux.kind='barlow_twins' nothing to"),
         (("--study", "loaded.py"), "cannot be loaded: AuxConfig.alpha='much': Input should be a valid number"),
         (("--study", "copied.py"), "failed: Study.specs.0.aux.alpha=-0.5: Input should be greater than or equal to 0"),
+        (("--study", "whole.py"), "failed: Study.specs.0.aux.alpha=-0.5: Input should be greater than or equal to 0"),
+        (("--study", "stray.py"), "failed: Study.specs.0.alpha=0.5: Extra inputs are not permitted"),
         (("--study", "made.py"), "failed: Study.specs.0.loss: kind='sce' needs sce_b_y"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
