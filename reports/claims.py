@@ -242,14 +242,14 @@ class Claims:
         """What runs the claims that were not."""
         for dataset in self._evidence.finished:
             lacking = [c for c in found if c.dataset == dataset and c.answer == "not run"]
-            of_alpha = [c for c in lacking if "alpha_lambda" in c.how]
+            of_alpha = [c for c in lacking if "alpha" in c.claim]
             if of_alpha:
                 yield f"{dataset_title(dataset)}, claims about alpha: {self._evidence.remedy(dataset)}."
             if len(of_alpha) == len(lacking):
                 continue
             columns = (*TABLE2.columns, *TABLE1.columns[len(BASE_LOSSES) :])
             absent = [column for column in columns if self._opponents.chosen(dataset, column) is None]
-            for group in unasked(self._evidence, TABLE1.study, (dataset,), absent):
+            for group in unasked(self._evidence, TABLE1.study, {dataset: absent}):
                 if group.study:
                     titles = ", ".join(column.title for column in group.columns)
                     yield f"{dataset_title(dataset)}, claims about {titles}: run `{group.command}`."
@@ -349,8 +349,8 @@ def claims(evidence: Evidence) -> Sheet:
         footnotes=(
             _counts(found),
             "yes: the whole 95 % interval of the difference is on the claim's side of 0; no: on the other side; else, "
-            "and with a single seed in common, undecided. Intervals are not corrected for the number of claims: with "
-            "20 true nulls, one is expected to look decided.",
+            "with a single seed in common, and where coverage differs alike in all runs, undecided. Intervals are not "
+            "corrected for the number of claims: with 20 true nulls, one is expected to look decided.",
             "Means and differences are over the seeds that both sides have. Interval: bootstrap over seeds, then "
             "users, widened for few seeds (one seed: users alone); coverage: Student's t over seeds. Chosen on "
             "validation: configurations, of those with most seeds, and which other method is the best or the lowest; a "

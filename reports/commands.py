@@ -112,19 +112,29 @@ def extending_command(
     return _command(study, profile, datasets, words, database) + " --extend"
 
 
+def naming_words(
+    study: str,
+    profile: Profile,
+    dataset: str,
+    asked: Sequence[TrialSpec],
+    unsaid: Callable[[], Sequence[str]],
+) -> tuple[str, ...]:
+    """The options of a command that runs further methods of a study of ours on a data set, beside those of the trials
+    `asked` for there that it has."""
+    options = _options(study, profile, (dataset,), _of_today(study, profile, asked), narrow=False)
+    return tuple(unsaid() if options is None else options)
+
+
 def naming_command(
     study: str,
     profile: Profile,
     datasets: Sequence[str],
-    asked: Sequence[TrialSpec],
+    words: Sequence[str],
+    methods: Sequence[str],
     database: str,
-    method: str,
-    unsaid: Callable[[], Sequence[str]],
 ) -> str:
-    """The command that runs a method of a study of ours beside those of the trials `asked` for that it has."""
-    options = _options(study, profile, datasets, _of_today(study, profile, asked), narrow=False)
-    words = unsaid() if options is None else options
-    return _command(study, profile, datasets, [*words, "--methods", method], database) + " --extend"
+    """That command, for data sets with the same `words`."""
+    return _command(study, profile, datasets, [*words, "--methods", ",".join(methods)], database) + " --extend"
 
 
 def planned(study: str, profile: Profile, dataset: str, method: str) -> tuple[TrialSpec, ...]:
@@ -159,15 +169,18 @@ def options_like(
     return _tied(tie or (ties.pop() if len(ties) == 1 else None)) + _always(options)
 
 
-def habits(study: str, profile: Profile, asked: Sequence[TrialSpec]) -> dict[str, str]:
-    """Option -> value of how a study of ours was asked for, of seeds, epochs, validation, ties and precision; only what
-    all its data sets agree on."""
+def habits(study: str, profile: Profile, asked: Sequence[TrialSpec]) -> dict[str, tuple[str, ...]]:
+    """Option -> its words, of how a study of ours was asked for: seeds, epochs, validation, ties, precision and whether
+    reduced; only what all its data sets agree on."""
     mine = _of_today(study, profile, asked)
-    found = []
+    found: list[set[tuple[str, tuple[str, ...]]]] = []
     for dataset in dict.fromkeys(spec.data.dataset for spec in mine):
         here = [spec for spec in mine if spec.data.dataset == dataset]
-        words = shlex.join(_options(study, profile, (dataset,), here, narrow=False) or [])
-        found.append({(name, value) for name in _HABITS if (value := said(words, name)) is not None})
+        words = _options(study, profile, (dataset,), here, narrow=False) or []
+        found.append({(word, (word,)) for word in words if word == "--reduced"})
+        for name in _HABITS:
+            if (value := said(shlex.join(words), name)) is not None:
+                found[-1].add((name, (name, value)))
     return dict(sorted(set.intersection(*found))) if found else {}
 
 
@@ -183,15 +196,16 @@ def _of_today(study: str, profile: Profile, asked: Sequence[TrialSpec]) -> list[
     return [spec for spec in asked if spec.key not in old]
 
 
-def exact_command(
+def exact_plan(
     study: str, profile: Profile, datasets: Sequence[str], specs: Sequence[TrialSpec], database: str
-) -> str | None:
-    """The same where the plan of a study of ours, as it is today, holds all these trials; else None.
+) -> tuple[str, frozenset[str]] | None:
+    """The command whose plan, as the study of ours is today, holds all these trials and as few others as possible, and
+    the keys of that plan; None where none does.
 
     A search has no such plan: its points are drawn.
     """
-    words = _options(study, profile, datasets, specs)
-    return None if words is None else _command(study, profile, datasets, words, database)
+    found = _best(study, profile, datasets, specs)
+    return None if found is None else (_command(study, profile, datasets, found[1], database), found[0])
 
 
 def _command(study: str, profile: Profile, datasets: Sequence[str], options: Sequence[str], database: str) -> str:
@@ -211,30 +225,41 @@ def _place(database: str) -> list[str]:
     return ["--out", str(Path(name).parent)] if Path(name).name == "btsr.db" else ["--db", name]
 
 
+Plan = tuple[frozenset[str], list[str]]
+"""Keys of what a command plans, and its options."""
+
+
 def _options(
     study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], *, narrow: bool = True
 ) -> list[str] | None:
     """Words that narrow the study to a plan with all these trials, and as few others as possible; None where none has
     them. Of equals with the usual order of ties and the usual precision, which a study may vary itself."""
+    found = _best(study, profile, datasets, missing, narrow=narrow)
+    return None if found is None else found[1]
+
+
+def _best(
+    study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], *, narrow: bool = True
+) -> Plan | None:
     if not missing or study not in STUDIES:
         return None
     methods = tuple(dict.fromkeys(spec.method for spec in missing))
     every, some = (_smallest(study, profile, datasets, missing, names) for names in ((), methods))
-    if every is None or (narrow and some is not None and some[0] < every[0]):
-        return None if some is None else ["--methods", ",".join(methods), *some[1]]
-    return every[1]
+    if every is None or (narrow and some is not None and len(some[0]) < len(every[0])):
+        return None if some is None else (some[0], ["--methods", ",".join(methods), *some[1]])
+    return every
 
 
 def _smallest(
     study: str, profile: Profile, datasets: Sequence[str], missing: Sequence[TrialSpec], methods: tuple[str, ...]
-) -> tuple[int, list[str]] | None:
-    """Trials of the smallest plan with these methods (empty: those of the study) that has all these, and its words."""
+) -> Plan | None:
+    """The smallest plan with these methods (empty: those of the study) that has all these."""
     keys = {spec.key for spec in missing}
     ties = sorted({spec.data.tie for spec in missing}, key=lambda tie: (tie != "stable", tie))
     precisions = sorted({"fp32", *(spec.train.precision for spec in missing)}, reverse=True)
     caps = [None, max(spec.train.max_epochs for spec in missing)]
     usual = _usual(profile, datasets, missing).model_copy(update={"methods": methods})
-    best: tuple[int, list[str]] | None = None
+    best: Plan | None = None
     for cap, reduced, tie, precision in product(caps, (False, True), ties, precisions):
         said = {"reduced": reduced, "max_epochs": cap, "tie": tie, "precision": precision}
         for n_seeds in range(len(SEEDS), 0, -1):
@@ -242,12 +267,12 @@ def _smallest(
             planned = _planned(study, options)
             if not keys <= planned:
                 break  # fewer seeds hold less
-            if best is None or len(planned) < best[0]:
+            if best is None or len(planned) < len(best[0]):
                 words = ["--reduced"] if reduced else []
                 words += ["--seeds", str(n_seeds)] if n_seeds < len(SEEDS) else []
                 words += _tied(tie)
                 words += ["--max-epochs", str(cap)] if cap is not None else []
-                best = len(planned), words + _always(options)
+                best = planned, words + _always(options)
     return best
 
 
@@ -289,9 +314,14 @@ def unplanned(study: str, profile: Profile, missing: Sequence[TrialSpec]) -> tup
     """Those of the missing trials that a study of ours does not ask for as it is today: an earlier definition did."""
     if study not in STUDIES:
         return ()
-    return tuple(
-        spec for spec in missing if _options(study, profile, (spec.data.dataset,), [spec], narrow=False) is None
-    )
+    old = []
+    for dataset in dict.fromkeys(spec.data.dataset for spec in missing):
+        here = [spec for spec in missing if spec.data.dataset == dataset]
+        if (
+            _options(study, profile, (dataset,), here, narrow=False) is None
+        ):  # one by one only where not all are planned
+            old += [spec for spec in here if _options(study, profile, (dataset,), [spec], narrow=False) is None]
+    return tuple(old)
 
 
 @lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ from harness.stored import DataRow
 from harness.validation import ValidationReader
 from reports.groups import Choice, Group, choose, replicated
 from reports.measure import Measurer, refuse_beyond
-from reports.opponents import protocol
+from reports.opponents import protocol, under
 from reports.plans import ColumnPlan, TablePlan
 from reports.published import same_population
 from reports.ran import Ran, ran
@@ -44,27 +44,28 @@ class Findings:
 def chosen_of(evidence: Evidence, dataset: str, columns: Sequence[ColumnPlan]) -> dict[str, Choice]:
     """Column key -> the configuration that stands there: best on validation of those that fit. Without what never ran.
 
-    All are of one precision where a column has both (`one_precision`). In columns of one alpha, configurations are of
-    those with most seeds: beside a line over alpha with five seeds a study has a grid with one, whose best lambda is
-    easily the luckiest, and shows no spread. Several such columns differ in alpha alone, where they can.
+    All are of one precision where a column has both (`one_precision`). Several columns of one alpha each differ in it
+    alone, where they can; otherwise in such a column those with most seeds compete: beside a line over alpha with five
+    seeds a study has a grid with one, whose best lambda is easily the luckiest, and shows no spread.
     """
     there = one_precision({column.key: _fitting(evidence, dataset, column) for column in columns})
+    there = {key: groups for key, groups in there.items() if groups}
     reader = evidence.store.validation()
-    chosen = {key: choose(groups, reader) for key, groups in there.items() if groups}
-    of_alpha = {column.key: there[column.key] for column in columns if column.alpha is not None and there[column.key]}
-    if len(of_alpha) > 1:
-        chosen |= _alike_but_for_alpha(of_alpha, reader)
-    return chosen
+    of_alpha = {column.key: there[column.key] for column in columns if column.alpha is not None and column.key in there}
+    alike = _alike_but_for_alpha(of_alpha, reader) if len(of_alpha) > 1 else {}
+    return {
+        key: alike.get(key) or choose(replicated(groups) if key in of_alpha else groups, reader)
+        for key, groups in there.items()
+    }
 
 
 def _fitting(evidence: Evidence, dataset: str, column: ColumnPlan) -> tuple[Group, ...]:
     """Of another study only what was run under a protocol of this one."""
     groups = evidence.groups(dataset, column.fits)
-    if not groups and column.anywhere:
-        here = {protocol(group.spec) for group in evidence.groups(dataset, lambda _: True)}
-        found = evidence.elsewhere(dataset, column.fits)
-        groups = tuple(group for group in found if not here or protocol(group.spec) in here)
-    return groups if column.alpha is None else replicated(groups)
+    if groups or not column.anywhere:
+        return groups
+    here = {protocol(group.spec) for group in evidence.groups(dataset, lambda _: True)}
+    return under(evidence.elsewhere(dataset, column.fits), here)
 
 
 def one_precision(there: Mapping[str, tuple[Group, ...]]) -> dict[str, tuple[Group, ...]]:
@@ -84,15 +85,20 @@ def one_precision(there: Mapping[str, tuple[Group, ...]]) -> dict[str, tuple[Gro
 
 
 def _alike_but_for_alpha(there: Mapping[str, tuple[Group, ...]], reader: ValidationReader) -> dict[str, Choice]:
-    """For columns of one alpha each, configurations with all else equal: of those the best in their mean on validation.
-    Nothing where there are none."""
+    """For columns of one alpha each, configurations with all else equal: of those with most seeds, in the column that
+    has fewest, the best in their mean on validation. Nothing where there are none."""
     places = [{(family(g.spec), g.spec.aux.lam): g for g in groups} for groups in there.values()]
-    shared = sorted(set.intersection(*map(set, places)))
-    found = [[choose([mine[place]], reader) for mine in places] for place in shared]
-    if not found:
+    shared = {place: [mine[place] for mine in places] for place in sorted(set.intersection(*map(set, places)))}
+    if not shared:
         return {}
+    seeds = {place: min(len(group.runs) for group in groups) for place, groups in shared.items()}
+    found = [
+        [choose([group], reader) for group in groups]
+        for place, groups in shared.items()
+        if seeds[place] == max(seeds.values())
+    ]
     best = max(found, key=lambda choices: sum(choice.score for choice in choices))
-    return {key: replace(choice, candidates=len(shared)) for key, choice in zip(there, best, strict=True)}
+    return {key: replace(choice, candidates=len(found)) for key, choice in zip(there, best, strict=True)}
 
 
 def findings(evidence: Evidence, plan: TablePlan, metrics: Sequence[Metric] = ()) -> Findings:

@@ -5,8 +5,7 @@ from collections.abc import Collection, Sequence
 from harness.config import DataConfig, Profile, TrialSpec
 from harness.options import said
 from harness.store import Store
-from models.config import Precision
-from reports.commands import DATA_HABITS, habits, hears_seeds, options_like
+from reports.commands import DATA_HABITS, habits, hears_seeds
 from studies import STUDIES
 
 
@@ -28,13 +27,6 @@ def trials_on(store: Store, datasets: Sequence[str], profile: Profile | None) ->
     return tuple(row.spec for row in ended if row.spec.data.dataset in datasets)
 
 
-def usual_options(
-    store: Store, profile: Profile, datasets: Sequence[str], tie: str | None, precision: Precision | None
-) -> list[str]:
-    """How these data were asked for before, in words of `btsr-sweep`."""
-    return options_like(profile, datasets, trials_on(store, datasets, profile), tie=tie, precision=precision)
-
-
 def as_others(store: Store, study: str, profile: Profile, datasets: Sequence[str]) -> list[str]:
     """Seeds and epochs as the first study that was asked for on these data sets has them, where this one hears them."""
     for name in store.studies():
@@ -42,8 +34,9 @@ def as_others(store: Store, study: str, profile: Profile, datasets: Sequence[str
         if found := habits(name, profile, asked):
             return [
                 word
-                for option, value in found.items()
-                if option not in DATA_HABITS and (option != "--seeds" or hears_seeds(study, profile, datasets))
-                for word in (option, value)
+                for option, words in found.items()
+                if option not in {*DATA_HABITS, "--reduced"}
+                and (option != "--seeds" or hears_seeds(study, profile, datasets))
+                for word in words
             ]
     return []

@@ -62,22 +62,38 @@ def missing_notes(found: Findings) -> Iterator[str]:
 
 def _outside_notes(found: Findings) -> Iterator[str]:
     """Columns of which the study was asked for nothing, and which study to ask where it never is."""
+    evidence = found.evidence
     for group in _outside(found):
         titles = ", ".join(column.title for column in group.columns)
+        where = (
+            "" if {*group.datasets} == {*evidence.finished} else f" on {', '.join(map(dataset_title, group.datasets))}"
+        )
         there = f" (study {group.study} has them)" if group.study and not group.shown else ""
-        yield f"Not asked for in study {found.evidence.study}: {titles}{there}."
+        other = [
+            column.title
+            for column in group.columns
+            if column.anywhere and any(evidence.elsewhere(dataset, column.fits) for dataset in group.datasets)
+        ]
+        ran = f"; of {', '.join(other)} another study ran what differs in T, padded keys, ranked rows or precision"
+        yield f"Not asked for in study {evidence.study}{where}: {titles}{there}{ran if other else ''}."
 
 
 def _outside(found: Findings) -> tuple[Unasked, ...]:
-    """What the study was not asked for and no other gives: on the data sets that have other columns."""
+    """What the study was not asked for and no other gives, on the data sets that have other columns."""
     evidence = found.evidence
-    columns = [
-        column
-        for column in found.plan.columns
-        if not any(column.fits(spec) for spec in evidence.specs)
-        and not any(key == column.key for _, key in found.chosen)
-    ]
-    return unasked(evidence, found.plan.study, evidence.finished, columns)
+    lacking = {
+        dataset: columns
+        for dataset in evidence.finished
+        if (
+            columns := [
+                column
+                for column in found.plan.columns
+                if (dataset, column.key) not in found.chosen
+                and not any(column.fits(spec) for spec in evidence.specs if spec.data.dataset == dataset)
+            ]
+        )
+    }
+    return unasked(evidence, found.plan.study, lacking)
 
 
 def outdated_notes(evidence: Evidence, dataset: str) -> Iterator[str]:

@@ -247,7 +247,7 @@ def _method_note(found: Findings, dataset: str, key: str, choice: Choice, own: S
         others += f", {choice.left_out} not run with the seeds compared ({compared}) left out"
     beats = found.plan.column(key).beats
     if len(beats) == 1 and (base := found.chosen.get((dataset, beats[0]))):
-        others += beside_the_term(base.group, group).replace("it also", f"{found.plan.column(beats[0]).title} also")
+        others += beside_the_term(base.group, group, found.plan.column(beats[0]).title)
     asked = {spec.key for spec in found.evidence.specs}
     outside = "; run by another study" if not asked & set(group.keys) else ""
     return (

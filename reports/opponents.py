@@ -1,6 +1,6 @@
 """Which configurations a claim compares: those of BT-SR, and what they are held against under one protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.config import TrialSpec
 from harness.rules import family
@@ -18,10 +18,16 @@ def protocol(spec: TrialSpec) -> Protocol:
     return encoder.max_len, encoder.mask_pad_keys, encoder.rank_non_items, spec.train.precision
 
 
-def beside_the_term(base: Group, ours: Group) -> str:
-    """In what else than the auxiliary term a configuration is unlike its base, in words; empty if in nothing."""
+def under(groups: Sequence[Group], allowed: Collection[Protocol]) -> tuple[Group, ...]:
+    """Those under one of these protocols; all where none is named."""
+    return tuple(group for group in groups if not allowed or protocol(group.spec) in allowed)
+
+
+def beside_the_term(base: Group, ours: Group, name: str = "it") -> str:
+    """In what else than the auxiliary term a configuration is unlike its base, which is called by `name`, in words;
+    empty if in nothing."""
     other = [found.words for found in switches(base.spec, ours.spec) if not found.setting.startswith("aux.")]
-    return f"; unlike it also in {', '.join(other)}" if other else ""
+    return f"; unlike {name} also in {', '.join(other)}" if other else ""
 
 
 class Opponents:
@@ -47,14 +53,11 @@ class Opponents:
         return self._chosen[place]
 
     def _candidates(self, dataset: str, column: ColumnPlan, like: Protocol | None) -> Sequence[Group]:
-        own = self._evidence.groups(dataset, column.fits)
-        fitting = [group for group in own if like is None or protocol(group.spec) == like]
-        if fitting:
-            return fitting
-        here = self._evidence.groups(dataset, lambda spec: True)
-        allowed = {protocol(group.spec) for group in here} if like is None else {like}
-        elsewhere = self._evidence.elsewhere(dataset, column.fits)
-        return [group for group in elsewhere if not allowed or protocol(group.spec) in allowed]
+        wanted = set() if like is None else {like}
+        if own := under(self._evidence.groups(dataset, column.fits), wanted):
+            return own
+        here = {protocol(group.spec) for group in self._evidence.groups(dataset, lambda _: True)}
+        return under(self._evidence.elsewhere(dataset, column.fits), wanted or here)
 
     def base(self, dataset: str, ours: Group) -> Group | None:
         """BT-SR's configuration without its term: alpha = 0 and all else equal where this study has it, else SASRec

@@ -19,7 +19,7 @@ from harness.values import UserRanks
 from models.config import Precision
 from reports.commands import DATA_HABITS, extending_command, habits, options_like, sweep_command, unplanned
 from reports.groups import Group, grouped
-from reports.history import as_others, file_command, trials_on, usual_options
+from reports.history import as_others, file_command, trials_on
 from reports.names import DATASET_TITLES, count, dataset_title
 from studies import STUDIES, default_datasets
 
@@ -162,10 +162,14 @@ class Evidence:
     def usual_options(self, datasets: Sequence[str]) -> list[str]:
         """How these data were asked for before, for a command of a study that has nothing there; what that leaves open
         as this study was asked for on others."""
-        words = usual_options(self.store, self.profile, datasets, self.request.tie, self.request.precision)
-        known = {*words, *(DATA_HABITS if trials_on(self.store, datasets, self.profile) else ())}
-        mine = habits(self.study, self.profile, self.specs)
-        return words + [word for name, value in mine.items() if name not in known for word in (name, value)]
+        every = [spec for spec in self.store.study(self.study).specs if spec.profile == self.profile]
+        own = [spec for spec in every if spec.data.dataset in datasets and self.request.allows(spec)]
+        before = own or trials_on(self.store, datasets, self.profile)
+        tie, precision = self.request.tie, self.request.precision
+        words = options_like(self.profile, datasets, before, tie=tie, precision=precision)
+        known = {*words, *(DATA_HABITS if before else ())}
+        mine = habits(self.study, self.profile, every)
+        return words + [word for name, told in mine.items() if name not in known for word in told]
 
     def command(self, datasets: Sequence[str], *, more: bool = False) -> str:
         """The command that runs what is missing on these data sets; of a search with nothing missing `more` points.

@@ -1,11 +1,12 @@
 """Columns that a study was never asked for: the studies that have them, and the commands that run them there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from reports.commands import naming_command, planned
+from harness.options import WINNERS, searched
+from reports.commands import naming_command, naming_words, planned
 from reports.plans import TABLE2, ColumnPlan
 from reports.results import Evidence
 
@@ -14,6 +15,7 @@ from reports.results import Evidence
 class Unasked:
     """Columns that one command runs."""
 
+    datasets: tuple[str, ...]
     columns: tuple[ColumnPlan, ...]
     study: str
     """Whose command it is; empty where no study of ours has them."""
@@ -27,38 +29,44 @@ class Unasked:
         return f"run `{self.command}`" if self.shown else f"ask with --study {self.study} after `{self.command}`"
 
 
-def unasked(
-    evidence: Evidence, study: str, datasets: Sequence[str], columns: Sequence[ColumnPlan]
-) -> tuple[Unasked, ...]:
-    """How to run these columns on data sets that the evidence has: in its own study, else in `study`, which is that of
-    the table, else in that of table 2."""
-    mine = [spec for spec in evidence.specs if spec.data.dataset in datasets]
-    found: dict[tuple[str, bool], list[tuple[ColumnPlan, str]]] = {}
-    for column in columns:
-        place, method = "", ""
-        for name, one in product(dict.fromkeys((evidence.study, study, TABLE2.study)), reversed(column.methods)):
-            asked = [planned(name, evidence.profile, dataset, one) for dataset in datasets]
-            if all(specs and all(map(column.fits, specs)) for specs in asked):
-                place, method = name, one
-                break
-        found.setdefault((place, column.anywhere or place == evidence.study), []).append((column, method))
-    like = partial(evidence.usual_options, tuple(datasets))
+def unasked(evidence: Evidence, study: str, lacking: Mapping[str, Sequence[ColumnPlan]]) -> tuple[Unasked, ...]:
+    """How to run these columns of each data set: in the evidence's own study, else in `study`, which is that of the
+    table, else in that of table 2. Data sets that are asked for alike have one command."""
+    found: dict[tuple[str, bool, tuple[ColumnPlan, ...], tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for dataset, columns in lacking.items():
+        mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
+        places: dict[tuple[str, bool], list[tuple[ColumnPlan, str]]] = {}
+        for column in columns:
+            place, method = _place(evidence, study, dataset, column)
+            shown = column.anywhere or place == evidence.study
+            places.setdefault((place, shown), []).append((column, method))
+        for (place, shown), named in places.items():
+            like = partial(evidence.usual_options, (dataset,))
+            words = naming_words(place, evidence.profile, dataset, mine, like) if place else ()
+            methods = tuple(dict.fromkeys(method for _, method in named))
+            found.setdefault((place, shown, tuple(column for column, _ in named), methods, words), []).append(dataset)
     return tuple(
         Unasked(
-            columns=tuple(column for column, _ in named),
+            datasets=tuple(datasets),
+            columns=columns,
             study=place,
-            command=naming_command(
-                place,
-                evidence.profile,
-                datasets,
-                mine,
-                evidence.store.shown,
-                ",".join(dict.fromkeys(method for _, method in named)),
-                like,
-            )
+            command=naming_command(place, evidence.profile, datasets, words, methods, evidence.store.shown)
             if place
             else "",
             shown=shown,
         )
-        for (place, shown), named in found.items()
+        for (place, shown, columns, methods, words), datasets in found.items()
     )
+
+
+def _place(evidence: Evidence, study: str, dataset: str, column: ColumnPlan) -> tuple[str, str]:
+    """The study that has the column, and the method that stands there; both empty where none has. A search's points
+    come from its spaces, which no other study's trials join."""
+    own = evidence.study
+    if searched(own)[1] or own.endswith(WINNERS):
+        return "", ""
+    for name, method in product(dict.fromkeys((own, study, TABLE2.study)), reversed(column.methods)):
+        asked = planned(name, evidence.profile, dataset, method)
+        if asked and all(map(column.fits, asked)):
+            return name, method
+    return "", ""

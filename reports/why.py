@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
 
-from harness.config import dataset_slug, is_file
+from harness.config import TrialSpec, dataset_slug, is_file
 from harness.errors import ConfigError, unknown_name
 from harness.geometry import GEOMETRY
-from harness.options import said
 from harness.rules import Metric, metric_name, metric_of
-from reports.commands import exact_command
+from reports.commands import exact_plan
 from reports.findings import Findings, best_other
 from reports.groups import Choice
 from reports.names import dataset_title
@@ -20,8 +19,7 @@ from reports.table import number
 from reports.tables import improve, plan_of
 from reports.unasked import unasked
 
-AGAIN_FOLDER = "again"
-AGAIN = f"{AGAIN_FOLDER}/btsr.db"
+AGAIN = "again/btsr.db"
 """Where runs are made again: what is done is not run a second time in its own database."""
 
 IMPROVEMENT = ColumnPlan(key=IMPROVE, title="Improve", methods=(OURS,))
@@ -60,32 +58,46 @@ def _is_metric(words: str) -> bool:
 
 
 def commands_of(found: Findings, choices: Sequence[Choice]) -> tuple[str, ...]:
-    """The btsr-sweep command whose plan holds exactly these runs of one data set, or as few others as possible, for a
-    folder of its own; where no plan holds them all, one for each choice.
+    """The btsr-sweep commands, for a folder of their own, that plan exactly these runs of one data set, or as few
+    others as possible: one where no more is planned by it than by one for each choice.
 
-    It is that of the study of the report, else of another that asks for them all; where no study's plan holds them (a
-    search's points, a study file of the user's own, several studies together), the commands that ran them.
+    They are of the study of the report, else of another that asks for the runs; where no study's plan holds those of a
+    choice (a search's points, a study file of the user's own, several studies together), the commands that ran them.
     """
-    runs = {run.key: run.spec for choice in choices for run in choice.group.runs}
+    parts: list[tuple[str, list[TrialSpec], str, frozenset[str]]] = []
+    typed: list[str] = []
+    for choice in choices:
+        specs = [run.spec for run in choice.group.runs]
+        made = _planned(found, specs)
+        if made is None:
+            typed += [found.evidence.store.provenance(key).command for key in choice.group.keys]
+            continue
+        study, command, keys = made
+        for place, (other, theirs, _, planned) in enumerate(parts):
+            joint = exact_plan(study, found.evidence.profile, (specs[0].data.dataset,), [*theirs, *specs], AGAIN)
+            if other == study and joint and joint[1] <= planned | keys:
+                parts[place] = study, [*theirs, *specs], *joint
+                break
+        else:
+            parts.append((study, specs, command, keys))
+    begun: list[str] = []
+    out = []
+    for study, _, command, _ in parts:
+        out.append(f"{command} --extend" if study in begun else command)
+        begun.append(study)
+    return *out, *dict.fromkeys(typed)
+
+
+def _planned(found: Findings, specs: Sequence[TrialSpec]) -> tuple[str, str, frozenset[str]] | None:
+    """The study that asks for these trials, its command and what that plans; None where no plan holds them."""
     evidence, store = found.evidence, found.evidence.store
     for study in dict.fromkeys((evidence.study, *store.studies())):
         asked = evidence.specs if study == evidence.study else store.study(study).specs
-        if {*runs} <= {spec.key for spec in asked}:
-            specs = tuple(runs.values())
-            command = exact_command(study, evidence.profile, (specs[0].data.dataset,), specs, AGAIN)
-            if command is not None:
-                return (command,)
-    if len(choices) == 1:
-        return tuple(dict.fromkeys(store.provenance(key).command for key in runs))
-    each = dict.fromkeys(command for choice in choices for command in commands_of(found, (choice,)))
-    begun: set[str | None] = set()
-    out = []
-    for one in each:
-        named = said(one, "--study")
-        grows = named in begun and said(one, "--out") == AGAIN_FOLDER
-        out.append(f"{one} --extend" if grows else one)
-        begun.add(named)
-    return tuple(out)
+        if {spec.key for spec in specs} <= {spec.key for spec in asked}:
+            made = exact_plan(study, evidence.profile, (specs[0].data.dataset,), specs, AGAIN)
+            if made is not None:
+                return study, *made
+    return None
 
 
 Run = tuple[str, int, float, str, str, str, str, str, str, float, str]
@@ -152,11 +164,12 @@ def _to_run(found: Findings, dataset: str, column: ColumnPlan | None) -> str:
     evidence = found.evidence
     mine = [spec for spec in evidence.specs if spec.data.dataset == dataset]
     wanted = [] if column is None else [column]
-    if column is IMPROVEMENT:
-        wanted = [c for c in found.plan.columns if c.key in {OURS, *found.plan.column(OURS).beats}]
+    if column is IMPROVEMENT:  # needs BT-SR, and one other
+        ours = found.plan.column(OURS)
+        wanted = [ours] if (dataset, OURS) not in found.chosen else [found.plan.column(ours.beats[0])]
     absent = [c for c in wanted if not any(map(c.fits, mine))]
-    if absent and (column is not IMPROVEMENT or not evidence.runnable(dataset)):
-        (first, *_) = unasked(evidence, found.plan.study, (dataset,), absent)
+    if absent:
+        (first, *_) = unasked(evidence, found.plan.study, {dataset: absent})
         if first.study:
             return first.remedy
     return evidence.to_run((dataset,))

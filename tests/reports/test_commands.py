@@ -14,7 +14,7 @@ from harness.options import said
 from harness.store import open_store
 from harness.values import TrialResult
 from models.config import Precision
-from reports.commands import exact_command, options_like, sweep_command, unplanned
+from reports.commands import exact_plan, options_like, sweep_command, unplanned
 from reports.lines import line
 from reports.results import Request, gather
 from reports.tables import table
@@ -111,8 +111,8 @@ def test_exact_commands_hold_all_that_is_asked_for() -> None:
         ("table2_winners", specs, None),
         ("mine", specs, None),
     ):
-        told = exact_command(study, "released", ("ml1m",), some, DB)
-        assert told == (words and f"{words} --out 'runs/a b'"), study
+        told = exact_plan(study, "released", ("ml1m",), some, DB)
+        assert told == (words and (f"{words} --out 'runs/a b'", {spec.key for spec in specs})), study
 
 
 def test_reduced_is_recognised() -> None:

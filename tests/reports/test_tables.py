@@ -224,10 +224,12 @@ def test_footnotes_tell_data_spread_and_what_is_missing(partial: Path) -> None:
     assert _table(partial).commands == (
         f"btsr-sweep --study table2 --dataset ml1m --profile released --out {out}",
         f"btsr-sweep --study table2 --dataset gowalla,beauty,kindle_store --profile released --out {out}",
-        "btsr-sweep --study table2 --dataset ml1m,yelp --profile released --filter none --methods "
+        "btsr-sweep --study table2 --dataset ml1m --profile released --methods "
         f"sasrec_bce,sasrec_sce,cl4srec,duorec,ec4srec --out {out} --extend",
+        "btsr-sweep --study table2 --dataset yelp --profile released --filter none --methods "
+        f"sasrec_bce,sasrec_sce,cl4srec,duorec,ec4srec,bt_sr --out {out} --extend",
     )
-    assert "Not asked for in study table2: SASRec (BCE), SASRec (SCE), CL4SRec, DuoRec, EC4SRec." in notes
+    assert "Not asked for in study table2 on ML 1M: SASRec (BCE), SASRec (SCE), CL4SRec, DuoRec, EC4SRec." in notes
     assert "B clamped to 100" in notes
     assert "profile released" in _table(partial).title
 

@@ -122,7 +122,14 @@ def test_the_commands_of_a_row_follow_one_another(
     file = write(tmp_path / "part.db", "table2", earlier, there, [split])
     _, out, _ = _said(monkeypatch, capsys, *words, "--db", file)
     told = out[out.index("empty database:") :].splitlines()[1:]
-    assert told == [f"  {start}sasrec_ce --seeds 2 --out again", "  btsr-sweep", f"  {start}bt_sr {again} --extend"]
+    assert told == [f"  {start}sasrec_ce,bt_sr {again}", "  btsr-sweep"]
+    fewer = [run for run in whole if run.spec.method != "duorec" or run.spec.seed == SEEDS[0]]
+    file = write(tmp_path / "fewer.db", "table2", specs, fewer, [split])
+    _, out, _ = _said(monkeypatch, capsys, *words, "--db", file)
+    told = out[out.index("empty database:") :].splitlines()[1:]
+    one = f"  {start}duorec --seeds 1 --max-epochs 60 --out again --extend"
+    assert told == [f"  {start}sasrec_ce,bt_sr {again}", one], "no run that is not behind the row"
+    file = tmp_path / "part.db"
     _, _, err = _said(monkeypatch, capsys, *words[:1], "table 2, ml1m, hr@1, sasrec_gbce", "--db", file)
     assert "--seeds 2 --max-epochs 60 --methods sasrec_gbce --db" in err, "as the others, for all the earlier trials"
 
