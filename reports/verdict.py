@@ -112,8 +112,8 @@ def verdicts(found: Findings, *, alone: bool = True) -> Sheet:
         footnotes=(
             _counted(judged),
             "n: seeds. Interval: bootstrap over seeds, then users; coverage: Student's t over seeds, none where all "
-            "runs agree; one seed: users alone, which does not contain the chance of training. A printed value is inside "
-            "where one that rounds to it is.",
+            "runs agree; one seed: users alone, which does not contain the chance of training. A printed value is "
+            "inside where one that rounds to it is.",
             "other data: our test users are not known to be the authors', so nothing is reproduced or refuted.",
             *_chosen_on_test(found),
             *((selection_note(found), *place_notes(found)) if alone else ()),
