@@ -125,13 +125,25 @@ def place_notes(found: Findings, *, seeds: bool = False) -> Iterator[str]:
         yield from _odd_note(found, dataset)
         if seeds:
             yield from _seeds_note(found, dataset, mine)
-        if not found.applies(dataset) and any(place[:2] == (found.plan.number, dataset) for place in published()):
-            yield (
-                f"{dataset_title(dataset)}: published numbers do not apply: other data (our "
-                f"{found.data[dataset].n_test_users:,} evaluated test users are not known to be the authors')."
-            )
+        if any(place[:2] == (found.plan.number, dataset) for place in published()):
+            yield from _compared_note(found, dataset)
     yield from _doubtful_notes(found)
     yield from missing_notes(found)
+
+
+def _compared_note(found: Findings, dataset: str) -> Iterator[str]:
+    """What keeps published numbers from comparing with ours."""
+    data, title = found.data[dataset], dataset_title(dataset)
+    if not found.applies(dataset):
+        yield (
+            f"{title}: published numbers do not apply: other data (our {data.n_test_users:,} evaluated test users are "
+            "not known to be the authors')."
+        )
+    elif data.config.tie != "targets":
+        yield (
+            f"{title}: the authors drew their targets among ratings of equal time; here ties are {data.config.tie}. "
+            "Nearest to theirs is a sweep with --tie targets."
+        )
 
 
 def _precision_note(found: Findings, dataset: str, mine: Mapping[str, Choice]) -> Iterator[str]:
