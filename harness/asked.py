@@ -181,8 +181,9 @@ def _refuse_deaf(
 ) -> None:
     """Raise ConfigError where a trial has another value than was asked for, and would have it unasked.
 
-    A study that switches a setting itself hears an option for it: without the option, its trials are others. The same
-    for --seeds, --profile and --reduced where the study is the same without them, or, in a search, its spaces are.
+    A study that switches a setting itself hears an option for it: without the option its trials are others, and with
+    it one has the value that was asked for, all else equal. The same for --seeds, --profile and --reduced where the
+    study is the same without them, or, in a search, its spaces are.
     """
     for field in ("max_epochs", "validate_every", "precision", "tie", "data"):
         asked, silence = getattr(options, field), StudyOptions.model_fields[field].default
@@ -191,7 +192,8 @@ def _refuse_deaf(
         trials = tuple(_trials(built))
         unasked = tuple(_trials(rebuild(options.model_copy(update={field: silence}))))
         for spec, same in zip(trials, unasked, strict=True) if len(trials) == len(unasked) else ():
-            _refuse_ignored(built.name, spec, same, asked.said if field == "data" else {field: asked})
+            heard = trials if trials != unasked else ()
+            _refuse_ignored(built.name, spec, same, asked.said if field == "data" else {field: asked}, heard)
     for field in ("seeds", "profile", "reduced"):
         silence = StudyOptions.model_fields[field].default
         if getattr(options, field) == silence or (field == "reduced" and len(options.seeds) <= REDUCED_SEEDS):
@@ -203,13 +205,15 @@ def _refuse_deaf(
             raise ConfigError(f"{option(field)} changes nothing in a search of study {built.name}: drop it")
 
 
-def _refuse_ignored(study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any]) -> None:
+def _refuse_ignored(
+    study: str, spec: TrialSpec, unasked: TrialSpec, asked: Mapping[str, Any], others: Sequence[TrialSpec]
+) -> None:
     has, before = spec.flat(), unasked.flat()
     for name, value in asked.items():
         path = DEMANDS.get(name, f"data.{name}")
         found = has[path]
         fits = found <= value if name == "max_epochs" else found == value
-        if not fits and found == before[path]:
+        if not fits and found == before[path] and has | {path: value} not in [other.flat() for other in others]:
             raise ConfigError(
                 f"{option(name)} {value} is ignored by study {study} (a {spec.method} trial has {found}): "
                 "drop it, or let the study take it from its options"

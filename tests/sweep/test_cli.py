@@ -97,6 +97,10 @@ CONTRADICTORY: dict[str, str] = {
     "    return Study(name='whole', title='', specs=(base,)).model_copy(update={'specs': (spec,)})\n",
     "stray.py": "def study(options):\n    spec = trial(*BT, options, 1).model_copy(update={'alpha': 0.5})\n"
     "    return Study(name='stray', title='', specs=(spec,))\n",
+    "both.py": "from harness.config import StudyOptions\ndef study(options):\n"
+    "    base = trial(*BT, StudyOptions(datasets=()), 1)\n"
+    "    specs = [varied(base, data={'tie': tie}) for tie in ('stable', 'random')]\n"
+    "    return Study(name='both', title='', specs=specs)\n",
     "made.py": "def study(options):\n    loss = LossConfig.model_construct(kind='sce')\n"
     "    spec = trial(*BT, options, 1).model_copy(update={'loss': loss})\n"
     "    return Study(name='made', title='', specs=(spec,))\n",
@@ -152,6 +156,7 @@ def numbers(out: Path) -> list[tuple[object, ...]]:
         (("--study", "copied.py"), "failed: Study.specs.0.aux.alpha=-0.5: Input should be greater than or equal to 0"),
         (("--study", "whole.py"), "failed: Study.specs.0.aux.alpha=-0.5: Input should be greater than or equal to 0"),
         (("--study", "stray.py"), "failed: Study.specs.0.alpha=0.5: Extra inputs are not permitted"),
+        (("--study", "both.py", "--tie", "random"), "--tie random is ignored by study both (a bt_sr trial has stable)"),
         (("--study", "made.py"), "failed: Study.specs.0.loss: kind='sce' needs sce_b_y"),
         (("--study", "method.py"), "unknown method 'bt_rs': did you mean 'bt_sr'?"),
         (("--dry-run",), "--study is missing"),
@@ -409,7 +414,7 @@ def test_data_sets_of_a_study_file_that_are_no_names(there: str, tmp_path: Path)
 def test_a_study_that_switches_a_setting_itself_takes_the_option_for_it(tmp_path: Path) -> None:
     for words in (("--tie", "random"), ("--tie", "random", "--max-epochs", "500", "--min-item", "2")):
         ended = sweep(tmp_path, "--study", "protocol", *words, "--dry-run")
-        assert ended.returncode == 0 and ["total", "100", "0", "0", "100"] in [
+        assert ended.returncode == 0 and ["total", "120", "0", "0", "120"] in [
             x.split() for x in ended.stdout.splitlines()
         ]
 
