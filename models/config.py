@@ -1,6 +1,7 @@
 """Typed configuration of a model: frozen pydantic models, unknown fields refused, no torch imported."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -29,18 +30,23 @@ class Frozen(BaseModel):
         out while it has its default, so that the keys of stored trials stay what they are.
         """
         out: dict[str, Any] = {}
+        defaults = self._defaults()
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra.get("added") and value == field.get_default(call_default_factory=True):
+            if isinstance(extra, dict) and extra.get("added") and value == defaults[name]:
                 continue
             out[name] = value.canonical() if isinstance(value, Frozen) else value
         return out
 
     def _not_default(self) -> list[str]:
         """Fields that differ from their defaults."""
-        fields = type(self).model_fields.items()
-        return [name for name, field in fields if getattr(self, name) != field.get_default(call_default_factory=True)]
+        return [name for name, value in self._defaults().items() if getattr(self, name) != value]
+
+    @classmethod
+    @cache
+    def _defaults(cls) -> dict[str, Any]:
+        return {name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()}
 
     def _check_used(self, kind: str, uses: Mapping[str, tuple[str, ...]]) -> None:
         """Raise ValueError where a field is set that this kind would ignore, naming the kinds that use it."""
