@@ -6,6 +6,7 @@ import pytest
 
 from harness.config import SEEDS
 from harness.store import open_store
+from harness.values import Split, TrialResult
 from reports.plans import PLANS, TABLE1, TABLE2
 from reports.results import Request
 from reports.stats import Comparison
@@ -135,14 +136,19 @@ def test_metrics_can_be_asked_for(three: Path) -> None:
     assert all(cell.published is None for row in found.cells for cell in row)
 
 
-def test_of_one_alpha_those_with_most_seeds_compete(tmp_path: Path) -> None:
-    """Beside the line over alpha with its seeds there is a grid of one seed, whose best lambda is a lucky one."""
-    split = split_of(data_config("yelp"), 60)
-    line = [
+def _two_alphas(split: Split) -> list[TrialResult]:
+    """Two seeds each."""
+    return [
         result(spec("bt_sr", dataset="yelp", alpha=a, seed=seed), split, valid=1, test=1)
         for a in (0.1, 0.4)
         for seed in (1235, 37)
     ]
+
+
+def test_of_one_alpha_those_with_most_seeds_compete(tmp_path: Path) -> None:
+    """Beside the line over alpha with its seeds there is a grid of one seed, whose best lambda is a lucky one."""
+    split = split_of(data_config("yelp"), 60)
+    line = _two_alphas(split)
     lucky = result(spec("bt_sr", dataset="yelp", alpha=0.1, lam=0.3), split, valid=9, test=1)
     runs = [*line, lucky]
     file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
@@ -177,11 +183,7 @@ def test_two_values_of_alpha_differ_in_alpha_alone(tmp_path: Path) -> None:
 
 def test_a_base_of_another_protocol_is_not_taken_from_another_study(tmp_path: Path) -> None:
     split = split_of(data_config("yelp"), 60)
-    line = [
-        result(spec("bt_sr", dataset="yelp", alpha=a, seed=seed), split, valid=1, test=1)
-        for a in (0.1, 0.4)
-        for seed in (1235, 37)
-    ]
+    line = _two_alphas(split)
     file = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in line], line, [split])
     for precision, there in (("bf16", False), ("fp32", True)):
         base = result(spec("sasrec_bce", dataset="yelp", loss="bce", precision=precision), split, valid=1, test=1)
