@@ -191,8 +191,8 @@ def _refuse_deaf(
             continue
         trials = tuple(_trials(built))
         unasked = tuple(_trials(rebuild(options.model_copy(update={field: silence}))))
+        heard = trials if trials != unasked else ()
         for spec, same in zip(trials, unasked, strict=True) if len(trials) == len(unasked) else ():
-            heard = trials if trials != unasked else ()
             _refuse_ignored(built.name, spec, same, asked.said if field == "data" else {field: asked}, heard)
     for field in ("seeds", "profile", "reduced"):
         silence = StudyOptions.model_fields[field].default

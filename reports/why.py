@@ -74,9 +74,12 @@ def commands_of(found: Findings, choices: Sequence[Choice]) -> tuple[str, ...]:
             continue
         study, command, keys = made
         for place, (other, theirs, _, planned) in enumerate(parts):
-            joint = exact_plan(study, found.evidence.profile, (specs[0].data.dataset,), [*theirs, *specs], AGAIN)
-            if other == study and joint and joint[1] <= planned | keys:
-                parts[place] = study, [*theirs, *specs], *joint
+            if other != study:
+                continue
+            both = [*theirs, *specs]
+            joint = exact_plan(study, found.evidence.profile, (specs[0].data.dataset,), both, AGAIN)
+            if joint and joint[1] <= planned | keys:
+                parts[place] = study, both, *joint
                 break
         else:
             parts.append((study, specs, command, keys))
