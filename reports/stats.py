@@ -186,7 +186,7 @@ def paired_permutation(differences: Float64, *, resamples: int = RESAMPLES) -> f
     rng = np.random.default_rng(STREAM)
     alone = _mostly_distinct(counts)
     if alone:
-        size, counts = np.repeat(size, counts), np.ones(counts.sum(), counts.dtype)
+        size = np.repeat(size, counts)
     extreme, step = 0, max(1, CHUNK // len(size))
     for start in range(0, resamples, step):
         shape = min(step, resamples - start), len(size)
@@ -363,7 +363,7 @@ def _welch(ours: Float64, theirs: Float64) -> float | None:
     """p of Welch's two-sided t test of two samples; None where one has a single value."""
     if min(len(ours), len(theirs)) < 2:
         return None
-    if same(ours) and same(theirs):  # no variance: as in `paired_t`
+    if same(ours) and same(theirs):  # no variance on either side
         return 1.0 if same(np.concatenate((ours, theirs))) else 0.0
     return float(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
 
