@@ -41,6 +41,8 @@ def faults(before: str, **variables: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_what_a_step_frees_is_kept_unless_the_user_wants_it_otherwise() -> None:
-    given_back = faults("")
-    assert faults(KEEP) < given_back / 3
+    # glibc's own thresholds move with what was freed, so that what it gives back by itself differs from run to run.
+    fixed = "import ctypes; ctypes.CDLL(None).mallopt(-1, 131072)  # M_TRIM_THRESHOLD"
+    given_back = faults(fixed)
+    assert faults(f"{fixed}\n{KEEP}") < given_back / 3
     assert faults(KEEP, MALLOC_TRIM_THRESHOLD_="131072") > given_back / 3
