@@ -84,7 +84,7 @@ def sweep(
         int, typer.Option(min=1, help="epochs between validations, which the patience of early stopping counts")
     ] = 1,
     precision: Annotated[
-        Precision, typer.Option(help="of the large matrix products; bf16 is faster where the processor has it")
+        Precision, typer.Option(help="of linear maps and the full softmax; bf16 is faster where the processor has it")
     ] = "fp32",
     search: Annotated[
         Search,

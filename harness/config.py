@@ -186,7 +186,7 @@ class TrainConfig(Frozen):
     precision: Annotated[
         Precision,
         Field(
-            description="of the products of encoder and full softmax; bf16: operands rounded to bfloat16",
+            description="of the encoder's linear maps and the full softmax; bf16: operands rounded to bfloat16",
             json_schema_extra=ADDED,
         ),
     ] = "fp32"

@@ -7,22 +7,24 @@ from typing import Any
 
 import torch
 
+from harness.environment import check_environment
 from harness.errors import ConfigError
 
-TF32 = "NVIDIA_TF32_OVERRIDE"
-"""Where it is 1, NVIDIA's libraries round float32 products to TF32 whatever a program asks for."""
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 """What cuBLAS reads when it starts; with a fixed workspace its products repeat bit for bit."""
 
 
 def device_of(name: str) -> torch.device:
-    """The device that `name` means; raises ConfigError where this machine does not have it, or forces TF32 on it."""
+    """The device that `name` means.
+
+    Raises ConfigError where this machine does not have it, and as `check_environment` does.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise _unusable(name, str(error).splitlines()[0]) from error
-    _check_tf32(device)
+    check_environment(device.type)
     return device
 
 
@@ -38,16 +40,11 @@ def check_listed(name: str) -> None:
     there = gpu_count()
     if (device.index or 0) >= there:
         raise _unusable(name, f"torch finds {there or 'no'} GPU{'s' * (there > 1)}")
-    _check_tf32(device)
+    check_environment(device.type)
 
 
 def _unusable(name: str, reason: str) -> ConfigError:
     return ConfigError(f"device '{name}' cannot be used here ({reason}): use --device cpu")
-
-
-def _check_tf32(device: torch.device) -> None:
-    if device.type == "cuda" and os.environ.get(TF32, "") not in {"", "0"}:
-        raise ConfigError(f"{TF32}={os.environ[TF32]} makes float32 products TF32 whatever is asked for: unset it")
 
 
 def gpu_count() -> int:
@@ -72,28 +69,38 @@ def current(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """On CUDA, float32 products without TF32, which NVIDIA's containers switch on; the caller's setting comes back."""
-    if device.type != "cuda":
+    """float32 products that are no less: without TF32 on CUDA, which NVIDIA's containers switch on, without bfloat16 in
+    oneDNN on processors (`torch.set_float32_matmul_precision`); the caller's setting comes back."""
+    if device.type == "cuda":
+        settings = torch.backends.cuda.matmul
+        before = settings.fp32_precision
+        settings.allow_tf32 = False  # sets both of torch's switches, which must agree
+        try:
+            yield
+        finally:
+            settings.allow_tf32 = before == "tf32"
+            settings.fp32_precision = before
+    elif device.type == "cpu":
+        products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        before = products.fp32_precision
+        products.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            products.fp32_precision = before
+    else:
         yield
-        return
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.allow_tf32 = False  # sets both of torch's switches, which must agree
-    try:
-        yield
-    finally:
-        matmul.allow_tf32 = before == "tf32"
-        matmul.fp32_precision = before
 
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """On CUDA, torch's deterministic algorithms in place of sums in any order, and no TF32; the settings come back.
+    """`full_float32`, and on CUDA torch's deterministic algorithms, not sums in any order; the settings come back.
 
-    Enter before the process's first product: cuBLAS reads its setting once. Processors need and get nothing.
+    Enter before the process's first product: cuBLAS reads its setting once.
     """
     if device.type != "cuda":
-        yield
+        with full_float32(device):
+            yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic  # a module whose attribute is a property

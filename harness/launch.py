@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
+from harness.environment import check_environment
 from harness.errors import ConfigError, StoreError, told
 from harness.executors import Executor, processors, unbind
 from harness.paths import RunPaths
@@ -40,8 +41,10 @@ def check_shared(kind: Literal["ray", "local"], room: Cluster, *, device: str) -
 
 
 def check_device(name: str, *, gpus: float = 0.0) -> None:
-    """Raise ConfigError where this machine does not have the device, or no GPU to give trials a share of."""
-    if name == "cpu":
+    """Raise ConfigError where this machine does not have the device, or no GPU to give trials a share of, or where the
+    environment asks for other numbers on it."""
+    if name == "cpu":  # which takes no torch
+        check_environment(name)
         return
     if gpus and not _gpus():
         raise ConfigError(

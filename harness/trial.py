@@ -39,6 +39,13 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+@contextmanager
+def _arithmetic(device: torch.device) -> Iterator[None]:
+    """What a trial's numbers are computed in: its GPU the current one, repeatable products, denormals flushed."""
+    with current(device), repeatable(device), _denormals_flushed():
+        yield
+
+
 def run_trial(
     spec: TrialSpec,
     split: Split,
@@ -91,7 +98,7 @@ def trial_steps(
     )
     try:
         while True:
-            with current(where):  # anew for each step: in between, the caller's or another trial's is current
+            with _arithmetic(where):  # anew for each step: in between, the caller's or another trial's is in force
                 try:
                     log = next(steps)
                 except StopIteration as end:
@@ -99,7 +106,7 @@ def trial_steps(
                     return result
             yield log
     finally:
-        with current(where):
+        with _arithmetic(where):
             steps.close()
 
 
@@ -113,7 +120,7 @@ def _steps(
     checkpoints: Path | None,
     keep_best: bool,
 ) -> Generator[EpochLog, None, TrialResult]:
-    """`trial_steps` on the device that is current where it is a GPU."""
+    """`trial_steps` in the `_arithmetic` of the device."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     give_back_gpu()
@@ -121,7 +128,7 @@ def _steps(
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
     checkpoint = Checkpoint(checkpoints, spec, split.fingerprint) if checkpoints else None
-    with repeatable(where), _denormals_flushed(), ExitStack() as stack:
+    with ExitStack() as stack:
         kernels = kernels_used(where, spec.encoder, spec.loss, spec.train.precision)
         begun, meter = time.perf_counter(), provenance.EnergyMeter(uuid(where))
         past: dict[str, Any] = {

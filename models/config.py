@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Precision = Literal["fp32", "bf16"]
-"""Of the matrix products of encoder and full softmax: float32, or operands rounded to bfloat16 and float32 sums."""
+"""Of the matrix products of the encoder's linear maps and of the full softmax: float32, or operands rounded to bfloat16
+and float32 sums. Attention, the other losses and the auxiliary terms are float32 in both."""
 
 ADDED: dict[str, JsonValue] = {"added": True}
 """Marks a field that came after results existed; see `Frozen.canonical`."""

@@ -56,12 +56,13 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def bf16_results(device: torch.device) -> bool:
-    """Whether bf16 products of `product_nt` are rounded to bfloat16 themselves."""
-    return device.type != "cuda" and native_bf16(device)
+    """Whether bf16 products of `product_nt` are rounded to bfloat16 themselves: where torch has none with float32
+    results, as on processors and on AMD's GPUs, which torch calls cuda."""
+    return (device.type != "cuda" or torch.version.hip is not None) and native_bf16(device)
 
 
 def _native_product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T of bfloat16 operands by the device's own instructions: float32 on CUDA, elsewhere bfloat16."""
+    """a b^T of bfloat16 operands by the device's own instructions: float32 on CUDA, else bfloat16."""
     return F.linear(a, b) if bf16_results(a.device) else torch.mm(a, b.t(), out_dtype=torch.float32)
 
 

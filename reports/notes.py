@@ -22,6 +22,9 @@ from reports.ran import odd_ones
 from reports.stats import user_standard_error
 from reports.table import Cell
 
+PRECISION = {"fp32": "fp32", "bf16": "bf16 (linear maps and full softmax)"}
+"""What a precision is called, and of what it is."""
+
 
 def settings(spec: TrialSpec) -> str:
     """What must stand beside a number of this configuration."""
@@ -50,7 +53,7 @@ def _words(spec: TrialSpec) -> list[str]:
         f"weight decay {train.weight_decay:g}",
         f"at most {train.max_epochs} epochs (patience {train.patience})",
         f"padded keys {'masked' if encoder.mask_pad_keys else 'attended to'}",
-        f"precision {train.precision}",
+        f"precision {PRECISION[train.precision]}",
     ]
     words += _unusual(encoder, ()) + _unusual(spec.loss, ()) + _unusual(train, ("beta2", "validate_every"))
     if spec.aux.kind == "barlow_twins":

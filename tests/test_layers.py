@@ -22,6 +22,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     # module or package: (ours it may import, third parties it may import)
     "models.config": (set(), {"pydantic"}),
     "models": ({"models"}, {"torch", "numpy", "filelock"}),
+    "models.kernels.switch": (set(), set()),
     "models.kernels.liger": ({"models"}, {"torch", "liger_kernel"}),
     "harness.errors": (set(), set()),
     "harness.choices": ({"models.config", "harness.errors"}, {"pydantic"}),
@@ -47,7 +48,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "harness.examples": (VALUES | {"models"}, {"torch", "numpy"}),
     "harness.views": (VALUES | {"models", "harness.examples"}, {"torch", "numpy"}),
     "harness.adam": (set(), {"torch"}),
-    "harness.device": (VALUES, {"torch"}),
+    "harness.environment": ({"harness.errors", "models.kernels.switch"}, set()),
+    "harness.device": (VALUES | {"harness.environment"}, {"torch"}),
     "harness.memory": (set(), set()),
     "harness.fits": (VALUES, set()),
     "harness.train": (

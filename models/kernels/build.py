@@ -1,9 +1,10 @@
 """Compiles the kernels for this processor once per machine and loads them.
 
 The library is kept in the user's cache (``BTSR_CACHE``, else ``$XDG_CACHE_HOME/btsr``, else ``~/.cache/btsr``) under a
-name made of the sources, the flags, the versions of torch and of the compiler, and the instruction set. Processes that
-want it at the same time wait for one of them to build it; where there is no compiler, a build of the same by any other
-compiler will do. Where it cannot be had, `load` says why and nothing else changes.
+name made of the sources, the flags, the versions of torch, the C library and the compiler, and the instruction set.
+Beside it stands a record of its hash, without which it is built anew: loading a short file would end the process.
+Processes that want it at the same time wait for one of them to build it; where there is no compiler, a build of the
+same by any other compiler will do. Where it cannot be had, `load` says why and nothing else changes.
 """
 
 import ctypes
@@ -11,11 +12,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from models.config import Precision
+from models.kernels.switch import switched_off
 
 HOME = Path(__file__).resolve().parent
 NAME = "btsr_kernels"
@@ -37,6 +41,8 @@ ANSWER_SECONDS = 60.0
 """How long a compiler may take to tell its version."""
 WAIT_SECONDS = 300.0
 """How long to wait for another process that builds."""
+RETRY_SECONDS = 600.0
+"""How long what failed in one process is not tried again in another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ class KernelUnavailable(Exception):
 
 
 class VariantUnavailable(KernelUnavailable):
-    """One variant cannot be had from this compiler or system; a lesser one may."""
+    """One variant cannot be had from this compiler, assembler or system; a lesser one may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +144,10 @@ def _compiler() -> str:
 
 
 def _stem(variant: Variant) -> str:
-    """The name of all builds of the same code, whatever the compiler."""
+    """The name of all builds of the same code for the same libraries, whatever the compiler."""
     state = hashlib.sha256()
-    for part in (torch.__version__, variant.name, *FLAGS, *variant.flags):
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    for part in (torch.__version__, libc or "", variant.name, *FLAGS, *variant.flags):
         state.update(part.encode() + b"\0")
     for name in SOURCES:
         state.update((HOME / name).read_bytes() + b"\0")
@@ -152,8 +159,34 @@ def key_of(variant: Variant, compiler: str) -> str:
     return f"{_stem(variant)}-{hashlib.sha256(compiler.encode()).hexdigest()[:8]}"
 
 
+def _sha256(library: Path) -> str:
+    with library.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_record(library: Path, record: dict[str, str]) -> None:
+    path = library.with_suffix(".json")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    os.replace(part, path)
+
+
+def _whole(library: Path) -> bool:
+    """Whether a library is there as it was built. Raises VariantUnavailable where a process just failed to build it."""
+    path = library.with_suffix(".json")
+    try:
+        record, age = json.loads(path.read_text()), time.time() - path.stat().st_mtime
+    except (FileNotFoundError, ValueError):
+        return False
+    if not isinstance(record, dict):
+        return False
+    if (failed := record.get("failed")) and age < RETRY_SECONDS:
+        raise VariantUnavailable(str(failed))
+    return library.is_file() and record.get("sha256") == _sha256(library)
+
+
 def _compile(variant: Variant, target: Path) -> None:
-    """Build into `target`, which appears complete or not at all. Raises KernelUnavailable.
+    """Build into `target` and write its record, or only the record of why not. Raises VariantUnavailable.
 
     A process of its own runs torch's extension loader, so that neither its imports nor its settings stay behind.
     """
@@ -187,9 +220,12 @@ def _compile(variant: Variant, target: Path) -> None:
         built = Path(folder) / f"{NAME}.so"
         if done.returncode or not built.is_file():
             lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-            cause = next((line for line in lines if "error:" in line), lines[-1])
-            raise KernelUnavailable(f"the kernels do not build here: {cause.strip()}")
+            cause = next((line for line in lines if re.search(r"\b[Ee]rror:", line)), lines[-1])
+            failed = f"the kernels do not build here: {cause.strip()}"
+            _write_record(target, {"failed": failed})
+            raise VariantUnavailable(failed)
         os.replace(built, target)
+        _write_record(target, {"sha256": _sha256(target)})
 
 
 def _knows(variant: Variant) -> bool:
@@ -205,16 +241,17 @@ def _knows(variant: Variant) -> bool:
 def _built(variant: Variant, compiler: str | KernelUnavailable, folder: Path) -> Path:
     """The library in the cache, built if need be. Raises KernelUnavailable, OSError, or what takes too long."""
     if isinstance(compiler, KernelUnavailable):
-        if kept := sorted(folder.glob(f"{_stem(variant)}-*.so")):
-            return kept[0]
+        for kept in sorted(folder.glob(f"{_stem(variant)}-*.so")):
+            if _whole(kept):
+                return kept
         raise VariantUnavailable(str(compiler)) from compiler
     target = folder / f"{key_of(variant, compiler)}.so"
-    if not target.exists():
+    if not _whole(target):
         if not _knows(variant):
             raise VariantUnavailable(f"the C++ compiler does not know the flags of {variant.name}")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
-            if not target.exists():
+            if not _whole(target):
                 _compile(variant, target)
     return target
 
@@ -262,11 +299,8 @@ def _outcome(folder: Path) -> Library | KernelUnavailable:
 
 
 def check_wanted() -> None:
-    """Raises KernelUnavailable with ``BTSR_KERNELS=off``, ValueError for any other value than off or auto."""
-    mode = os.environ.get("BTSR_KERNELS", "auto")
-    if mode not in {"auto", "off"}:
-        raise ValueError(f"BTSR_KERNELS={mode}: use auto or off")
-    if mode == "off":
+    """Raises KernelUnavailable where they are `switched_off`, ValueError as it does."""
+    if switched_off():
         raise KernelUnavailable("switched off by BTSR_KERNELS=off")
 
 

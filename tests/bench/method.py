@@ -19,7 +19,10 @@ METHOD = f"""\
   processes not.
 - The padded reference is the paper's design in plain torch: left-padded batches through a DataLoader with two workers,
   logits at every position, Barlow Twins by a second full pass; "tuned" adds glibc malloc settings against page faults
-  and bf16 matrix products.
+  and bf16 matrix products. A sweep of it is two processes of one torch thread each, with two loader workers each, as
+  the design has them.
+- btsr itself keeps freed memory by glibc's malloc settings and flushes denormal numbers, as its trials do; RecTools and
+  RecBole run as they are installed.
 - RecBole trains on one target per sample, with its default batch of 2,048 samples, and its epoch holds every prefix
   (see "targets"); its evaluation takes its default of 4,096 users at once and does not mask seen items (its default for
   sequential models). RecTools' evaluation is its `recommend` alone, without metrics. btsr's evaluation includes target

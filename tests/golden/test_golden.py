@@ -52,6 +52,11 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "weight_decay": {"method": "sasrec_ce", "train": {"batch_size": 32, "weight_decay": 0.01}},
     "bf16": {"method": "sasrec_ce", "train": {"batch_size": 32, "precision": "bf16"}},
+    "bf16_rows": {
+        "method": "sasrec_ce",
+        "encoder": {"dim": 32, "max_len": 8},
+        "train": {"batch_size": 32, "precision": "bf16"},
+    },
     "rank_non_items": {"method": "sasrec_ce", "encoder": {"dim": 16, "max_len": 8, "rank_non_items": True}},
     "bce": {"method": "sasrec_bce", "loss": {"kind": "bce", "negatives": 8}},
     "bce_halves": {"method": "sasrec_bce", "loss": {"kind": "bce", "negatives": 8, "bce_reduction": "halves"}},
@@ -95,7 +100,7 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
-TOLERANCES = {"bf16": 1e-3}
+TOLERANCES = {"bf16": 1e-3, "bf16_rows": 1e-3}
 """Relative, where another than `USUAL`: where sums end otherwise, operands are rounded to the other side (2e-4 without
 kernels, where fp32 has 3e-7)."""
 USUAL = 2e-4

@@ -41,7 +41,7 @@ def test_processes_that_start_together_build_once(tmp_path: Path, monkeypatch: p
     compiled = [line.partition(" -c ")[2].split()[0] for line in log.read_text().splitlines() if " -c " in line]
     assert sorted(Path(source).name for source in compiled) == [s for s in build.SOURCES if s.endswith(".cpp")]
     kept = sorted(p.suffix for p in (tmp_path / "cache" / "kernels").iterdir())
-    assert kept == [".lock", ".so"]
+    assert kept == [".json", ".lock", ".so"]
 
 
 def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,8 @@ def test_a_build_is_used_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPa
     built = cache_folder() / f"{key_of(variant, build._compiler())}.so"
     kept = tmp_path / "kernels"
     kept.mkdir()
-    (kept / built.name).symlink_to(built)
+    for file in (built, built.with_suffix(".json")):
+        (kept / file.name).symlink_to(file)
     monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert available().name == f"fused_ce_{variant.instructions('fp32')}"
@@ -141,6 +142,53 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
     calls = log.read_text()
     assert available().name == "torch" and "error: too old" in str(available("bf16").reason)
     assert log.read_text() == calls
+    build._outcome.cache_clear()  # as another process
+    assert available().name == "torch" and "error: too old" in str(available().reason)
+    assert log.read_text() == calls
+    build._outcome.cache_clear()
+    monkeypatch.setattr(build, "RETRY_SECONDS", 0.0)
+    assert available().name == "torch" and len(log.read_text()) > len(calls)
+
+
+@pytest.mark.usefixtures("native")
+def test_where_one_build_fails_the_next_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, narrow_cache: str
+) -> None:
+    """Such as with an assembler that is older than the compiler."""
+    narrow = next(v for v in VARIANTS if v.name == "avx2")
+    tiles = replace(narrow, name="tiles", flags=(*narrow.flags, "-Dfloat=no_such_type"))
+    monkeypatch.setattr(build, "VARIANTS", (tiles, narrow))
+    monkeypatch.setenv("BTSR_CACHE", narrow_cache)
+    build._outcome.cache_clear()
+    library = load()
+    build._outcome.cache_clear()
+    assert library.variant == narrow and "the kernels do not build here: " in str(library.missed)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_damaged_build_is_made_anew(size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Loading a file that was cut off would end the process."""
+    variant = load().variant
+    built = cache_folder() / f"{key_of(variant, build._compiler())}.so"
+    whole = built.read_bytes()
+    target = tmp_path / "kernels" / built.name
+    target.parent.mkdir()
+    target.write_bytes(whole[:size])
+    target.with_suffix(".json").write_bytes(built.with_suffix(".json").read_bytes())
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    with monkeypatch.context() as without:
+        without.setenv("CXX", "no-such-compiler")
+        assert available().name == "torch"
+    build._outcome.cache_clear()
+
+    def compile_again(variant: build.Variant, library: Path) -> None:
+        library.write_bytes(whole)
+        build._write_record(library, {"sha256": build._sha256(library)})
+
+    monkeypatch.setattr(build, "_compile", compile_again)
+    monkeypatch.setattr(build, "VARIANTS", (variant,))
+    assert available().name == f"fused_ce_{variant.instructions('fp32')}" and target.read_bytes() == whole
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -205,7 +253,8 @@ def test_the_best_build_is_had_where_compiler_and_system_allow_it() -> None:
     """A mistake in the code of AMX alone must not hide behind the next build."""
     library = load()
     if library.missed is not None:
-        assert any(words in library.missed for words in ("does not know the flags", "does not let this process"))
+        lacking = ("does not know the flags", "does not let this process", "no such instruction")
+        assert any(words in library.missed for words in lacking)
     else:
         assert library.variant == fitting()[0]
 

@@ -72,6 +72,27 @@ def test_it_meets_the_contract_at_the_size_of_training(
     )
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("scale", [0.1, 0.6])
+def test_bf16_rounds_the_operands_of_the_logits_alone_however_large_they_are(scale: float, order: Order) -> None:
+    """The states in units of ln 2, and of the targets' logits nothing; beside that the gradients round the softmax."""
+    hidden, table, _ = problem(600, 64, 1500, scale=scale)
+    targets = torch.multinomial((hidden @ table[:1500].T).softmax(1), 1, generator=torch.Generator().manual_seed(0))[
+        :, 0
+    ]
+    h, e = hidden.double().requires_grad_(), table.double().requires_grad_()
+    states = h + ((hidden * LOG2_E).bfloat16().double() / LOG2_E - h).detach()
+    items = e + (table.bfloat16() - e).detach()
+    wanted = (states @ items[:1500].T).logsumexp(1).mean() - (h * e[targets]).sum(1).mean()
+    agrees(
+        fused(hidden, table, targets, 1500, "bf16", order),
+        (wanted.detach(), *torch.autograd.grad(wanted, (h, e))),
+        loss=2e-6,
+        grads=3e-3,
+    )
+
+
+LOG2_E = 1.44269504
 SHAPES = [(n, d, v) for n, d in itertools.product((1, 7, 129), (8, 16, 50, 64, 128)) for v in (2, 48, 501)]
 
 
@@ -168,10 +189,11 @@ def test_the_same_call_gives_the_same_bits(precision: Precision, order: Order, t
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["hidden", "table"])
-def test_what_is_not_a_number_reaches_the_loss(where: str, value: float, order: Order) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_not_a_number_reaches_the_loss(precision: Precision, where: str, value: float, order: Order) -> None:
     hidden, table, targets = problem(60, 16, 70)
     (hidden if where == "hidden" else table)[33, 5] = value
-    assert fused(hidden, table, targets, 70, "fp32", order)[0].isnan()
+    assert fused(hidden, table, targets, 70, precision, order)[0].isnan()
 
 
 def test_gradients_follow_the_factor_and_strides() -> None:

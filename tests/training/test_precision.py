@@ -6,6 +6,7 @@ import torch
 from harness.train import train
 from harness.trial import run_trial
 from models.config import EncoderConfig, LossConfig
+from models.kernels import build
 from models.kernels.used import ROUNDED, kernels_used
 from models.linear import add_product_tn, bf16_results, linear, product_nt
 from tests.training.test_train import BT, CPU, SPLIT, spec_of
@@ -67,6 +68,7 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     used = kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32")
     assert run_trial(spec_of(encoder={"dim": 64, "max_len": 8}), SPLIT).provenance.kernels == used
     if used.startswith("torch ("):
+        assert "do not build" not in used or "clang" in build._compiler()
         pytest.skip(f"no native kernels: {used}")
     for name in ("ce", "attention", "norm_linear", "feed_forward"):
         assert f"fused_{name}_" in used
@@ -84,3 +86,11 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels_used(CPU, EncoderConfig(), LossConfig(), "fp32") == "torch (switched off by BTSR_KERNELS=off)"
     half = kernels_used(CPU, EncoderConfig(), LossConfig(), "bf16")
     assert half.startswith("torch (switched off by BTSR_KERNELS=off") and (ROUNDED in half) == bf16_results(CPU)
+
+
+def test_amds_gpus_have_torchs_rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has no products of bfloat16 with float32 results there, and calls these devices cuda."""
+    monkeypatch.setattr("models.linear.native_bf16", lambda device: True)
+    assert not bf16_results(torch.device("cuda"))
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert bf16_results(torch.device("cuda"))

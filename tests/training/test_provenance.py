@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from harness import device as module
-from harness import provenance, trial
+from harness import environment, provenance, trial
 from harness.errors import ConfigError
 from harness.launch import check_device, device_name
 from harness.provenance import EnergyMeter
+from models.linear import product_nt
 
 MILLIJOULES = {"GPU-one": [5_000, 9_000, 9_000], "GPU-two": [100, 1_600]}
 
@@ -113,12 +114,46 @@ def test_gpus_that_the_driver_cannot_use_are_not_counted(
 
 def test_tf32_that_cannot_be_switched_off_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "gpu_count", lambda: 1)
-    monkeypatch.setenv(module.TF32, "0")
+    monkeypatch.setenv(environment.TF32, "0")
     check_device("cuda")
-    monkeypatch.setenv(module.TF32, "1")
+    monkeypatch.setenv(environment.TF32, "1")
     assert module.device_of("cpu").type == "cpu"
     with pytest.raises(ConfigError, match="NVIDIA_TF32_OVERRIDE=1 makes float32 products TF32 .*: unset it"):
         check_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ONEDNN_DEFAULT_FPMATH_MODE", "BF16", "makes float32 products less exact than asked for: unset it"),
+        ("DNNL_DEFAULT_FPMATH_MODE", "any", "makes float32 products less exact than asked for: unset it"),
+        ("BTSR_KERNELS", "on", "use auto or off"),
+    ],
+)
+def test_an_environment_of_other_numbers_is_refused_before_anything_runs(
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "strict")
+    check_device("cpu")
+    monkeypatch.setenv(name, value)
+    for check in (check_device, module.device_of):
+        with pytest.raises(ConfigError, match=f"{name}={value}.*{words}"):
+            check("cpu")
+
+
+def test_float32_is_float32_on_processors_and_the_callers_setting_comes_back() -> None:
+    a, b = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact = a.double() @ b.double().t()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        rounded = product_nt(a, b)
+        with module.repeatable(torch.device("cpu")):
+            assert (product_nt(a, b) - exact).norm() < 1e-6 * exact.norm()
+        assert (product_nt(a, b) == rounded).all()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert (product_nt(a, b) - exact).norm() < 1e-6 * exact.norm()
 
 
 @pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
@@ -128,7 +163,7 @@ def test_float32_is_float32_on_cuda_and_the_callers_setting_comes_back(before: s
     found = matmul.fp32_precision
     matmul.allow_tf32, matmul.fp32_precision = before == "tf32", before
     try:
-        with module.full_float32(torch.device("cpu")):
+        with module.full_float32(torch.device("meta")):
             assert matmul.fp32_precision == before
         with module.full_float32(torch.device("cuda", 0)):
             assert (matmul.allow_tf32, matmul.fp32_precision) == (False, "ieee")

@@ -18,7 +18,7 @@ from harness.config import TrialSpec
 from harness.errors import TrialError
 from harness.examples import Sequences
 from harness.train import Training, train
-from harness.trial import run_trial
+from harness.trial import run_trial, trial_steps
 from harness.values import EpochLog, Split, TrialResult
 from tests.splits import markov_split
 
@@ -211,17 +211,30 @@ def test_provenance_says_where_the_numbers_come_from() -> None:
     assert p.peak_mib > 50 and "torch" in p.versions
 
 
-def test_denormals_are_flushed_during_a_trial_and_only_then() -> None:
+def test_denormals_are_flushed_during_a_trial_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[bool] = []
+    epoch = Training.epoch
 
-    def look(_: EpochLog) -> None:
+    def look(training: Training) -> EpochLog:
         flushed.append(sys.float_info.min / 2 == 0.0)
+        return epoch(training)
 
-    run_trial(spec_of(), SPLIT, on_epoch=look)
+    monkeypatch.setattr(Training, "epoch", look)
+    run_trial(spec_of(), SPLIT)
     assert flushed and all(flushed) and sys.float_info.min / 2 > 0.0
     with pytest.raises(TrialError):
         run_trial(spec_of(train={"batch_size": 32, "max_epochs": 1, "lr": 1e36}), SPLIT)
     assert sys.float_info.min / 2 > 0.0
+
+
+def test_between_the_epochs_of_a_trial_the_callers_arithmetic_is_in_force() -> None:
+    first, second = trial_steps(spec_of(), SPLIT), trial_steps(spec_of(), SPLIT)
+    for steps in (first, second, first):
+        next(steps)
+        assert sys.float_info.min / 2 > 0.0
+    for steps in (first, second):
+        steps.close()
+        assert sys.float_info.min / 2 > 0.0
 
 
 def determinism() -> tuple[Any, ...]:
