@@ -31,6 +31,11 @@ def among(*usual: float) -> Three:
     return three
 
 
+def around(row: float) -> tuple[float, ...]:
+    """Half, once and twice the row's value, for what has no usual ones."""
+    return (row / 2, row, 2 * row)
+
+
 DROPOUT = among(0.1, 0.3, 0.5)
 
 CONTRAST = among(0.0001, 0.001, 0.01)
@@ -59,6 +64,7 @@ AXES: Mapping[str, tuple[str, Three]] = {
     "sasrec_gbce": ("loss.gbce_t", among(0.5, 0.75, 0.9)),
     "sasrec_ce_sampled": (NUMBER, NEGATIVES.__getitem__),
     "duorec_released": ("aux.alpha", CONTRAST),
+    "sasrec_bce+bt": ("aux.alpha", around),
 }
 """Method -> what matters most to it, and its three values."""
 
@@ -106,12 +112,13 @@ OWN: Mapping[str, Mapping[str, Range]] = {
     },
     "sasrec_ce_sampled": {"loss.negatives": Range(low=16, high=256, log=True, integer=True)},
     "duorec_released": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
+    "sasrec_bce+bt": {"aux.alpha": Range(low=0.00005, high=0.005, log=True), "aux.lam": Range(low=0.0, high=0.5)},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
 
 
 def tuned_as(method: str) -> str:
-    """The method whose axis and space a method has: a base loss with BT those of BT-SR."""
+    """The method whose axis and space a method has: a base loss with BT those of BT-SR, but for BCE's alpha."""
     return method if method in AXES else "bt_sr"
 
 

@@ -15,7 +15,7 @@ from harness.config import PAPER_DATASETS, SEEDS, Study, StudyOptions, TrialSpec
 from harness.data.catalogue import DATASETS
 from harness.errors import ConfigError
 from studies import DEFAULT_DATASETS, STUDIES, default_datasets, study_function
-from studies.alpha_lambda import GRID, LINE, lines
+from studies.alpha_lambda import GRID, LINE, alphas, lines
 from studies.augmentation import VIEWS
 from studies.points import MORE, ORIGINAL_ENCODER, POINTS, TABLE2
 from studies.profiles import trial, varied
@@ -186,6 +186,15 @@ def test_the_two_tables_share_their_trials() -> None:
     assert methods("yelp")[3:] == ("sasrec_bce+bt", "bt_sr", "sasrec_sce+bt")
 
 
+def test_alpha_beside_bce_is_that_beside_one_of_its_terms() -> None:
+    for dataset in DATASETS:
+        bce, ce = (trial(f"sasrec_{loss}+bt", dataset, ALL, 37) for loss in ("bce", "ce"))
+        terms = 1 + (bce.loss.negatives or 0)
+        assert bce.aux.alpha * terms == pytest.approx(ce.aux.alpha, rel=0.05) and bce.aux.lam == ce.aux.lam
+    assert alphas((0.0, 0.25), "beauty", "sasrec_bce+bt") == (0.0, 0.00097)
+    assert alphas((0.0, 0.25), "beauty", "sasrec_sce+bt") == (0.0, 0.25)
+
+
 def test_only_some_methods() -> None:
     some = build("table2", datasets=("beauty",), methods=("bt_sr", "sasrec_ce")).specs
     assert [spec.method for spec in some[:2]] == ["sasrec_ce", "bt_sr"] and len(some) == 10
@@ -282,7 +291,8 @@ def test_the_grid_is_had_of_every_base_loss() -> None:
     for dataset, method in there:
         mine = [s for s in built.specs if (s.data.dataset, s.method, s.seed) == (dataset, method, SEEDS[0])]
         points = {(spec.aux.alpha, spec.aux.lam) for spec in mine}
-        assert points == {*lines(dataset, method), *((alpha, lam) for alpha in GRID for lam in GRID)}
+        grid = {(alpha, lam) for alpha in alphas(GRID, dataset, method) for lam in GRID}
+        assert points == {*lines(dataset, method), *grid} and len(grid) == 100
     assert {space.place for space in built.search} == {f"{dataset}/{method}" for dataset, method in there}
     alone = build("alpha_lambda", datasets=("ml1m",), methods=("bt_sr",))
     by_loss = build("alpha_lambda", datasets=("ml1m",), methods=("sasrec_ce+bt",))
