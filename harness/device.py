@@ -82,12 +82,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
             settings.fp32_precision = before
     elif device.type == "cpu":
         products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        before = products.fp32_precision
+        before, general = products.fp32_precision, torch.backends.mkldnn.fp32_precision
         products.fp32_precision = "ieee"
         try:
             yield
         finally:
-            products.fp32_precision = before
+            products.fp32_precision = "none" if before == general else before  # none: as the general one, once more
     else:
         yield
 

@@ -55,15 +55,27 @@ def native_bf16(device: torch.device) -> bool:
     return native
 
 
+@cache
+def _float_results(device: torch.device) -> bool:
+    """Whether torch multiplies bfloat16 matrices into float32 there: on CUDA, on AMD's GPUs by some versions."""
+    one = torch.ones(8, 8, dtype=torch.bfloat16, device=device)
+    try:
+        torch.mm(one, one, out_dtype=torch.float32)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    return True
+
+
 def bf16_results(device: torch.device) -> bool:
-    """Whether bf16 products of `product_nt` are rounded to bfloat16 themselves: where torch has none with float32
-    results, as on processors and on AMD's GPUs, which torch calls cuda."""
-    return (device.type != "cuda" or torch.version.hip is not None) and native_bf16(device)
+    """Whether bf16 products of `product_nt` are rounded to bfloat16 themselves."""
+    return native_bf16(device) and not _float_results(device)
 
 
 def _native_product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T of bfloat16 operands by the device's own instructions: float32 on CUDA, else bfloat16."""
-    return F.linear(a, b) if bf16_results(a.device) else torch.mm(a, b.t(), out_dtype=torch.float32)
+    """a b^T of bfloat16 operands by the device's own instructions: float32 where torch has that, else bfloat16."""
+    return torch.mm(a, b.t(), out_dtype=torch.float32) if _float_results(a.device) else F.linear(a, b)
 
 
 def product_nt(

@@ -24,6 +24,7 @@ from reports.results import Evidence, Request, gather
 from reports.sheet import Sheet
 from reports.stats import Comparison, compare
 from reports.unasked import unasked
+from studies.points import beside
 
 Answer = Literal["yes", "no", "undecided", "not run"]
 BUCKETS = ("", "head", "mid", "tail")
@@ -174,12 +175,13 @@ class Claims:
         return found.groups, f"; {found.which}" if found.which else ""
 
     def _peak(self, dataset: str, groups: tuple[Group, ...], which: str) -> Claim:
-        """Where hr@1 is largest, against every alpha above 0.1."""
-        claim = "hr@1 peaks at alpha <= 0.1"
-        low = [group for group in groups if group.spec.aux.alpha <= 0.1]
-        high = [group for group in groups if group.spec.aux.alpha > 0.1]
+        """Where hr@1 is largest, against every alpha above 0.1, or what that is beside BCE."""
+        limit = beside(groups[0].spec.loss, 0.1) if groups else 0.1
+        claim = f"hr@1 peaks at alpha <= {limit:g}"
+        low = [group for group in groups if group.spec.aux.alpha <= limit]
+        high = [group for group in groups if group.spec.aux.alpha > limit]
         if not low or not high:
-            return self._missing(claim, dataset, "needs alphas on both sides of 0.1 (study alpha_lambda)")
+            return self._missing(claim, dataset, f"needs alphas on both sides of {limit:g} (study alpha_lambda)")
         best = [max(side, key=partial(self._mean, name="hr", k=1)) for side in (low, high)]
         how = (
             f"best alpha on either side, {best[0].spec.aux.alpha:g} against {best[1].spec.aux.alpha:g}, chosen on test"

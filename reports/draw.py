@@ -218,6 +218,10 @@ def _bucket_curves(axes: Axes, line: Line, name: str, k: int, colors: Colors) ->
             _curve(axes, points, color, MARKERS[bucket - 1], BUCKET_TITLES[bucket - 1])
 
 
+SHORT = 0.05
+"""Where a line ends beyond it, its ticks have numbers of few digits; alphas beside BCE (`studies.points`) have more."""
+
+
 def _finish(axes: Axes, optimum: float, most_ticks: int = 6) -> None:
     """Mark the optimum; few ticks; no words but those that are set afterwards."""
     legend = axes.get_legend()
@@ -225,7 +229,8 @@ def _finish(axes: Axes, optimum: float, most_ticks: int = 6) -> None:
         legend.remove()
     axes.axvline(optimum, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_locator(MaxNLocator(most_ticks))
+    short = axes.get_xlim()[1] > SHORT
+    axes.xaxis.set_major_locator(MaxNLocator(most_ticks if short else 3))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.set(xlabel="", ylabel="")
 

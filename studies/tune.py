@@ -3,7 +3,7 @@
 As a grid, nine: three values of dropout times three of what matters most to the method, the row of `studies.points`
 among them and first. As a search (`--search tpe --trials N`), N points of the method's own space, the row first.
 `btsr-report --table 2 --study tune` (or `tune_tpe`) shows the winners, chosen on validation alone; with `--table 1`
-those of the base losses with BT that are named, which are tuned as BT-SR is.
+those of the base losses with BT that are named, which are tuned as BT-SR is, but for the range of BCE's alpha.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -42,7 +42,7 @@ ANSWER_SECONDS = 60.0
 WAIT_SECONDS = 300.0
 """How long to wait for another process that builds."""
 RETRY_SECONDS = 600.0
-"""How long what failed in one process is not tried again in another."""
+"""How long what did not compile in one process is not tried again in another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +146,7 @@ def _compiler() -> str:
 def _stem(variant: Variant) -> str:
     """The name of all builds of the same code for the same libraries, whatever the compiler."""
     state = hashlib.sha256()
-    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-    for part in (torch.__version__, libc or "", variant.name, *FLAGS, *variant.flags):
+    for part in (torch.__version__, *platform.libc_ver(), variant.name, *FLAGS, *variant.flags):
         state.update(part.encode() + b"\0")
     for name in SOURCES:
         state.update((HOME / name).read_bytes() + b"\0")
@@ -172,17 +171,26 @@ def _write_record(library: Path, record: dict[str, str]) -> None:
 
 
 def _whole(library: Path) -> bool:
-    """Whether a library is there as it was built. Raises VariantUnavailable where a process just failed to build it."""
-    path = library.with_suffix(".json")
+    """Whether a library is there as it was built."""
+    return library.is_file() and _record(library).get("sha256") == _sha256(library)
+
+
+def _record(library: Path) -> dict[str, str]:
+    """What stands beside a library, or beside the place of one that was not built; empty where nothing does."""
     try:
-        record, age = json.loads(path.read_text()), time.time() - path.stat().st_mtime
+        record = json.loads(library.with_suffix(".json").read_text())
     except (FileNotFoundError, ValueError):
-        return False
-    if not isinstance(record, dict):
-        return False
-    if (failed := record.get("failed")) and age < RETRY_SECONDS:
-        raise VariantUnavailable(str(failed))
-    return library.is_file() and record.get("sha256") == _sha256(library)
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _check_failed(library: Path) -> None:
+    """Raise VariantUnavailable where a process has just failed to build it."""
+    if failed := _record(library).get("failed"):
+        path = library.with_suffix(".json")
+        if abs(time.time() - path.stat().st_mtime) < RETRY_SECONDS:
+            again = f"not tried again for {RETRY_SECONDS / 60:.0f} minutes, unless you delete {path}"
+            raise VariantUnavailable(f"{failed} ({again})")
 
 
 def _compile(variant: Variant, target: Path) -> None:
@@ -247,11 +255,13 @@ def _built(variant: Variant, compiler: str | KernelUnavailable, folder: Path) ->
         raise VariantUnavailable(str(compiler)) from compiler
     target = folder / f"{key_of(variant, compiler)}.so"
     if not _whole(target):
+        _check_failed(target)
         if not _knows(variant):
             raise VariantUnavailable(f"the C++ compiler does not know the flags of {variant.name}")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
             if not _whole(target):
+                _check_failed(target)
                 _compile(variant, target)
     return target
 
@@ -263,7 +273,7 @@ def _load(variant: Variant, compiler: str | KernelUnavailable, folder: Path) -> 
     except (Timeout, subprocess.TimeoutExpired) as error:
         raise KernelUnavailable(f"building the kernels takes more than {WAIT_SECONDS:.0f} s") from error
     except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
-        raise KernelUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
+        raise VariantUnavailable(f"cannot keep or load built kernels in {folder}: {error}") from error
     if not handle.ready():
         raise VariantUnavailable(f"the system does not let this process run the {variant.name} kernels")
     return handle

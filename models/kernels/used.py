@@ -19,12 +19,13 @@ def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig,
     `liger_ce` on CUDA. In fp32 the same code has the same name, with AMX or without. Says where torch's bf16 products
     are rounded more than the kernels'. Builds them if they are not in the cache.
     """
-    if device.type in liger.DEVICES and loss.kind == "ce":
-        report = liger.available(device, precision)
-        return report.name if report.reason is None else f"torch ({report.reason})"
-    if device.type != "cpu":
-        return "torch"
     rounded = precision == "bf16" and bf16_results(device)
+    if device.type != "cpu":
+        name = "torch"
+        if device.type in liger.DEVICES and loss.kind == "ce":
+            report = liger.available(device, precision)
+            name = report.name if report.reason is None else f"torch ({report.reason})"
+        return f"{name}, torch_linear ({ROUNDED})" if rounded else name
     try:
         library = load()
     except KernelUnavailable as missing:

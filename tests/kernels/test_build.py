@@ -143,7 +143,7 @@ def test_a_compiler_that_fails_is_asked_once(monkeypatch: pytest.MonkeyPatch, tm
     assert available().name == "torch" and "error: too old" in str(available("bf16").reason)
     assert log.read_text() == calls
     build._outcome.cache_clear()  # as another process
-    assert available().name == "torch" and "error: too old" in str(available().reason)
+    assert available().name == "torch" and "error: too old (not tried again" in str(available().reason)
     assert log.read_text() == calls
     build._outcome.cache_clear()
     monkeypatch.setattr(build, "RETRY_SECONDS", 0.0)
@@ -163,6 +163,51 @@ def test_where_one_build_fails_the_next_is_taken(
     library = load()
     build._outcome.cache_clear()
     assert library.variant == narrow and "the kernels do not build here: " in str(library.missed)
+
+
+def put(folder: Path, name: str, library: bytes | None, record: dict[str, str] | None = None) -> Path:
+    """A build in a cache with its record, the true one where none is given; or a record alone."""
+    path = folder / f"{name}.so"
+    folder.mkdir(parents=True, exist_ok=True)
+    if library is not None:
+        path.write_bytes(library)
+        record = record or {"sha256": build._sha256(path)}
+    build._write_record(path, record or {})
+    return path
+
+
+@pytest.mark.usefixtures("native")
+def test_of_a_cache_that_cannot_be_written_the_best_build_there_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as an administrator's, filled on a node with a lesser processor."""
+    variant, compiler = load().variant, build._compiler()
+    whole = (cache_folder() / f"{key_of(variant, compiler)}.so").read_bytes()
+    better = replace(variant, name="better")
+    monkeypatch.setattr(build, "VARIANTS", (better, variant))
+    put(tmp_path / "kernels", key_of(variant, compiler), whole)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(build, "FileLock", refuse)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    library = load()
+    assert library.variant == variant and "read only" in str(library.missed)
+
+
+@pytest.mark.usefixtures("native")
+def test_without_a_compiler_what_failed_with_one_hides_no_build_by_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    variant = load().variant
+    whole = (cache_folder() / f"{key_of(variant, build._compiler())}.so").read_bytes()
+    stem = build._stem(variant)
+    put(tmp_path / "kernels", f"{stem}-00000000", b"cut off", {"failed": "too old"})
+    put(tmp_path / "kernels", f"{stem}-ffffffff", whole)
+    monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert load().variant == variant
 
 
 @pytest.mark.usefixtures("native")

@@ -79,6 +79,17 @@ def test_answers(database: Path) -> None:
     assert "chosen on test" in found["ml1m", "hr@1 peaks at alpha <= 0.1"].how
 
 
+def test_where_hr_peaks_is_asked_of_alpha_as_it_stands_beside_the_loss(tmp_path: Path) -> None:
+    split = split_of(data_config(), 60)
+    runs = [
+        result(spec("sasrec_bce+bt", loss="bce", alpha=alpha, seed=seed), split, valid=1, test=1.5 - 10 * alpha)
+        for alpha in (0.0, 0.04, 0.06, 0.08)
+        for seed in SEEDS
+    ]
+    found = _answers(write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split]))
+    assert runs[0].spec.loss.negatives == 1 and found["ml1m", "hr@1 peaks at alpha <= 0.05"].answer != "not run"
+
+
 def test_the_sheet_counts_and_tells_its_power(database: Path) -> None:
     with open_store(database, read_only=True) as store:
         sheet = claims(gather(store, Request(study="alpha_lambda")))

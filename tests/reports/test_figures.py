@@ -19,6 +19,8 @@ from reports.figures import FIGURES
 from reports.lines import Axis, Line
 from reports.lines import line as line_of
 from reports.results import Request, gather
+from reports.width import COLUMN, TEXT, Width
+from studies.alpha_lambda import LINE, alphas
 from tests.reports.legible import assert_legible, boxes
 from tests.reports.world import data_config, result, spec, split_of, write
 
@@ -180,6 +182,19 @@ def test_the_drawing_shows_the_points(database: Path) -> None:
 
 def test_no_labels_overlap_and_none_leaves_the_page(database: Path) -> None:
     assert_legible(draw_line(_line(database)), 50)
+
+
+@pytest.mark.parametrize("width", [TEXT, COLUMN])
+def test_alphas_beside_bce_have_room_for_their_digits(width: Width, tmp_path: Path) -> None:
+    """They are some hundred times smaller (`studies.points.beside`)."""
+    split = split_of(data_config(), 60)
+    runs = [
+        result(spec("sasrec_bce+bt", loss="bce", alpha=alpha, seed=seed), split, valid=1, test=1 + 100 * alpha)
+        for alpha in alphas(LINE, "beauty", "sasrec_bce+bt")
+        for seed in (1235, 37)
+    ]
+    database = write(tmp_path / "btsr.db", "alpha_lambda", [run.spec for run in runs], runs, [split])
+    assert_legible(draw_line(_line(database), width), 40)
 
 
 def test_a_line_over_lambda(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from harness.train import train
 from harness.trial import run_trial
 from models.config import EncoderConfig, LossConfig
 from models.kernels import build
+from models.kernels.cross_entropy import KernelReport
 from models.kernels.used import ROUNDED, kernels_used
 from models.linear import add_product_tn, bf16_results, linear, product_nt
 from tests.training.test_train import BT, CPU, SPLIT, spec_of
@@ -88,9 +89,16 @@ def test_provenance_names_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert half.startswith("torch (switched off by BTSR_KERNELS=off") and (ROUNDED in half) == bf16_results(CPU)
 
 
-def test_amds_gpus_have_torchs_rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch has no products of bfloat16 with float32 results there, and calls these devices cuda."""
+def test_where_torch_has_no_products_into_float32_their_results_are_rounded_and_provenance_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on AMD's GPUs by some of torch's versions."""
+    gpu = torch.device("cuda")
     monkeypatch.setattr("models.linear.native_bf16", lambda device: True)
-    assert not bf16_results(torch.device("cuda"))
-    monkeypatch.setattr(torch.version, "hip", "7.0")
-    assert bf16_results(torch.device("cuda"))
+    monkeypatch.setattr("models.kernels.liger.available", lambda *_: KernelReport(name="liger_ce"))
+    for there in (True, False):
+        monkeypatch.setattr("models.linear._float_results", lambda device, there=there: there)
+        assert bf16_results(gpu) != there
+        assert (ROUNDED in kernels_used(gpu, EncoderConfig(), LossConfig(kind="sce", sce_b_y=4), "bf16")) != there
+        assert (ROUNDED in kernels_used(gpu, EncoderConfig(), LossConfig(), "bf16")) != there
+        assert ROUNDED not in kernels_used(gpu, EncoderConfig(), LossConfig(), "fp32")
