@@ -25,7 +25,7 @@ from harness.sweep import run_study
 from studies import STUDIES
 from studies.points import MORE, TABLE2
 from studies.profiles import trial, varied
-from studies.tune import OWN
+from studies.tune import AXES, OWN
 from tests.store import fake
 from tests.sweep.inline import FakeExecutor
 from tests.sweep.work import Steps
@@ -84,7 +84,7 @@ def of_space(values: dict[str, Range], base: TrialSpec = BASE) -> Study:
 
 def test_tune_gives_every_method_a_space_that_holds_its_row() -> None:
     assert tuple(space.base.method for space in TUNE.search) == TABLE2
-    assert tuple(OWN) == (*TABLE2, *MORE)
+    assert tuple(OWN) == tuple(AXES) == (*TABLE2, *MORE, "sasrec_bce+bt")
     for name in ("paper", "released"):
         datasets = ("ml1m", "yelp", "gowalla", "beauty", "kindle_store", "ml100k")
         for space in STUDIES["tune"](StudyOptions(datasets=datasets, profile=name, methods=tuple(OWN))).search:
@@ -92,7 +92,8 @@ def test_tune_gives_every_method_a_space_that_holds_its_row() -> None:
             assert space.ranges.keys() == {"encoder.dropout", "train.lr", *OWN[space.base.method]} | (
                 {"train.weight_decay"} if name == "paper" else set()
             )
-            assert space.base.method != "bt_sr" or space.ranges["aux.alpha"].low > 0, "alpha = 0 is SASRec"
+            with_bt = space.base.aux.kind == "barlow_twins"
+            assert not with_bt or space.ranges["aux.alpha"].low > 0, "alpha = 0 is the base loss"
 
 
 @pytest.mark.parametrize("search", ["random", "tpe", "nsga2"])
