@@ -20,12 +20,12 @@ def kernels_used(device: torch.device, encoder: EncoderConfig, loss: LossConfig,
     are rounded more than the kernels'. Builds them if they are not in the cache.
     """
     rounded = precision == "bf16" and bf16_results(device)
+    linear_too = f", torch_linear ({ROUNDED})" if rounded and device.type != "cpu" else ""
+    if device.type in liger.DEVICES and loss.kind == "ce":
+        report = liger.available(device, precision)
+        return (report.name if report.reason is None else f"torch ({report.reason})") + linear_too
     if device.type != "cpu":
-        name = "torch"
-        if device.type in liger.DEVICES and loss.kind == "ce":
-            report = liger.available(device, precision)
-            name = report.name if report.reason is None else f"torch ({report.reason})"
-        return f"{name}, torch_linear ({ROUNDED})" if rounded else name
+        return f"torch{linear_too}"
     try:
         library = load()
     except KernelUnavailable as missing:
