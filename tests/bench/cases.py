@@ -177,6 +177,14 @@ CASES: dict[str, Case] = {
         programs=("btsr", "btsr-kernels-bf16"),
         most_rounds=1,
     ),
+    "ml1m-bt-profile": Case(
+        title="ML-1M, CE + Barlow Twins, profile of a training epoch",
+        data="ml1m",
+        work="profile",
+        loss="bt",
+        programs=("btsr", "btsr-kernels-bf16"),
+        most_rounds=1,
+    ),
     "ml1m-bt": Case(
         title="ML-1M, CE + Barlow Twins, training epoch",
         data="ml1m",
@@ -204,6 +212,13 @@ CASES: dict[str, Case] = {
         work="train",
         programs=(*OURS, *PADDED, "rectools", "recbole"),
         batches=_few(15, *PADDED, "rectools") | {"recbole": 4},
+    ),
+    "beauty-profile": Case(
+        title="Beauty, CE, profile of a training epoch",
+        data="beauty",
+        work="profile",
+        programs=("btsr", "btsr-kernels-bf16"),
+        most_rounds=1,
     ),
     "beauty-bt": Case(
         title="Beauty, CE + Barlow Twins, training epoch",
