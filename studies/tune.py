@@ -80,6 +80,8 @@ PAPER: Mapping[str, Range] = {"train.weight_decay": Range(low=1e-5, high=1e-4, l
 WEIGHT = Range(low=0.01, high=0.5, log=True)
 """Of an auxiliary term; never 0, which would be another method."""
 
+LAMBDA = Range(low=0.0, high=0.5)
+
 CONTRAST_RANGE = Range(low=0.00005, high=0.2, log=True)
 """Up to the originals' 0.1 and 0.2, which suit their prefixes."""
 
@@ -105,14 +107,14 @@ OWN: Mapping[str, Mapping[str, Range]] = {
         "aux.negative_weight": Range(low=0.005, high=0.5, log=True),
         "aux.tau_negative": TEMPERATURE,
     },
-    "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": Range(low=0.0, high=0.5)},
+    "bt_sr": {"aux.alpha": WEIGHT, "aux.lam": LAMBDA},
     "sasrec_gbce": {
         "loss.negatives": Range(low=16, high=256, log=True, integer=True),
         "loss.gbce_t": Range(low=0.0, high=1.0),
     },
     "sasrec_ce_sampled": {"loss.negatives": Range(low=16, high=256, log=True, integer=True)},
     "duorec_released": {"aux.alpha": CONTRAST_RANGE, "aux.tau": TEMPERATURE},
-    "sasrec_bce+bt": {"aux.alpha": Range(low=0.00005, high=0.005, log=True), "aux.lam": Range(low=0.0, high=0.5)},
+    "sasrec_bce+bt": {"aux.alpha": Range(low=0.00005, high=0.005, log=True), "aux.lam": LAMBDA},
 }
 """Method -> what a search varies of it alone (spec 4.1 to 4.3 for the baselines)."""
 

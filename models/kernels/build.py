@@ -184,13 +184,16 @@ def _record(library: Path) -> dict[str, str]:
     return record if isinstance(record, dict) else {}
 
 
-def _check_failed(library: Path) -> None:
-    """Raise VariantUnavailable where a process has just failed to build it."""
+def _to_build(library: Path) -> bool:
+    """Whether a library is wanting. Raises VariantUnavailable where a process has just failed to build it."""
+    if _whole(library):
+        return False
     if failed := _record(library).get("failed"):
         path = library.with_suffix(".json")
         if abs(time.time() - path.stat().st_mtime) < RETRY_SECONDS:
             again = f"not tried again for {RETRY_SECONDS / 60:.0f} minutes, unless you delete {path}"
             raise VariantUnavailable(f"{failed} ({again})")
+    return True
 
 
 def _compile(variant: Variant, target: Path) -> None:
@@ -254,14 +257,12 @@ def _built(variant: Variant, compiler: str | KernelUnavailable, folder: Path) ->
                 return kept
         raise VariantUnavailable(str(compiler)) from compiler
     target = folder / f"{key_of(variant, compiler)}.so"
-    if not _whole(target):
-        _check_failed(target)
+    if _to_build(target):
         if not _knows(variant):
             raise VariantUnavailable(f"the C++ compiler does not know the flags of {variant.name}")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock"), timeout=WAIT_SECONDS):
-            if not _whole(target):
-                _check_failed(target)
+            if _to_build(target):
                 _compile(variant, target)
     return target
 

@@ -21,6 +21,20 @@ def script(path: Path, *lines: str) -> str:
     return str(path)
 
 
+def put(folder: Path, name: str, library: bytes, record: dict[str, str] | None = None) -> Path:
+    """A build in a cache with its record, the true one where none is given."""
+    path = folder / f"{name}.so"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(library)
+    build._write_record(path, record or {"sha256": build._sha256(path)})
+    return path
+
+
+def built() -> Path:
+    """This processor's build in the session's cache."""
+    return cache_folder() / f"{key_of(load().variant, build._compiler())}.so"
+
+
 @pytest.mark.usefixtures("native")
 def test_processes_that_start_together_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
@@ -101,11 +115,10 @@ def test_a_compiler_with_words_before_or_behind_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("native")
 def test_a_build_is_used_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    variant = load().variant
-    built = cache_folder() / f"{key_of(variant, build._compiler())}.so"
+    variant, here = load().variant, built()
     kept = tmp_path / "kernels"
     kept.mkdir()
-    for file in (built, built.with_suffix(".json")):
+    for file in (here, here.with_suffix(".json")):
         (kept / file.name).symlink_to(file)
     monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -165,27 +178,15 @@ def test_where_one_build_fails_the_next_is_taken(
     assert library.variant == narrow and "the kernels do not build here: " in str(library.missed)
 
 
-def put(folder: Path, name: str, library: bytes | None, record: dict[str, str] | None = None) -> Path:
-    """A build in a cache with its record, the true one where none is given; or a record alone."""
-    path = folder / f"{name}.so"
-    folder.mkdir(parents=True, exist_ok=True)
-    if library is not None:
-        path.write_bytes(library)
-        record = record or {"sha256": build._sha256(path)}
-    build._write_record(path, record or {})
-    return path
-
-
 @pytest.mark.usefixtures("native")
 def test_of_a_cache_that_cannot_be_written_the_best_build_there_is_taken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Such as an administrator's, filled on a node with a lesser processor."""
-    variant, compiler = load().variant, build._compiler()
-    whole = (cache_folder() / f"{key_of(variant, compiler)}.so").read_bytes()
+    variant, here = load().variant, built()
     better = replace(variant, name="better")
     monkeypatch.setattr(build, "VARIANTS", (better, variant))
-    put(tmp_path / "kernels", key_of(variant, compiler), whole)
+    put(tmp_path / "kernels", here.stem, here.read_bytes())
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read only")
@@ -200,8 +201,7 @@ def test_of_a_cache_that_cannot_be_written_the_best_build_there_is_taken(
 def test_without_a_compiler_what_failed_with_one_hides_no_build_by_another(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    variant = load().variant
-    whole = (cache_folder() / f"{key_of(variant, build._compiler())}.so").read_bytes()
+    variant, whole = load().variant, built().read_bytes()
     stem = build._stem(variant)
     put(tmp_path / "kernels", f"{stem}-00000000", b"cut off", {"failed": "too old"})
     put(tmp_path / "kernels", f"{stem}-ffffffff", whole)
@@ -214,13 +214,9 @@ def test_without_a_compiler_what_failed_with_one_hides_no_build_by_another(
 @pytest.mark.parametrize("size", [0, 100_000])
 def test_a_damaged_build_is_made_anew(size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Loading a file that was cut off would end the process."""
-    variant = load().variant
-    built = cache_folder() / f"{key_of(variant, build._compiler())}.so"
-    whole = built.read_bytes()
-    target = tmp_path / "kernels" / built.name
-    target.parent.mkdir()
-    target.write_bytes(whole[:size])
-    target.with_suffix(".json").write_bytes(built.with_suffix(".json").read_bytes())
+    variant, here = load().variant, built()
+    whole, kept = here.read_bytes(), tmp_path / "kernels"
+    target = put(kept, here.stem, whole[:size], {"sha256": build._sha256(here)})
     monkeypatch.setenv("BTSR_CACHE", str(tmp_path))
     with monkeypatch.context() as without:
         without.setenv("CXX", "no-such-compiler")
@@ -228,8 +224,7 @@ def test_a_damaged_build_is_made_anew(size: int, monkeypatch: pytest.MonkeyPatch
     build._outcome.cache_clear()
 
     def compile_again(variant: build.Variant, library: Path) -> None:
-        library.write_bytes(whole)
-        build._write_record(library, {"sha256": build._sha256(library)})
+        put(kept, library.stem, whole)
 
     monkeypatch.setattr(build, "_compile", compile_again)
     monkeypatch.setattr(build, "VARIANTS", (variant,))

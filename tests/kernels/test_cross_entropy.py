@@ -77,9 +77,8 @@ def test_it_meets_the_contract_at_the_size_of_training(
 def test_bf16_rounds_the_operands_of_the_logits_alone_however_large_they_are(scale: float, order: Order) -> None:
     """The states in units of ln 2, and of the targets' logits nothing; beside that the gradients round the softmax."""
     hidden, table, _ = problem(600, 64, 1500, scale=scale)
-    targets = torch.multinomial((hidden @ table[:1500].T).softmax(1), 1, generator=torch.Generator().manual_seed(0))[
-        :, 0
-    ]
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.multinomial((hidden @ table[:1500].T).softmax(1), 1, generator=generator).squeeze(1)
     h, e = hidden.double().requires_grad_(), table.double().requires_grad_()
     states = h + ((hidden * LOG2_E).bfloat16().double() / LOG2_E - h).detach()
     items = e + (table.bfloat16() - e).detach()
